@@ -1,0 +1,35 @@
+"""Stand-alone local self-attention for vision (Ramachandran et al., 2019)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sasa.layers import AttentionStem, LocalSelfAttention2d
+from sasa.ops import local_attention
+
+if TYPE_CHECKING:
+    from sasa.models import cost, create_model
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AttentionStem",
+    "LocalSelfAttention2d",
+    "__version__",
+    "cost",
+    "create_model",
+    "local_attention",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Bring in the models, and with them timm, when they are first asked for."""
+    if name in ("cost", "create_model"):
+        import sasa.models
+
+        return getattr(sasa.models, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

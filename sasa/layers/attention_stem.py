@@ -1,0 +1,196 @@
+"""The stem of the fully attentional network: attention inside the blocks of the image."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sasa.layers.torchscript import called_in_python
+
+STEM_VALUES = ("spatially_aware", "convolution", "pointwise")
+
+
+class AttentionStem(nn.Module):
+    """Attention inside each block × block square of the image, batch norm, max pool over the square.
+
+    (Ramachandran et al., 2019, §3.2 and App. A.1.) Each pixel attends to its own square, with relative
+    positions as in Eq. 3; the squares are those of the max pool. A size that is no multiple of block is
+    padded and the padding takes no part: not in the softmax, the batch statistics or the maximum. Input
+    (B, in_channels, H, W), output (B, out_channels, ceil(H/block), ceil(W/block)).
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Channels of the output, a multiple of 2·num_heads.
+        values: How a pixel becomes a value (Table 7). "spatially_aware": by a matrix of its own position
+            in the square, a learned mixture of num_mixtures matrices, v = (Σₘ p(a, b, m) Wₘ) x with
+            p(a, b, ·) = softmax((emb_row(a) + emb_col(b))·ν). "convolution": by a block × block
+            convolution. "pointwise": by one matrix, the stand-alone form.
+        num_heads: Attention heads.
+        num_mixtures: Matrices that "spatially_aware" mixes; the paper does not print its number.
+        block: Side of the squares, and the stride of the stem.
+
+    Raises:
+        ValueError: A value is out of its range; widths and heads that do not fit are both named.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 64,
+        *,
+        values: str = "spatially_aware",
+        num_heads: int = 4,
+        num_mixtures: int = 4,
+        block: int = 4,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if values not in STEM_VALUES:
+            raise ValueError(f"values: expected one of {STEM_VALUES}, got {values!r}")
+        for name, number in (
+            ("num_mixtures", num_mixtures),
+            ("block", block),
+            ("num_heads", num_heads),
+        ):
+            if number < 1:
+                raise ValueError(f"{name}: expected at least 1, got {number}")
+        if out_channels < 1 or out_channels % (2 * num_heads):
+            raise ValueError(
+                f"out_channels={out_channels} and num_heads={num_heads}: expected a multiple of "
+                f"{2 * num_heads} channels (equal heads of even width); change one of them"
+            )
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.values = values
+        self.num_heads = num_heads
+        self.num_mixtures = num_mixtures
+        self.block = block
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.query_key = nn.Conv2d(in_channels, 2 * out_channels, 1, bias=False, **factory)
+        # For spatially aware values this holds the M matrices; they are mixed before they meet the image.
+        self.value = nn.Conv2d(
+            in_channels,
+            out_channels * (num_mixtures if values == "spatially_aware" else 1),
+            block if values == "convolution" else 1,
+            bias=False,
+            **factory,
+        )
+        width = out_channels // num_heads
+        offsets = 2 * block - 1
+        self.rel_row = nn.Parameter(torch.empty(num_heads, offsets, width // 2, **factory))
+        self.rel_col = nn.Parameter(torch.empty(num_heads, offsets, width // 2, **factory))
+        if values == "spatially_aware":
+            self.emb_row = nn.Parameter(torch.empty(block, width, **factory))
+            self.emb_col = nn.Parameter(torch.empty(block, width, **factory))
+            self.mixture = nn.Parameter(torch.empty(num_mixtures, width, **factory))
+        self.norm = nn.BatchNorm2d(out_channels, **factory)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the projections from N(0, 1/fan_in), the relative embeddings from N(0, 1/D) and the
+        embeddings of the mixture from N(0, 1)."""
+        nn.init.normal_(self.query_key.weight, std=self.in_channels**-0.5)
+        fan_in = self.in_channels * self.value.kernel_size[0] * self.value.kernel_size[1]
+        nn.init.normal_(self.value.weight, std=fan_in**-0.5)
+        for embedding in (self.rel_row, self.rel_col):
+            nn.init.normal_(embedding, std=(self.out_channels // self.num_heads) ** -0.5)
+        if self.values == "spatially_aware":
+            for embedding in (self.emb_row, self.emb_col, self.mixture):
+                nn.init.normal_(embedding)
+        self.norm.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self._weights(x)  # (B, N, h, w, P, P): query position, key position
+        values = self._values(x).unflatten(-1, (self.num_heads, -1))  # (B, h, w, P, N, D)
+        out = torch.einsum("bnhwpq,bhwqnd->bhwpnd", weights.to(values.dtype), values)
+        out = self._from_blocks(out.flatten(-2))[..., : x.shape[2], : x.shape[3]]
+        return F.max_pool2d(self.norm(out), self.block, ceil_mode=True)
+
+    def attention_maps(self, x: Tensor) -> Tensor:
+        """The weights of every pixel over its own square, (B, num_heads, H, W, block, block).
+
+        Entry (a, b) belongs to the square's pixel (a, b); weights on padding are zero.
+        """
+        side = self.block
+        weights = self._weights(x).unflatten(-1, (side, side))  # (B, N, h, w, P, side, side)
+        rows, cols = weights.shape[2] * side, weights.shape[3] * side
+        by_pixel = weights.unflatten(4, (side, side)).transpose(3, 4)
+        maps = by_pixel.reshape(*weights.shape[:2], rows, cols, side, side)
+        return maps[:, :, : x.shape[2], : x.shape[3]]
+
+    def _weights(self, x: Tensor) -> Tensor:
+        """softmax(q·k + q·r) inside each square, (B, N, h, w, P, P) with P = block² positions."""
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"x: expected (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
+        side = self.block
+        q, k = (
+            self._to_blocks(part).unflatten(-1, (self.num_heads, -1))
+            for part in self.query_key(x).chunk(2, dim=1)
+        )  # (B, h, w, P, N, D)
+        half = q.shape[-1] // 2
+        # Offsets of a key position from a query position, from −(side−1) to side−1, as indices.
+        position = torch.arange(side * side, device=x.device)
+        row, col = position // side, position % side
+        rel_row = self.rel_row[:, row[None, :] - row[:, None] + side - 1]  # (N, P, P, D/2)
+        rel_col = self.rel_col[:, col[None, :] - col[:, None] + side - 1]
+        logits = (
+            torch.einsum("bhwpnd,bhwqnd->bnhwpq", q, k)
+            + torch.einsum("bhwpnd,npqd->bnhwpq", q[..., :half], rel_row)
+            + torch.einsum("bhwpnd,npqd->bnhwpq", q[..., half:], rel_col)
+        )
+        outside = self._to_blocks(x.new_ones(1, 1, *x.shape[2:]))[..., 0] == 0  # (1, h, w, P)
+        return logits.float().masked_fill(outside[:, None, :, :, None, :], -torch.inf).softmax(-1)
+
+    def _values(self, x: Tensor) -> Tensor:
+        """(B, h, w, P, out_channels)."""
+        if self.values == "pointwise":
+            return self._to_blocks(self.value(x))
+        if self.values == "convolution":
+            before, after = (self.block - 1) // 2, self.block // 2
+            return self._to_blocks(self.value(F.pad(x, (before, after, before, after))))
+        return torch.einsum("bhwpc,poc->bhwpo", self._to_blocks(x), self.value_matrices())
+
+    def value_matrices(self) -> Tensor:
+        """The matrix of each position in the square, (block², out_channels, in_channels): the mixture
+        Σₘ p(a, b, m) Wₘ of App. A.1. For spatially aware values only."""
+        position = self.emb_row[:, None] + self.emb_col[None, :]
+        p = (position.flatten(0, 1) @ self.mixture.T).softmax(-1)  # (P, M)
+        matrices = self.value.weight.view(self.num_mixtures, self.out_channels, self.in_channels)
+        return torch.einsum("pm,moc->poc", p, matrices)
+
+    def _to_blocks(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, h, w, block², C), padded with zeros at the right and below."""
+        side = self.block
+        height, width = x.shape[2:]
+        x = F.pad(x, (0, -width % side, 0, -height % side))
+        x = x.unflatten(3, (-1, side)).unflatten(2, (-1, side))  # (B, C, h, side, w, side)
+        return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4)
+
+    def _from_blocks(self, x: Tensor) -> Tensor:
+        """(B, h, w, block², C) to (B, C, h·block, w·block)."""
+        x = x.unflatten(3, (self.block, self.block)).permute(0, 5, 1, 3, 2, 4)
+        return x.flatten(4, 5).flatten(2, 3)
+
+    def flops(self, x: Tensor) -> int:
+        """FLOPs of the forward pass beyond the modules inside, by the convention of
+        `sasa.ops.local_attention_flops`: for each pixel, block² window positions and, if spatially aware,
+        M values and their mixture, as the equations are written."""
+        batch, _, height, width = x.shape
+        pixels = batch * height * width
+        window = self.block**2 * (6 * self.out_channels + 6 * self.num_heads)
+        pool = self.out_channels
+        mixtures = 0
+        if self.values == "spatially_aware":
+            mixtures = 2 * self.num_mixtures * self.out_channels * (self.in_channels + 1)
+        return pixels * (window + pool + mixtures)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        return called_in_python(self)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, values={self.values!r}, "
+            f"num_heads={self.num_heads}, num_mixtures={self.num_mixtures}, block={self.block}"
+        )

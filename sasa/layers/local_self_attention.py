@@ -1,0 +1,176 @@
+"""The attention layer that stands where a k × k convolution stood."""
+
+import torch
+from torch import Tensor, nn
+
+from sasa.layers.sinusoid import sinusoid_2d
+from sasa.layers.torchscript import called_in_python
+from sasa.ops import (
+    LocalAttentionSpec,
+    local_attention,
+    local_attention_flops,
+    local_attention_maps,
+)
+
+POSITIONS = ("relative", "absolute", "none")
+
+
+class LocalSelfAttention2d(nn.Module):
+    """Local multi-head self-attention with the shape of a "same"-padded ``nn.Conv2d``.
+
+    Queries, keys and values are full pointwise projections of the input; each pixel attends to the
+    window around it, truncated at the border (Ramachandran et al., 2019, §2.2). Nothing depends on the
+    map's size. Input (B, in_channels, H, W), output (B, out_channels, ceil(H/stride), ceil(W/stride)).
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output, a multiple of num_heads (of 2·num_heads for
+            position="relative").
+        kernel_size: The window's extent, odd: k or (kh, kw).
+        stride: 1, or 2 for attention at full resolution and a 2 × 2 average pool after it (§3).
+        num_heads: Attention heads, each out_channels/num_heads wide.
+        dilation: Distance of neighbouring window positions: one for both axes or a pair.
+        position: What the logits know of position (Table 5): "relative" adds learned row and column
+            offset embeddings (Eq. 3), "absolute" adds a fixed 2-D sinusoid to the input, "none" neither.
+        content: False drops the keys and leaves q·r alone (Table 6); needs position="relative".
+        bias: Whether the projections have a bias.
+        scale: Factor of the logits; 1.0 is Eq. 3.
+        backend: See `sasa.local_attention`.
+
+    Raises:
+        ValueError: A value is out of its range; widths and heads that do not fit are both named.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int] = 7,
+        stride: int = 1,
+        *,
+        num_heads: int = 8,
+        dilation: int | tuple[int, int] = 1,
+        position: str = "relative",
+        content: bool = True,
+        bias: bool = False,
+        scale: float = 1.0,
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if position not in POSITIONS:
+            raise ValueError(f"position: expected one of {POSITIONS}, got {position!r}")
+        if not content and position != "relative":
+            raise ValueError(
+                f"content: False leaves only q·r and needs position='relative', got {position!r}"
+            )
+        if stride not in (1, 2):
+            raise ValueError(f"stride: expected 1 or 2, got {stride}")
+        if num_heads < 1:
+            raise ValueError(f"num_heads: expected at least 1, got {num_heads}")
+        unit = 2 * num_heads if position == "relative" else num_heads
+        if out_channels < 1 or out_channels % unit:
+            raise ValueError(
+                f"out_channels={out_channels} and num_heads={num_heads}: expected a multiple of {unit} "
+                f"channels (equal heads{' of even width' if position == 'relative' else ''}); "
+                f"change one of them"
+            )
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = _pair(kernel_size)
+        self.stride = stride
+        self.num_heads = num_heads
+        self.dilation = _pair(dilation)
+        self.position = position
+        self.content = content
+        self.scale = scale
+        self.backend = backend
+        projections = 3 if content else 2
+        self.qkv = nn.Conv2d(
+            in_channels, projections * out_channels, 1, bias=bias, device=device, dtype=dtype
+        )
+        self.rel_row: nn.Parameter | None = None
+        self.rel_col: nn.Parameter | None = None
+        if position == "relative":
+            half = out_channels // num_heads // 2
+            self.rel_row, self.rel_col = (
+                nn.Parameter(torch.empty(num_heads, size, half, device=device, dtype=dtype))
+                for size in self.kernel_size
+            )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the projections from N(0, 1/in_channels), the embeddings from N(0, 1/D); zero biases."""
+        nn.init.normal_(self.qkv.weight, std=self.in_channels**-0.5)
+        if self.qkv.bias is not None:
+            nn.init.zeros_(self.qkv.bias)
+        for embedding in (self.rel_row, self.rel_col):
+            if embedding is not None:
+                nn.init.normal_(embedding, std=(self.out_channels // self.num_heads) ** -0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self._project(x)
+        return local_attention(
+            q,
+            k,
+            v,
+            self.rel_row,
+            self.rel_col,
+            num_heads=self.num_heads,
+            kernel_size=self.kernel_size,
+            dilation=self.dilation,
+            scale=self.scale,
+            pool=self.stride,
+            backend=self.backend,
+        )
+
+    def attention_maps(self, x: Tensor) -> Tensor:
+        """Where each output pixel looks: the weights (B, num_heads, H', W', kh, kw), for pictures.
+
+        They sum to one over the window; entry (kh//2, kw//2) is the pixel itself. With stride=2 the maps
+        of the four pooled queries are averaged, each around its own pixel.
+        """
+        q, k, _ = self._project(x)
+        return local_attention_maps(
+            q,
+            k,
+            self.rel_row,
+            self.rel_col,
+            num_heads=self.num_heads,
+            kernel_size=self.kernel_size,
+            dilation=self.dilation,
+            scale=self.scale,
+            pool=self.stride,
+        )
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"x: expected (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
+        if self.position == "absolute":
+            x = x + sinusoid_2d(*x.shape[1:], device=x.device, dtype=x.dtype)
+        parts = self.qkv(x).split(self.out_channels, dim=1)
+        return parts[0], parts[1] if self.content else None, parts[-1]
+
+    def flops(self, x: Tensor) -> int:
+        """FLOPs of the forward pass beyond the projections, which count as the convolution they are."""
+        shape = (x.shape[0], self.out_channels, *x.shape[2:])
+        spec = LocalAttentionSpec(self.num_heads, self.kernel_size, self.dilation, self.scale, self.stride)
+        flops = local_attention_flops(
+            shape, shape, spec, content=self.content, position=self.position == "relative"
+        )
+        return flops + (x.numel() if self.position == "absolute" else 0)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        return called_in_python(self)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}, num_heads={self.num_heads}, dilation={self.dilation}, "
+            f"position={self.position!r}, content={self.content}, scale={self.scale}"
+        )
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])

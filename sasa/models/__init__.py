@@ -1,0 +1,39 @@
+"""Classifiers, registered with timm on import, and what they cost."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import timm
+from torch import nn
+
+from sasa.models.cost import Cost, cost
+from sasa.models.sasa_resnet import SASAResNet, resnet_state_dict
+
+__all__ = ["Cost", "SASAResNet", "cost", "create_model", "list_models", "resnet_state_dict"]
+
+
+def list_models() -> list[str]:
+    """The names of our networks."""
+    return timm.list_models("sasa_*")
+
+
+def create_model(name: str, **options: Any) -> nn.Module:
+    """A network by its name: one of `list_models`, or any other of timm's.
+
+    Args:
+        name: Such as "sasa_resnet50", "sasa_resnet50_convstem" or "sasa_resnet50_conv".
+        options: Those of `SASAResNet` (num_classes, in_chans, width, kernel_size, num_heads, groups, stem, …)
+            and of `timm.create_model` (features_only, checkpoint_path, …). stem="small" is the form for
+            images under about 64 pixels of the network's own stem.
+
+    Raises:
+        ValueError: Nothing has that name, or an option has a wrong value.
+        TypeError: An option is not known.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"ours are {', '.join(list_models())}"
+        raise ValueError(f"name: no model is called {name!r}; {hint}")
+    return timm.create_model(name, **options)

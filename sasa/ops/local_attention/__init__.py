@@ -1,0 +1,13 @@
+"""Local attention: every pixel attends to the window around it (Ramachandran et al., 2019, §2.2)."""
+
+from sasa.ops.local_attention.api import local_attention, local_attention_maps, support
+from sasa.ops.local_attention.flops import local_attention_flops
+from sasa.ops.local_attention.spec import LocalAttentionSpec
+
+__all__ = [
+    "LocalAttentionSpec",
+    "local_attention",
+    "local_attention_flops",
+    "local_attention_maps",
+    "support",
+]

@@ -1,0 +1,251 @@
+"""Local attention as users call it: validate the arguments, choose a backend, call it."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sasa.ops.local_attention.backends import BACKENDS, Backend, reference
+from sasa.ops.local_attention.spec import LocalAttentionSpec
+
+
+def local_attention(
+    q: Tensor,
+    k: Tensor | None,
+    v: Tensor,
+    rel_row: Tensor | None = None,
+    rel_col: Tensor | None = None,
+    *,
+    num_heads: int,
+    kernel_size: int | tuple[int, int] = 7,
+    dilation: int | tuple[int, int] = 1,
+    scale: float = 1.0,
+    pool: int = 1,
+    backend: str = "auto",
+) -> Tensor:
+    """Multi-head attention of every pixel over the window around it (Ramachandran et al., 2019, Eq. 3).
+
+    For each head, with window positions (a, b) around the pixel (i, j)::
+
+        logit[a, b] = scale · (q·k[i+a, j+b] + q[:D/2]·rel_row[a] + q[D/2:]·rel_col[b])
+        out         = Σ softmax(logit)[a, b] · v[i+a, j+b]
+
+    The window is truncated at the border: positions outside the map take no part in the softmax, so the
+    weights always sum to one. A window larger than the map is fine. Under autocast q, k and v are cast to
+    the autocast dtype, as for a matrix product; sums are accumulated in at least float32.
+
+    Args:
+        q: Queries (B, N·D, H, W), any floating dtype and strides. Head n owns channels n·D … (n+1)·D − 1.
+        k: Keys, shaped as q; None drops the term q·k (Table 6) and then needs an embedding.
+        v: Values (B, N·Dv, H, W).
+        rel_row: Embeddings of the kh row offsets −(kh//2) … kh//2, (N, kh, D/2), or None; D must be even.
+        rel_col: Embeddings of the kw column offsets, (N, kw, D/2), or None.
+        num_heads: N, at least 1.
+        kernel_size: The window's extent in pixels, odd: k for k × k, or (kh, kw).
+        dilation: Distance of neighbouring window positions in pixels, at least 1: for both axes or (dh, dw).
+        scale: Finite factor of the whole logit. 1.0 is the paper's equation.
+        pool: 1, or 2 for the mean over 2 × 2 outputs at stride 2; a partial block at an odd edge is averaged
+            over the pixels that it has, so 7 becomes 4 as with a strided convolution.
+        backend: "auto" takes the first backend that can run the arguments, in the order of `support`; one
+            asked for by name runs or raises, it never falls back.
+
+    Returns:
+        (B, N·Dv, ceil(H/pool), ceil(W/pool)) in v's dtype (the autocast dtype under autocast) and q's memory
+        format.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a wrong value, shape or device, or the named backend cannot run them.
+    """
+    spec = _validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool)
+    channels_last = q.is_contiguous(memory_format=torch.channels_last) and not q.is_contiguous()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    autocast = _autocast_enabled(q)
+    if autocast:
+        q, k, v = _autocast(q, k, v)
+    chosen = _choose(backend, q, k, v, rel_row, rel_col, spec)
+    with torch.autocast(q.device.type, enabled=False) if autocast else nullcontext():
+        out = chosen.local_attention(q, k, v, rel_row, rel_col, spec)
+    return out.contiguous(memory_format=layout)
+
+
+def local_attention_maps(
+    q: Tensor,
+    k: Tensor | None,
+    rel_row: Tensor | None = None,
+    rel_col: Tensor | None = None,
+    *,
+    num_heads: int,
+    kernel_size: int | tuple[int, int] = 7,
+    dilation: int | tuple[int, int] = 1,
+    scale: float = 1.0,
+    pool: int = 1,
+) -> Tensor:
+    """The softmax weights that `local_attention` applies, for pictures; memory grows with K².
+
+    Args and errors as in `local_attention`.
+
+    Returns:
+        (B, N, ceil(H/pool), ceil(W/pool), kh, kw), at least float32. Weights outside the map are zero. With
+        pool=2 the maps of the 2 × 2 queries are averaged, each around its own pixel.
+    """
+    spec = _validate(q, k, q, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool)
+    weights = reference.attention_weights(q, k, rel_row, rel_col, spec)  # (B, N, K, H, W)
+    if spec.pool > 1:
+        pooled = torch.nn.functional.avg_pool2d(weights.flatten(1, 2), spec.pool, ceil_mode=True)
+        weights = pooled.unflatten(1, weights.shape[1:3])
+    return weights.movedim(2, -1).unflatten(-1, spec.kernel_size)
+
+
+def support(
+    q: Tensor,
+    k: Tensor | None,
+    v: Tensor,
+    rel_row: Tensor | None = None,
+    rel_col: Tensor | None = None,
+    *,
+    num_heads: int,
+    kernel_size: int | tuple[int, int] = 7,
+    dilation: int | tuple[int, int] = 1,
+    scale: float = 1.0,
+    pool: int = 1,
+) -> dict[str, list[str]]:
+    """Which backends can run these arguments of `local_attention`, and why the others cannot.
+
+    Returns:
+        Each backend's name, in the order in which "auto" tries them, with every reason why it cannot run
+        these arguments; an empty list means that it can.
+    """
+    spec = _validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool)
+    if _autocast_enabled(q):
+        q, k, v = _autocast(q, k, v)
+    return {b.NAME: b.why_not(q, k, v, rel_row, rel_col, spec) for b in BACKENDS}
+
+
+def _choose(
+    name: str,
+    q: Tensor,
+    k: Tensor | None,
+    v: Tensor,
+    rel_row: Tensor | None,
+    rel_col: Tensor | None,
+    spec: LocalAttentionSpec,
+) -> Backend:
+    names = [b.NAME for b in BACKENDS]
+    if name != "auto" and name not in names:
+        raise ValueError(f"backend: expected 'auto' or one of {names}, got {name!r}")
+    refusals = []
+    for backend in BACKENDS:
+        if name in ("auto", backend.NAME):
+            reasons = backend.why_not(q, k, v, rel_row, rel_col, spec)
+            if not reasons:
+                return backend
+            refusals.append(f"{backend.NAME}: {'; '.join(reasons)}")
+    raise ValueError(f"backend={name!r} cannot run these arguments. {'. '.join(refusals)}")
+
+
+def _autocast_enabled(q: Tensor) -> bool:
+    device = q.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def _autocast(q: Tensor, k: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Cast as autocast casts the arguments of a matrix product: float64 is left alone."""
+    dtype = torch.get_autocast_dtype(q.device.type)
+
+    def cast(x: Tensor) -> Tensor:
+        return x if x.dtype == torch.float64 else x.to(dtype)
+
+    return cast(q), None if k is None else cast(k), cast(v)
+
+
+def _validate(
+    q: Tensor,
+    k: Tensor | None,
+    v: Tensor,
+    rel_row: Tensor | None,
+    rel_col: Tensor | None,
+    num_heads: int,
+    kernel_size: int | tuple[int, int],
+    dilation: int | tuple[int, int],
+    scale: float,
+    pool: int,
+) -> LocalAttentionSpec:
+    """The spec of valid arguments; raises as `local_attention` promises."""
+    for name, x in (("q", q), ("k", k), ("v", v), ("rel_row", rel_row), ("rel_col", rel_col)):
+        if x is None and name not in ("q", "v"):
+            continue
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
+        if not x.is_floating_point():
+            raise TypeError(f"{name}: expected a floating dtype, got {x.dtype}; convert it first")
+        if x.device != q.device:
+            raise ValueError(f"{name}: expected device {q.device} as q has, got {x.device}")
+
+    heads = _integer("num_heads", num_heads, minimum=1)
+    extent = _pair("kernel_size", kernel_size)
+    if any(size % 2 == 0 for size in extent):
+        raise ValueError(f"kernel_size: expected odd sizes, got {kernel_size}")
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+        raise TypeError(f"scale: expected a float, got {type(scale).__name__}")
+    if not math.isfinite(scale):
+        raise ValueError(f"scale: expected a finite float, got {scale}")
+    if _integer("pool", pool, minimum=1) > 2:
+        raise ValueError(f"pool: expected 1 or 2, got {pool}")
+
+    if q.ndim != 4 or q.shape[1] == 0 or q.shape[2] == 0 or q.shape[3] == 0:
+        raise ValueError(f"q: expected (B, C, H, W) with C, H, W ≥ 1, got {tuple(q.shape)}")
+    if k is not None and k.shape != q.shape:
+        raise ValueError(f"k: expected q's shape {tuple(q.shape)}, got {tuple(k.shape)}")
+    if v.ndim != 4 or (v.shape[0], v.shape[2:]) != (q.shape[0], q.shape[2:]) or v.shape[1] == 0:
+        expected = f"({q.shape[0]}, channels, {q.shape[2]}, {q.shape[3]})"
+        raise ValueError(f"v: expected {expected} to go with q, got {tuple(v.shape)}")
+    for name, x in (("q", q), ("v", v)):
+        if x.shape[1] % heads:
+            raise ValueError(
+                f"num_heads: expected a divisor of {name}'s {x.shape[1]} channels, got {num_heads}"
+            )
+    width = q.shape[1] // heads
+    for name, x, taps in (("rel_row", rel_row, extent[0]), ("rel_col", rel_col, extent[1])):
+        if x is None:
+            continue
+        if width % 2:
+            raise ValueError(
+                f"{name}: relative embeddings split each head's width in two halves and need it even, "
+                f"got {width} (q's {q.shape[1]} channels over num_heads={num_heads})"
+            )
+        if x.shape != (heads, taps, width // 2):
+            raise ValueError(
+                f"{name}: expected (num_heads, extent, D/2) = {(heads, taps, width // 2)}, "
+                f"got {tuple(x.shape)}"
+            )
+    if k is None and rel_row is None and rel_col is None:
+        raise ValueError("k: None leaves no logit without rel_row or rel_col; give k or an embedding")
+    return LocalAttentionSpec(
+        num_heads=heads,
+        kernel_size=extent,
+        dilation=_pair("dilation", dilation),
+        scale=float(scale),
+        pool=pool,
+    )
+
+
+def _integer(name: str, value: Any, *, minimum: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__} {value!r}")
+    if value < minimum:
+        raise ValueError(f"{name}: expected at least {minimum}, got {value}")
+    return value
+
+
+def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(f"{name}: expected an int or a pair, got {value!r}")
+        return _integer(name, value[0], minimum=1), _integer(name, value[1], minimum=1)
+    size = _integer(name, value, minimum=1)
+    return size, size

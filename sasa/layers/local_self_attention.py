@@ -125,11 +125,12 @@ class LocalSelfAttention2d(nn.Module):
             backend=self.backend,
         )
 
-    def attention_maps(self, x: Tensor) -> Tensor:
+    def attention_maps(self, x: Tensor, *, pool: bool = True) -> Tensor:
         """Where each output pixel looks: the weights (B, num_heads, H', W', kh, kw), for pictures.
 
         They sum to one over the window; entry (kh//2, kw//2) is the pixel itself. With stride=2 the maps
-        of the four pooled queries are averaged, each around its own pixel.
+        of the four pooled queries are averaged, each around its own pixel; pool=False gives those of every
+        query, (B, num_heads, H, W, kh, kw).
         """
         q, k, _ = self._project(x)
         return local_attention_maps(
@@ -141,7 +142,7 @@ class LocalSelfAttention2d(nn.Module):
             kernel_size=self.kernel_size,
             dilation=self.dilation,
             scale=self.scale,
-            pool=self.stride,
+            pool=self.stride if pool else 1,
         )
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import timm
+
 from sasa.models.cost import Cost, cost
 from sasa.models.sasa_resnet import ATTENTION_STEMS
 
@@ -23,9 +25,7 @@ class Row:
 
     def cost(self) -> Cost:
         """What our network of this row costs at 224 × 224."""
-        import timm
-
-        return cost(timm.create_model(self.model, **self.options))
+        return cost(timm.create_model(self.model, device="meta", **self.options))
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,9 @@ def local_attention_maps(
     spec = _validate(q, k, q, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool)
     weights = reference.attention_weights(q, k, rel_row, rel_col, spec)  # (B, N, K, H, W)
     if spec.pool > 1:
-        pooled = torch.nn.functional.avg_pool2d(weights.flatten(1, 2), spec.pool, ceil_mode=True)
+        pooled = torch.nn.functional.avg_pool2d(
+            weights.flatten(1, 2), spec.pool, ceil_mode=True, count_include_pad=False
+        )
         weights = pooled.unflatten(1, weights.shape[1:3])
     return weights.movedim(2, -1).unflatten(-1, spec.kernel_size)
 

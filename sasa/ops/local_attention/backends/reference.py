@@ -43,7 +43,8 @@ def local_attention(
         out = out + weight.unsqueeze(2) * value
     out = out.flatten(1, 2)
     if spec.pool > 1:
-        out = F.avg_pool2d(out, spec.pool, ceil_mode=True)
+        # Without count_include_pad=False the compiled gradient of a partial block is wrong: pytorch#198119.
+        out = F.avg_pool2d(out, spec.pool, ceil_mode=True, count_include_pad=False)
     return out.to(v.dtype)
 
 
@@ -90,11 +91,9 @@ def _shifted(x: Tensor, spec: LocalAttentionSpec) -> list[Tensor]:
     height, width = x.shape[-2:]
     (rh, rw), (dh, dw) = spec.radius, spec.dilation
     padded = F.pad(x, (rw, rw, rh, rh)).unflatten(1, (spec.num_heads, -1))
-    return [
-        padded[..., a * dh : a * dh + height, b * dw : b * dw + width]
-        for a in range(spec.kernel_size[0])
-        for b in range(spec.kernel_size[1])
-    ]
+    # Rows first: the gradient of a view fills what it left out with zeros, and a row leaves out less.
+    rows = [padded[..., a * dh : a * dh + height, :] for a in range(spec.kernel_size[0])]
+    return [row[..., b * dw : b * dw + width] for row in rows for b in range(spec.kernel_size[1])]
 
 
 def _inside(spec: LocalAttentionSpec, height: int, width: int, device: torch.device) -> Tensor:

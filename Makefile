@@ -1,0 +1,44 @@
+# Two commands matter: `make demo` and `make test`. Each sets up what it needs in .venv first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup lint types sweep tables clean
+
+help:  ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+demo: .venv/train.installed  ## Train a fully attentional network on the built-in images and show what it sees
+	$(BIN)/sasa train --config recipes/demo.yaml --run_folder $(RUN)
+	$(BIN)/sasa attention --weights $(RUN) --out $(RUN)/attention.png
+	@echo "See $(RUN): results.json, metrics.csv, curves.png, attention.png, model.safetensors, checkpoints/"
+
+test: .venv/dev.installed  ## Run the whole test suite
+	$(BIN)/python -m pytest -n auto
+
+setup: .venv/dev.installed  ## Set up for development: the environment and the pre-commit hook
+	$(BIN)/pre-commit install
+
+lint: .venv/dev.installed  ## Check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev.installed  ## Check types
+	$(BIN)/mypy
+
+sweep: .venv/dev.installed  ## Run the random sweep of the op over 5,000 cases
+	SASA_SWEEP_CASES=5000 $(BIN)/python -m pytest -n auto tests/ops/test_sweep.py
+
+tables: .venv/train.installed  ## Print the paper's tables, ours beside them
+	$(BIN)/sasa tables
+
+clean:  ## Remove the environment and caches, keep the runs
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+
+.venv/%.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	touch $@

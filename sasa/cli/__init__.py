@@ -1,0 +1,103 @@
+"""The `sasa` command: finds the command named, lets it run, says errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+# Each is a file here with HELP (one line), add_arguments(parser) and run(args), which imports what it
+# needs by itself. A file with OWN_PARSER = True gets all its arguments as the list args.arguments instead.
+COMMANDS = ("train", "eval", "predict", "attention", "tables", "models", "version")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments after "sasa"; None means the process's own.
+
+    Returns:
+        The exit code: 0, 2 for an error, which is said in one line on stderr (with --debug, with its
+        traceback), 130 when interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("sasa: %(levelname)s: %(message)s"))
+    logger = logging.getLogger("sasa")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        _run(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
+    except KeyboardInterrupt:
+        print("sasa: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        message = " ".join(str(error).split()) or type(error).__name__
+        # An error we did not foresee is shown by its type, so that its report is of use.
+        expected = isinstance(error, (ValueError, OSError, ImportError, FloatingPointError))
+        prefix = "" if expected else f"{type(error).__name__}: "
+        hint = "" if expected or debug else " (sasa --debug shows where)"
+        print(f"sasa: error: {prefix}{message}{hint}", file=sys.stderr)
+        return 2
+    finally:
+        logger.removeHandler(handler)
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse whose errors are exceptions, so that all errors are said in one place."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see {self.prog} --help")
+
+
+def _run(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; commands are {', '.join(COMMANDS)}"
+        raise ValueError(f"unknown command {name!r}{hint}")
+    command = _command(name)
+    if getattr(command, "OWN_PARSER", False):
+        command.run(argparse.Namespace(arguments=rest))
+        return
+    parser = _Parser(prog=f"sasa {name}", description=command.HELP, allow_abbrev=False)
+    command.add_arguments(parser)
+    command.run(parser.parse_args(rest))
+
+
+def _command(name: str) -> ModuleType:
+    return importlib.import_module(f"sasa.cli.{name}")
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {_command(name).HELP}" for name in COMMANDS]
+    return "\n".join(
+        [
+            "usage: sasa COMMAND [ARGUMENTS] [--debug]",
+            "",
+            "Stand-alone local self-attention for vision.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "sasa COMMAND --help shows a command's arguments; --debug shows where an error came from.",
+        ]
+    )

@@ -1,0 +1,53 @@
+"""sasa attention."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "draw where the attention layers look, over images"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the arguments."""
+    parser.add_argument("--weights", required=True, help="run folder or .safetensors file")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="image files (default: one built-in test image of each class)"
+    )
+    parser.add_argument(
+        "--layers", nargs="+", metavar="LAYER", help="names of layers (default: the stem and each group's last)"
+    )
+    parser.add_argument(
+        "--heads", type=int, nargs="+", metavar="N", help="heads to draw one by one (default: their mean)"
+    )
+    parser.add_argument(
+        "--query",
+        type=float,
+        nargs=2,
+        default=(0.5, 0.5),
+        metavar=("ROW", "COLUMN"),
+        help="the pixel that looks, as parts of height and width (default: 0.5 0.5)",
+    )
+    parser.add_argument("--out", default="attention.png", help="file of the picture (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw and say where."""
+    from sasa.models.attention_views import attention_layers, attention_views
+    from sasa.report import draw_attention
+    from sasa.train import load_images, load_weights, one_test_image_a_class
+
+    network, metadata = load_weights(args.weights)
+    if args.images:
+        images, pictures = load_images(args.images, metadata)
+        captions = [str(path) for path in args.images]
+    else:
+        images, pictures, captions = one_test_image_a_class(metadata)
+    layers = args.layers
+    if layers is None:
+        # The last layer of each part of the network, "stem", "layer1", …
+        layers = list({name.partition(".")[0]: name for name in attention_layers(network)}.values())
+    query = (args.query[0], args.query[1])
+    views = attention_views(network, images, query=query, layers=layers)
+    arrays = {name: view.numpy() for name, view in views.items()}
+    out = draw_attention(pictures, arrays, args.out, query=query, captions=captions, heads=args.heads)
+    print(f"wrote {out}")

@@ -1,0 +1,42 @@
+"""sasa eval."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "evaluate trained weights on images"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the arguments."""
+    parser.add_argument("--weights", required=True, help="run folder or .safetensors file")
+    parser.add_argument(
+        "--data", default="fashion-mnist", help="image folder, archive or timm's name (default: %(default)s)"
+    )
+    parser.add_argument("--split", default="test", help="split of the data (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=128, help="images at a time (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that load images (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--skip-broken", action="store_true", help="leave out broken images instead of stopping at one"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the result to this file as well")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate and print."""
+    from sasa.cli.results import quiet_lightning, show
+
+    quiet_lightning()
+    import sasa.train
+
+    results = sasa.train.evaluate(
+        args.weights,
+        args.data,
+        args.split,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        on_broken="skip" if args.skip_broken else "raise",
+    )
+    show(results, args.json)

@@ -1,0 +1,30 @@
+"""sasa predict."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "print the five likeliest classes of images"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the arguments."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    parser.add_argument("--weights", required=True, help="run folder or .safetensors file")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print a block for each image."""
+    import torch
+
+    from sasa.train import load_images, load_weights
+
+    network, metadata = load_weights(args.weights)
+    images, _ = load_images(args.images, metadata)
+    with torch.inference_mode():
+        probabilities = network(images).softmax(1)
+    top = probabilities.topk(min(5, len(metadata.classes)), dim=1)
+    for path, values, indices in zip(args.images, top.values.tolist(), top.indices.tolist(), strict=True):
+        print(path)
+        for value, index in zip(values, indices, strict=True):
+            print(f"  {value:7.2%}  {metadata.classes[index]}")

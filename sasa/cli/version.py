@@ -1,0 +1,24 @@
+"""sasa version."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "print the versions of sasa and torch, and the backends of the op"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the arguments: none."""
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print them."""
+    import platform
+
+    import torch
+
+    import sasa
+    from sasa.ops.local_attention.backends import BACKENDS
+
+    print(f"sasa {sasa.__version__}, torch {torch.__version__}, Python {platform.python_version()}")
+    print(f"backends: {', '.join(backend.NAME for backend in BACKENDS)}")

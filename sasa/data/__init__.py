@@ -1,0 +1,30 @@
+"""Labelled images for training and evaluation: the built-in data and a user's own."""
+
+from sasa.data.checks import check_classes
+from sasa.data.datasets import ImageDataset, find_broken
+from sasa.data.fashion_mnist import CLASSES as FASHION_MNIST_CLASSES
+from sasa.data.fashion_mnist import MEAN as FASHION_MNIST_MEAN
+from sasa.data.fashion_mnist import STD as FASHION_MNIST_STD
+from sasa.data.fashion_mnist import load_fashion_mnist
+from sasa.data.images import BrokenImageError, read_image
+from sasa.data.opening import open_dataset
+from sasa.data.splits import hold_out
+from sasa.data.streams import ImageStream
+from sasa.data.transforms import evaluation_transform, training_transform
+
+__all__ = [
+    "FASHION_MNIST_CLASSES",
+    "FASHION_MNIST_MEAN",
+    "FASHION_MNIST_STD",
+    "BrokenImageError",
+    "ImageDataset",
+    "ImageStream",
+    "check_classes",
+    "evaluation_transform",
+    "find_broken",
+    "hold_out",
+    "load_fashion_mnist",
+    "open_dataset",
+    "read_image",
+    "training_transform",
+]

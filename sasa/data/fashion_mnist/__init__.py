@@ -1,0 +1,84 @@
+"""The built-in images: a balanced subset of Fashion-MNIST (MIT licence, see LICENSE and README.md).
+
+10,000 training and 2,000 test images of 28×28 grey pixels in ten classes, each split taken from the
+original split of the same name.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import lzma
+from importlib import resources
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+# Of the training images scaled to [0, 1]; tools/make_fashion_mnist_subset.py prints both.
+MEAN = (0.2867,)
+STD = (0.3540,)
+
+
+@functools.lru_cache(maxsize=2)
+def load_fashion_mnist(split: str | None) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Load the built-in images.
+
+    Args:
+        split: "train" or "test".
+
+    Returns:
+        Images, (10000 or 2000, 28, 28), and labels, (10000 or 2000,), 0 … 9, both uint8 and
+        read-only, in the order of the original files.
+
+    Raises:
+        ValueError: any other split.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(
+            f"split of fashion-mnist must be 'train' or 'test', got {split!r}; for validation, "
+            "hold out a part of the training images (sasa.data.hold_out)"
+        )
+    packed = resources.files(__name__).joinpath(f"{split}.npy.xz").read_bytes()
+    arrays = io.BytesIO(lzma.decompress(packed))
+    images, labels = np.load(arrays, allow_pickle=False), np.load(arrays, allow_pickle=False)
+    images.flags.writeable = labels.flags.writeable = False
+    return images, labels
+
+
+class FashionMnistImages:
+    """The built-in images of one split, mode "L".
+
+    Attributes:
+        where: "fashion-mnist/train" or "fashion-mnist/test".
+        classes: the ten names.
+        targets: the labels, 0 … 9.
+    """
+
+    def __init__(self, split: str | None) -> None:
+        """Load split "train" or "test"; ValueError for any other."""
+        self._images, labels = load_fashion_mnist(split)
+        self.where = f"fashion-mnist/{split}"
+        self.classes = list(CLASSES)
+        self.targets: list[int] = labels.tolist()
+
+    def name(self, index: int) -> str:
+        """The image's number in its split, "fashion-mnist/train[17]"."""
+        return f"{self.where}[{index}]"
+
+    def load(self, index: int) -> Image.Image:
+        """One 28×28 image, mode "L"."""
+        return Image.fromarray(self._images[index])

@@ -1,0 +1,6 @@
+"""Tables and pictures from run folders and arrays; it imports no model."""
+
+from sasa.report.attention_picture import draw_attention
+from sasa.report.learning_curves import draw_learning_curves
+
+__all__ = ["draw_attention", "draw_learning_curves"]

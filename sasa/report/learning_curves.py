@@ -1,0 +1,50 @@
+"""The learning curves of a run, from its metrics.csv."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from sasa.report.matplotlib_figure import new_figure
+
+
+def draw_learning_curves(run: str | Path, out: str | Path | None = None) -> Path:
+    """Draw loss and accuracy over the epochs of a run.
+
+    Args:
+        run: A run folder with a metrics.csv.
+        out: The picture's file; curves.png in the run folder where None.
+
+    Returns:
+        The file written.
+
+    Raises:
+        FileNotFoundError: There is no metrics.csv.
+        ImportError: matplotlib is not installed.
+    """
+    run = Path(run)
+    table = run / "metrics.csv"
+    if not table.is_file():
+        raise FileNotFoundError(f"run: no metrics.csv in {run}; expected the folder of a training run")
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    epochs = [int(row["epoch"]) for row in rows]
+    figure = new_figure(8, 3.2)
+    loss, top1 = figure.subplots(1, 2)
+    # Colours that stay apart for colour-blind readers, dashes that do in print.
+    for name, label, style in (
+        ("train_loss", "training", {"color": "#0072B2", "linestyle": "-"}),
+        ("val_loss", "validation", {"color": "#D55E00", "linestyle": "--"}),
+    ):
+        loss.plot(epochs, [float(row[name]) for row in rows], label=label, marker=".", **style)
+    loss.set(xlabel="epoch", ylabel="loss")
+    loss.legend(frameon=False)
+    values = [100 * float(row["val_top1"]) for row in rows]
+    top1.plot(epochs, values, color="#D55E00", linestyle="--", marker=".")
+    top1.set(xlabel="epoch", ylabel="validation top-1, %")
+    for axes in (loss, top1):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    out = run / "curves.png" if out is None else Path(out)
+    figure.savefig(out, dpi=150)
+    return out

@@ -1,0 +1,21 @@
+"""A figure without a display, and the error where matplotlib is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, sizes in inches, that touches no global state of matplotlib.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('pictures need matplotlib: pip install "sasa[train]"') from error
+    return Figure(figsize=(width, height), layout="constrained")

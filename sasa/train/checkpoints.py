@@ -1,0 +1,120 @@
+"""Checkpoints that survive a kill at any moment: written as a whole, read with weights_only."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from sasa.train.atomic import replacing
+
+# What torch.load raises for damaged files; an OSError of the disk is not among them.
+_DAMAGE = (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, KeyError, ValueError)
+_CONTENTS = {"state_dict", "loops", "optimizer_states", "callbacks"}
+
+_logger = logging.getLogger(__name__)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's own way, except that a file appears whole or not at all, also across file systems."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class EpochCheckpoints(Checkpoint):
+    """After every epoch a checkpoint epoch-NNNN.ckpt, of which two are kept, and best.ckpt by val_top1.
+
+    Lightning's ModelCheckpoint would remember the folder's absolute name and forget the best score when the
+    folder moves.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Write to folder."""
+        self._folder = folder
+        self._best = -1.0
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, then remove what is older.
+
+        Here weights_only=False means that the optimiser and the loops are saved as well.
+        """
+        epoch = trainer.current_epoch + 1
+        score = float(trainer.callback_metrics["val_top1"])
+        if score > self._best:
+            self._best = score
+            # First, so that a run killed in between repeats the epoch and its best.
+            trainer.save_checkpoint(self._folder / "best.ckpt", weights_only=False)
+        newest = self._folder / f"epoch-{epoch:04}.ckpt"
+        trainer.save_checkpoint(newest, weights_only=False)
+        if trainer.is_global_zero:
+            older = [path for path in epoch_checkpoints(self._folder) if path.name < newest.name]
+            for path in self._folder.iterdir():
+                if path not in (newest, *older[-1:]) and path.name != "best.ckpt":
+                    path.unlink()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the best score from a checkpoint."""
+        self._best = state_dict["best"]
+
+
+def epoch_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of epochs in a folder, oldest first."""
+    return sorted(folder.glob("epoch-*.ckpt"))
+
+
+def newest_readable(folder: Path) -> Path | None:
+    """The newest checkpoint that can be read; each damaged one is logged and left out.
+
+    Returns:
+        The checkpoint, or None if the folder has none at all: the run stopped within its first epoch.
+
+    Raises:
+        ValueError: there are checkpoints, but none can be read.
+    """
+    paths = epoch_checkpoints(folder)
+    for path in reversed(paths):
+        try:
+            read_checkpoint(path)
+        except ValueError as error:
+            _logger.warning("%s; trying the one before", error)
+        else:
+            return path
+    if paths:
+        raise ValueError(f"{folder}: none of its {len(paths)} checkpoints can be read; start a new run")
+    return None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a whole checkpoint with weights_only, tensors on the CPU.
+
+    Raises:
+        ValueError: it is damaged, or no checkpoint of ours.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
+            broken = archive.testzip()
+        if broken is not None:
+            raise ValueError(f"wrong checksum of {broken}")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"{path}: damaged checkpoint: {reason}") from error
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _CONTENTS:
+        raise ValueError(f"{path}: not a checkpoint of a training run")
+    return checkpoint

@@ -1,0 +1,124 @@
+"""Configurations from YAML files and command lines, and back."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+
+from sasa.train.atomic import replacing
+from sasa.train.config import TrainConfig
+
+
+def config_parser() -> jsonargparse.ArgumentParser:
+    """The parser of `sasa train`: --config FILE and one option for every field of TrainConfig."""
+    parser = jsonargparse.ArgumentParser(
+        prog="sasa train",
+        usage="sasa train [--config FILE.yaml] [--KEY VALUE ...]\n       sasa train --resume RUN_FOLDER",
+        description="Train a classifier, or go on with a run that stopped. Later options override earlier "
+        "ones and the file's.",
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file, see recipes/")
+    parser.add_class_arguments(TrainConfig, None)
+    return parser
+
+
+def parse_config(arguments: Sequence[str]) -> TrainConfig:
+    """A configuration from command-line arguments: --config FILE and overrides such as --optimizer.lr 0.8.
+
+    Raises:
+        ValueError: an unknown key (the nearest is suggested), a value of the wrong type or out of range, or a
+            file that is not YAML.
+        FileNotFoundError: no such file.
+    """
+    parser = config_parser()
+    own = {option for action in parser._actions for option in action.option_strings}
+    files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    files.add_argument("--config", action="append", default=[])
+    known, rest = files.parse_known_args(list(arguments))
+    for path in known.config:
+        for key in _flatten(_read_yaml(path), TrainConfig):
+            _check_key(key, f"{path}: ")
+    for argument in rest:
+        option = argument.partition("=")[0]
+        if option.startswith("--") and option not in own:
+            _check_key(option[2:], "--")
+    try:
+        parsed = parser.parse_args(list(arguments))
+        fields = {field.name for field in dataclasses.fields(TrainConfig)}
+        values = parser.instantiate(parsed)
+        return TrainConfig(**{key: value for key, value in vars(values).items() if key in fields})
+    except argparse.ArgumentError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def load_config(path: str | Path) -> TrainConfig:
+    """The configuration in a YAML file; raises as parse_config does."""
+    return parse_config(["--config", str(path)])
+
+
+def save_config(config: TrainConfig, path: str | Path) -> None:
+    """Write the whole configuration, defaults included, as YAML."""
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))
+    with replacing(Path(path)) as temporary:
+        temporary.write_text(yaml.safe_dump(plain, sort_keys=False))
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"--config: no such file: {path}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected keys such as 'model:' and 'data:', got {content!r}")
+    return content
+
+
+def _groups(group: type) -> Iterator[tuple[str, Any]]:
+    """Names and types of a dataclass's fields."""
+    hints = typing.get_type_hints(group)
+    return ((field.name, hints[field.name]) for field in dataclasses.fields(group))
+
+
+def _keys(group: type, prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """Dotted keys below a dataclass, each with whether it is a mapping that takes any further key."""
+    for name, kind in _groups(group):
+        if dataclasses.is_dataclass(kind):
+            yield from _keys(typing.cast(type, kind), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", typing.get_origin(kind) is dict
+
+
+def _flatten(content: dict[str, Any], group: type, prefix: str = "") -> Iterator[str]:
+    """Dotted keys of a nested mapping, as deep as TrainConfig goes."""
+    kinds = dict(_groups(group))
+    for name, value in content.items():
+        kind = kinds.get(str(name))
+        if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+            yield from _flatten(value, typing.cast(type, kind), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _check_key(key: str, where: str) -> None:
+    known = dict(_keys(TrainConfig))
+    groups = {name.rpartition(".")[0] for name in known} - {""}
+    free = any(key.startswith(f"{name}.") for name, mapping in known.items() if mapping)
+    if key in known or key in groups or free:
+        return
+    near = difflib.get_close_matches(key, [*known, *groups], n=1, cutoff=0.5)
+    last = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    suggestion = (last or near or [""])[0]
+    hint = f"; did you mean {suggestion!r}?" if suggestion else "; see sasa train --help"
+    raise ValueError(f"{where}{key}: unknown key{hint}")

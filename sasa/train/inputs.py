@@ -1,0 +1,64 @@
+"""Images as trained weights want to see them, and as pictures to draw on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sasa.data import evaluation_transform, open_dataset, read_image
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from sasa.train.weights import WeightsMetadata
+
+
+def load_images(
+    paths: Sequence[str | Path], metadata: WeightsMetadata
+) -> tuple[Tensor, npt.NDArray[np.float32]]:
+    """Read image files and transform them as in evaluation.
+
+    Args:
+        paths: Image files of any size.
+        metadata: Of the weights that will see them.
+
+    Returns:
+        The normalised images (B, C, H, W), and the same pixels in [0, 1], (B, H, W) or (B, H, W, 3).
+
+    Raises:
+        OSError, sasa.data.BrokenImageError: A file cannot be read; the error names it.
+    """
+    return _transform([read_image(path, metadata.input_size[0]) for path in paths], metadata)
+
+
+def one_test_image_a_class(
+    metadata: WeightsMetadata,
+) -> tuple[Tensor, npt.NDArray[np.float32], list[str]]:
+    """The first built-in test image of each class, as `load_images` gives them, and the classes."""
+    data = open_dataset("fashion-mnist", "test", in_chans=metadata.input_size[0])
+    first = [list(data.targets).index(label) for label in range(len(data.classes))]
+    images, pictures = _transform([data[index][0] for index in first], metadata)
+    return images, pictures, list(data.classes)
+
+
+def _transform(
+    images: Sequence[Image.Image], metadata: WeightsMetadata
+) -> tuple[Tensor, npt.NDArray[np.float32]]:
+    channels, height, width = metadata.input_size
+    transform = evaluation_transform(
+        (channels, height, width),
+        mean=metadata.mean,
+        std=metadata.std,
+        crop_pct=metadata.crop_pct,
+        interpolation=metadata.interpolation,
+    )
+    batch = torch.stack([transform(image) for image in images])
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (metadata.mean, metadata.std))
+    pixels = (batch * std + mean).clamp(0, 1).movedim(1, -1)
+    return batch, (pixels[..., 0] if channels == 1 else pixels).numpy()

@@ -1,0 +1,90 @@
+"""metrics.csv: one row an epoch."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from sasa.train.atomic import replacing
+
+
+def rounded(value: float) -> float:
+    """A number with the seven digits that 32 bits hold."""
+    return float(f"{value:.7g}")
+
+
+_METRICS = ("lr", "train_loss", "val_loss", "val_top1", "val_top5")
+
+
+class MetricsTable(Callback):
+    """Writes metrics.csv after every epoch.
+
+    The rows travel in the checkpoints, and the file is written anew from them: after a resume it holds just
+    the epochs that the checkpoint had seen. Columns: epoch (from 1), step (optimiser steps so far), lr (of
+    the epoch's last step), train_loss, val_loss, val_top1 and, from six classes on, val_top5 (in [0, 1]),
+    seconds (of training, without validation), images_per_second.
+    """
+
+    def __init__(self, path: Path, batch_size: int, echo: bool) -> None:
+        """Write to path; batch_size counts the images of a step; echo also prints a line for every epoch."""
+        self._path = path
+        self._batch_size = batch_size
+        self._echo = echo
+        self._rows: list[dict[str, float]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the rows that a checkpoint brought."""
+        if trainer.is_global_zero:
+            self._write()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._start = self._stop = time.perf_counter()
+        self._first_step = trainer.global_step
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Stop the clock; validation follows the last batch."""
+        self._stop = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add and write the epoch's row."""
+        seconds = self._stop - self._start
+        images = (trainer.global_step - self._first_step) * self._batch_size
+        metrics = trainer.callback_metrics  # in every process: reading averages over them
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            **{name: rounded(float(metrics[name])) for name in _METRICS if name in metrics},
+            "seconds": round(seconds, 3),
+            "images_per_second": round(images / seconds, 1),
+        }
+        self._rows.append(row)
+        if trainer.is_global_zero:
+            self._write()
+            if self._echo:
+                print(
+                    f"epoch {row['epoch']}/{trainer.max_epochs}: loss {row['train_loss']:.4f}, "
+                    f"validation loss {row['val_loss']:.4f}, top-1 {row['val_top1']:.2%}, "
+                    f"{row['images_per_second']:.0f} images/s",
+                    flush=True,
+                )
+
+    def _write(self) -> None:
+        if not self._rows:
+            return
+        with replacing(self._path) as temporary, temporary.open("w", newline="") as file:
+            table = csv.DictWriter(file, self._rows[0].keys())
+            table.writeheader()
+            table.writerows(self._rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows."""
+        return {"rows": self._rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the rows from a checkpoint."""
+        self._rows = list(state_dict["rows"])

@@ -1,0 +1,159 @@
+"""Trained weights as safetensors, with all that is needed to use them again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import sasa
+from sasa.train.atomic import replacing
+
+WEIGHTS_FILE = "model.safetensors"
+"""Name of the weights in a run folder."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WeightsMetadata:
+    """What a weights file says about itself.
+
+    Attributes:
+        model: the network's name, for sasa.create_model.
+        options: its further options.
+        classes: index → class name.
+        input_size: (C, H, W) of the images it was trained on.
+        mean: of each channel, for pixels in [0, 1].
+        std: of each channel.
+        crop_pct: of evaluation_transform.
+        interpolation: of evaluation_transform.
+        accuracy: top-1 on the test images, in [0, 1]; None if not evaluated.
+        sasa_version: that wrote the file.
+    """
+
+    model: str
+    options: dict[str, Any]
+    classes: list[str]
+    input_size: list[int]
+    mean: list[float]
+    std: list[float]
+    crop_pct: float | None = None
+    interpolation: str = "bilinear"
+    accuracy: float | None = None
+    sasa_version: str = field(default=sasa.__version__)
+
+    def create_model(self) -> nn.Module:
+        """The network, with weights yet to load."""
+        return sasa.create_model(
+            self.model, num_classes=len(self.classes), in_chans=self.input_size[0], **self.options
+        )
+
+
+def save_weights(path: str | Path, network: nn.Module, metadata: WeightsMetadata) -> None:
+    """Write a network's parameters and buffers to a safetensors file."""
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    texts = {key: json.dumps(value) for key, value in dataclasses.asdict(metadata).items()}
+    with replacing(Path(path)) as temporary:
+        save_file(state, temporary, metadata=texts)
+
+
+def load_weights(path: str | Path) -> tuple[nn.Module, WeightsMetadata]:
+    """Make the network that a weights file holds.
+
+    Args:
+        path: a file of save_weights, or a run folder with one.
+
+    Returns:
+        The network, on the CPU and in evaluation mode, and the file's metadata.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, not one of ours, or does not fit the network it names.
+    """
+    state, metadata = read_weights(path)
+    network = metadata.create_model()
+    check_shapes(network, state, weights_path(path))
+    network.load_state_dict(state)
+    return network.eval(), metadata
+
+
+def start_from(path: str | Path, network: nn.Module, classes: list[str]) -> None:
+    """Load a weights file into a network that is about to be trained.
+
+    Args:
+        path: as in load_weights.
+        network: the network, one of timm's kind.
+        classes: the data's; if the file has others, the network's classifier stays as it is, with a log line.
+
+    Raises:
+        FileNotFoundError, ValueError: as in load_weights.
+    """
+    state, metadata = read_weights(path)
+    fresh: set[str] = set()
+    if metadata.classes != classes:
+        classifier = network.get_classifier()  # type: ignore[operator]
+        head = next(name for name, module in network.named_modules() if module is classifier)
+        fresh = {name for name in network.state_dict() if name.startswith(f"{head}.")}
+        _logger.info(
+            "%s: its %d classes are not the %d of the data; the classifier %r starts anew",
+            weights_path(path),
+            len(metadata.classes),
+            len(classes),
+            head,
+        )
+        state = {**state, **{name: network.state_dict()[name] for name in fresh}}
+    check_shapes(network, state, weights_path(path))
+    network.load_state_dict(state)
+
+
+def weights_path(path: str | Path) -> Path:
+    """The weights file itself, where a run folder was given."""
+    path = Path(path)
+    return path / WEIGHTS_FILE if path.is_dir() else path
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], WeightsMetadata]:
+    """Tensors by name and metadata of a weights file; raises as load_weights does."""
+    path = weights_path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no weights at {path}; give a .safetensors file or the folder of a finished run"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            texts = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file: {error}") from error
+    required = {item.name for item in dataclasses.fields(WeightsMetadata)}
+    missing = sorted(required - texts.keys())
+    if missing:
+        raise ValueError(
+            f"{path}: its metadata lacks {', '.join(missing)}; expected a file written by sasa (save_weights)"
+        )
+    return state, WeightsMetadata(**{key: json.loads(texts[key]) for key in required})
+
+
+def check_shapes(network: nn.Module, state: dict[str, Tensor], where: str | Path) -> None:
+    """Raise ValueError, in words, unless state has just the network's tensors, each of its shape."""
+    expected = network.state_dict()
+    faults = [f"{name} is missing" for name in expected.keys() - state.keys()]
+    faults += [f"{name} is unknown" for name in state.keys() - expected.keys()]
+    faults += [
+        f"{name} is {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected.keys() & state.keys()
+        if state[name].shape != expected[name].shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise ValueError(
+            f"{where}: does not fit {type(network).__name__}: {'; '.join(sorted(faults)[:3])}{more}"
+        )

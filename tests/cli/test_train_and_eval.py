@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sasa.cli import main
+from sasa.train import load_config
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("images")
+    for split in ("train", "test"):
+        for label, colour in enumerate(("red", "green")):
+            (root / split / colour).mkdir(parents=True)
+            for number in range(6):
+                shade = tuple(250 - number if channel == label else number for channel in range(3))
+                Image.new("RGB", (16, 16), shade).save(root / split / colour / f"{number}.png")
+    return root
+
+
+def test_train_then_eval(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"model: {{name: test_resnet}}\ndata: {{source: {images}, input_size: 16, held_out: 0.2}}\n"
+        "optimizer: {batch_size: 4, epochs: 3, lr: 20, warmup_epochs: 0}\n"
+    )
+    run = tmp_path / "run"
+    command = ["train", "--config", str(recipe), "--run_folder", str(run), "--optimizer.epochs", "1"]
+    assert main(command) == 0
+    output = capsys.readouterr()
+    assert output.out.startswith("epoch 1/1: loss ")
+    assert output.out.splitlines()[-1].startswith("top-1 ")
+    assert output.out.endswith(" on 12 images\n")
+    assert output.err == ""
+    assert load_config(run / "config.yaml").optimizer.epochs == 1
+    results = json.loads((run / "results.json").read_text())
+
+    report = tmp_path / "report.json"
+    assert main(["eval", "--weights", str(run), "--data", str(images), "--json", str(report)]) == 0
+    assert f"top-1 {results['top1']:.2%}, loss" in capsys.readouterr().out
+    evaluated = json.loads(report.read_text())
+    assert (evaluated["top1"], evaluated["images"], evaluated["split"]) == (results["top1"], 12, "test")
+
+    assert main(["eval", "--weights", str(run), "--data", str(images), "--split", "train"]) == 0
+    assert main(["eval", "--weights", str(run)]) == 2, "other classes"
+    assert "classes" in capsys.readouterr().err
+
+    assert main(command) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert main(["train", "--resume", str(run)]) == 2
+    assert "is finished" in capsys.readouterr().err
+
+    (run / "results.json").unlink()
+    assert main(["train", "--resume", str(run)]) == 0
+    output = capsys.readouterr()
+    assert "resuming" in output.err
+    assert "from epoch-0001" in output.err
+    again = json.loads((run / "results.json").read_text())
+    assert (again["top1"], again["loss"]) == (results["top1"], results["loss"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--optimizer.lrr", "1"], "--optimizer.lrr: unknown key; did you mean 'optimizer.lr'?"),
+        (["--optimizer.lr", "x"], 'key "optimizer.lr"'),
+        (["--config", "nowhere.yaml"], "no such file: nowhere.yaml"),
+        (["--resume"], "--resume needs the run's folder"),
+        (["--resume", "x", "--seed", "1"], "leave out --seed 1"),
+        (["--resume", "nowhere"], "no run in nowhere"),
+    ],
+)
+def test_faulty_commands(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("sasa: error: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_print_config(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--optimizer.lr", "0.25", "--print_config"]) == 0
+    assert "  lr: 0.25\n" in capsys.readouterr().out

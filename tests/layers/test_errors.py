@@ -1,0 +1,48 @@
+"""What the attention layer refuses, and in which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from sasa import LocalSelfAttention2d
+
+
+@pytest.mark.parametrize(
+    ("channels", "options", "message"),
+    [
+        (60, {}, r"out_channels=60 and num_heads=8: expected a multiple of 16 channels"),
+        (24, {}, r"out_channels=24 and num_heads=8: expected a multiple of 16 .* even width"),
+        (60, {"position": "none"}, r"out_channels=60 and num_heads=8: expected a multiple of 8 channels"),
+        (0, {}, r"out_channels=0 and num_heads=8"),
+        (16, {"num_heads": 0}, r"num_heads: expected at least 1, got 0"),
+        (16, {"stride": 3}, r"stride: expected 1 or 2, got 3"),
+        (16, {"stride": 0}, r"stride: expected 1 or 2, got 0"),
+        (16, {"position": "learned"}, r"position: expected one of .*'relative'.*, got 'learned'"),
+        (16, {"content": False, "position": "none"}, r"content: .* position='relative', got 'none'"),
+        (16, {"content": False, "position": "absolute"}, r"content: .* got 'absolute'"),
+        (16, {"kernel_size": 4}, r"kernel_size: expected odd sizes, got 4"),
+        (16, {"kernel_size": (3, 5, 7)}, r"kernel_size: expected an int or a pair, got \(3, 5, 7\)"),
+        (16, {"dilation": 0}, r"dilation: expected at least 1, got 0"),
+        (16, {"scale": float("nan")}, r"scale: expected a finite float, got nan"),
+        (16, {"backend": "cudnn"}, r"backend: expected 'auto' or one of .*, got 'cudnn'"),
+    ],
+)
+def test_wrong_options(channels: int, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LocalSelfAttention2d(8, channels, **options)
+
+
+def test_heads_of_odd_width_are_fine_without_relative_position() -> None:
+    layer = LocalSelfAttention2d(8, 24, position="none")
+    assert layer(torch.randn(1, 8, 4, 4)).shape == (1, 24, 4, 4)
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 5, 5), (8, 5, 5), (2, 9, 5, 5), (1, 2, 8, 5, 5)], ids=str)
+def test_wrong_input_is_named_with_what_came(shape: tuple[int, ...]) -> None:
+    layer = LocalSelfAttention2d(8, 16)
+    with pytest.raises(ValueError, match=r"x: expected \(B, 8, H, W\), got ") as error:
+        layer(torch.randn(shape))
+    assert str(shape) in str(error.value)

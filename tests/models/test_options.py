@@ -1,0 +1,136 @@
+"""The options of SASAResNet reach the layers, by every way to a network; wrong ones are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import sasa
+from sasa import LocalSelfAttention2d
+
+from . import networks
+
+
+def attention_layers(model: nn.Module) -> list[LocalSelfAttention2d]:
+    return [module for module in model.modules() if isinstance(module, LocalSelfAttention2d)]
+
+
+@pytest.mark.parametrize(
+    ("options", "attribute", "value"),
+    [
+        ({"kernel_size": 5}, "kernel_size", (5, 5)),
+        ({"num_heads": 4}, "num_heads", 4),
+        ({"position": "absolute"}, "position", "absolute"),
+        ({"content": False}, "content", False),
+        ({"scale": 0.5}, "scale", 0.5),
+        ({"backend": "reference"}, "backend", "reference"),
+    ],
+)
+def test_attention_options_reach_every_layer(options: dict[str, Any], attribute: str, value: object) -> None:
+    layers = attention_layers(networks.on_meta("sasa_resnet26", **options))
+    assert len(layers) == 8
+    assert {getattr(layer, attribute) for layer in layers} == {value}
+
+
+def test_defaults_are_the_papers() -> None:
+    for layer in attention_layers(networks.on_meta("sasa_resnet26")):
+        assert (layer.kernel_size, layer.num_heads, layer.position) == ((7, 7), 8, "relative")
+        assert (layer.content, layer.scale, layer.dilation, layer.backend) == (True, 1.0, (1, 1), "auto")
+
+
+def test_other_options_reach_the_network() -> None:
+    model = networks.on_meta(
+        "sasa_resnet26",
+        num_classes=7,
+        in_chans=1,
+        width=0.5,
+        groups=("conv", "attention", "conv", "attention"),
+        stem="conv",
+        output_stride=16,
+        global_pool="max",
+        drop_rate=0.1,
+        drop_path_rate=0.2,
+    )
+    assert model.fc.weight.shape == (7, 1024)
+    assert model.stem[0].weight.shape == (32, 1, 7, 7)
+    kinds = [type(model.get_submodule(f"layer{i}")[0].spatial) for i in range(1, 5)]
+    assert kinds == [nn.Conv2d, LocalSelfAttention2d, nn.Conv2d, LocalSelfAttention2d]
+    assert model.feature_info[-1]["reduction"] == 16
+    assert model.global_pool.pool_type == "max"
+    assert model.drop_rate == 0.1
+    assert model.layer4[0].drop_path.drop_prob == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("name", networks.FORMS)
+@pytest.mark.parametrize("width", [0.5, 1.25, 2.0])
+def test_width_scales_every_width(name: str, width: float) -> None:
+    full, scaled = networks.on_meta(name), networks.on_meta(name, width=width, num_classes=0)
+    assert scaled.num_features == 2048 * width
+    for (key, a), b in zip(full.named_modules(), scaled.modules(), strict=True):
+        if isinstance(a, nn.BatchNorm2d):
+            assert b.num_features == width * a.num_features, key
+
+
+@pytest.mark.parametrize("device_and_dtype", [{"device": "meta"}, {"dtype": torch.float64}], ids=str)
+def test_device_and_dtype(device_and_dtype: dict[str, Any]) -> None:
+    model = networks.tiny(**device_and_dtype)
+    for key, value in device_and_dtype.items():
+        assert {str(getattr(p, key)) for p in model.parameters()} == {str(value)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"groups": ("attention",) * 3}, r"groups: expected four of .*'attention'"),
+        ({"groups": "conv"}, r"groups: expected four of .* got 'conv'"),
+        ({"groups": ("conv", "conv", "conv", "pool")}, r"groups: expected four of .*'pool'"),
+        ({"stem": "large"}, r"stem: expected one of .*'spatially_aware'.*, got 'large'"),
+        ({"output_stride": 4}, r"output_stride: expected 8, 16 or 32, got 4"),
+        ({"width": 0}, r"width: expected a positive factor, got 0"),
+        ({"width": -1.0}, r"width: expected a positive factor, got -1"),
+        ({"width": float("nan")}, r"width: expected a positive factor, got nan"),
+        ({"width": 0.001, "stem": "conv"}, r"width"),
+        ({"width": 0.001, "stem": "conv", "groups": ("conv",) * 4}, r"width"),
+        ({"num_heads": 7}, r"out_channels=64 and num_heads=7"),
+        ({"num_heads": 64}, r"out_channels=64 and num_heads=64"),
+        ({"width": 0.125, "stem": "conv"}, r"out_channels=8 and num_heads=8: expected a multiple of 16"),
+        ({"width": 0.3}, r"out_channels=19 and num_heads=4"),
+        ({"position": "learned"}, r"position: expected one of"),
+        ({"position": "learned", "stem": "conv", "groups": ("conv",) * 4}, r"position: expected one of"),
+        ({"position": "none", "content": False}, r"content: "),
+        ({"kernel_size": 4}, r"kernel_size: expected odd sizes, got 4"),
+        ({"drop_rate": 1.5}, r"drop_rate: .* got 1.5"),
+        ({"drop_path_rate": 1.0}, r"drop_path_rate: .* got 1.0"),
+    ],
+)
+def test_wrong_values(options: dict[str, Any], message: str) -> None:
+    with torch.device("meta"), pytest.raises(ValueError, match=message):
+        sasa.create_model("sasa_resnet26", **options)
+
+
+def test_unknown_option_is_named() -> None:
+    with pytest.raises(TypeError, match="'widht'"):
+        sasa.create_model("sasa_resnet26", widht=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("sasa_resnet26_convstm", "did you mean 'sasa_resnet26_convstem'?"),
+        ("sasaresnet50", "did you mean 'sasa_resnet50'?"),
+        ("?", "ours are sasa_resnet26, "),
+    ],
+)
+def test_unknown_name_suggests_the_nearest(name: str, hint: str) -> None:
+    with pytest.raises(ValueError, match="name: no model is called") as error:
+        sasa.create_model(name)
+    assert repr(name) in str(error.value)
+    assert hint in str(error.value)
+
+
+def test_timms_other_models_are_made_too() -> None:
+    with torch.device("meta"):
+        assert type(sasa.create_model("resnet18")).__name__ == "ResNet"

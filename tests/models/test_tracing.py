@@ -1,0 +1,51 @@
+"""FX, TorchScript, torch.compile and torch.export of whole networks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from timm.models import create_feature_extractor
+
+from . import networks
+
+EACH_FORM = pytest.mark.parametrize("name", networks.FORMS)
+
+
+@EACH_FORM
+def test_fx_graph_is_bit_equal(name: str) -> None:
+    model = networks.narrow(name, num_classes=5)
+    graph = create_feature_extractor(model, ["fc"])
+    x = networks.images(1, 3, 64, 64)
+    assert torch.equal(graph(x)["fc"], model(x))
+
+
+@EACH_FORM
+def test_fx_graph_trains_every_parameter(name: str) -> None:
+    model = networks.narrow(name, num_classes=5).train()
+    graph = create_feature_extractor(model, ["fc"])
+    torch.nn.functional.cross_entropy(
+        graph(networks.images(2, 3, 64, 64))["fc"], torch.tensor([0, 4])
+    ).backward()
+    assert len(list(graph.parameters())) == len(list(model.parameters()))
+    assert all(p.grad is not None and p.grad.any() for p in graph.parameters())
+
+
+@EACH_FORM
+def test_scripts(name: str) -> None:
+    model = networks.narrow(name, num_classes=5)
+    with pytest.warns(FutureWarning, match="`torch.jit.script` is deprecated"):
+        scripted = torch.jit.script(model)
+    x = networks.images(1, 3, 64, 64)
+    assert torch.equal(scripted(x), model(x))
+
+
+def test_compiles_without_a_break() -> None:
+    model = networks.tiny(stem="small_attention")
+    x = networks.images(2, 3, 28, 28)
+    assert torch.equal(torch.compile(model, fullgraph=True, backend="eager")(x), model(x))
+
+
+def test_exports() -> None:
+    model = networks.tiny()
+    x = networks.images(2, 3, 32, 32)
+    torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), model(x))

@@ -1,0 +1,16 @@
+"""The fixture `runner`: every backend that can run here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from .runners import RUNNERS, Runner
+
+
+@pytest.fixture(params=RUNNERS, ids=str)
+def runner(request: pytest.FixtureRequest) -> Runner:
+    """A backend with a fresh stream of random numbers."""
+    return replace(request.param, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,82 @@
+"""`import sasa` in a fresh interpreter: silent, light, and useful where only torch is installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+
+
+# Nothing but torch and what it needs can be found.
+TORCH_ALONE = """
+import sys
+import torch
+absent = {"timm", "torchvision", "lightning", "torchmetrics", "matplotlib", "PIL"}
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def test_silent_and_light() -> None:
+    result = run(
+        """
+        import sys, warnings
+        import torch
+        before = set(sys.modules)
+        warnings.simplefilter("error")
+        import sasa
+        new = {name.partition(".")[0] for name in set(sys.modules) - before}
+        foreign = new - {"sasa", "torch"} - sys.stdlib_module_names
+        sys.exit(f"brought in {sorted(foreign)}" if foreign else 0)
+        """
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_works_where_torch_alone_is_installed() -> None:
+    result = run(
+        TORCH_ALONE
+        + textwrap.dedent(
+            """
+            from sasa.ops import local_attention
+            q = torch.randn(1, 8, 5, 5)
+            assert local_attention(q, q, q, num_heads=2, kernel_size=3).shape == q.shape
+            import sasa
+            x = torch.randn(1, 3, 9, 9)
+            assert sasa.LocalSelfAttention2d(3, 16, stride=2)(x).shape == (1, 16, 5, 5)
+            assert sasa.AttentionStem()(x).shape == (1, 64, 3, 3)
+            assert "timm" not in sys.modules
+            try:
+                sasa.create_model("sasa_resnet26")
+            except ImportError as error:
+                print(error)
+            """
+        )
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "timm" in result.stdout
+
+
+def test_models_come_when_asked_for_and_register_with_timm() -> None:
+    result = run(
+        """
+        import sasa
+        assert {"create_model", "cost"} <= set(dir(sasa))
+        import timm
+        assert not timm.list_models("sasa_*")
+        import sasa.models
+        assert len(timm.list_models("sasa_*")) == 9
+        assert sasa.create_model is sasa.models.create_model
+        """
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+import sasa.train.loaders
+from sasa.data import ImageStream
+from sasa.train import TrainConfig, train
+from sasa.train.loaders import EpochLoader, ImageData, evaluation_batches
+
+MakeConfig = Callable[..., TrainConfig]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8, 100])
+@pytest.mark.parametrize("images", [4, 5, 7, 8, 9, 16, 17])
+def test_every_image_once_in_as_many_batches(images: int, batch_size: int, world: int) -> None:
+    shares = [evaluation_batches(images, batch_size, world, rank) for rank in range(world)]
+    assert sorted(i for share in shares for batch in share for i in batch) == list(range(images))
+    assert len({len(share) for share in shares}) == 1
+    sizes = [len(batch) for share in shares for batch in share]
+    assert min(sizes) > 0
+    assert max(sizes) <= max(2, batch_size)
+
+
+def test_fewer_images_than_processes() -> None:
+    with pytest.raises(ValueError, match="3 processes needs as many images, got 2"):
+        evaluation_batches(2, 8, 3, 0)
+
+
+class Draws(Dataset[tuple[float, float, float]]):
+    """One number of each generator that the transforms use."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_epochs_randomness_depends_on_seed_epoch_and_rank_alone(workers: int) -> None:
+    def epoch(number: int, seed: int = 0, rank: int = 0) -> list[Any]:
+        random.random()
+        np.random.rand()
+        torch.rand(3)
+        loader = EpochLoader(Draws(), 4, num_workers=workers, seed=seed, rank=rank, epoch=lambda: number)
+        (batch,) = loader
+        draws = [part.tolist() for part in batch]
+        return [*draws, random.random(), float(np.random.rand()), torch.rand(()).item()]
+
+    first = epoch(0)
+    epochs = [epoch(1), epoch(0, seed=1), epoch(0, rank=1)]
+    assert epoch(0) == first
+    for other in epochs:
+        for one, two in zip(first, other, strict=True):
+            assert one != two
+
+
+def test_defaults_follow_the_source(make_config: MakeConfig) -> None:
+    built_in = ImageData(make_config(data={"source": "fashion-mnist", "input_size": None}))
+    assert built_in.input_size == (1, 28, 28)
+    assert built_in.mean == sasa.data.FASHION_MNIST_MEAN
+    assert len(built_in.classes) == 10
+    colour = ImageData(make_config(data={"source": "fashion-mnist", "in_chans": 3}))
+    assert colour.std == sasa.data.FASHION_MNIST_STD * 3
+    own = ImageData(make_config(data={"input_size": None}))
+    assert own.input_size == (3, 224, 224)
+    assert own.mean == (0.485, 0.456, 0.406)
+    grey = ImageData(make_config(data={"in_chans": 1, "mean": [0.5]}))
+    assert grey.mean == (0.5,)
+    assert grey.std == pytest.approx(((0.229 + 0.224 + 0.225) / 3,))
+
+
+def test_validation_is_held_out_or_a_split(make_config: MakeConfig) -> None:
+    held = ImageData(make_config(data={"held_out": 0.2}))
+    assert (len(held.training), len(held.validation)) == (20, 6)
+    split = ImageData(make_config(data={"validation_split": "test"}))
+    assert (len(split.training), len(split.validation)) == (26, 7)
+
+
+class FakeStream(ImageStream):
+    """What timm's readers of streams need packages for."""
+
+    def __init__(self, images: int, transform: Any) -> None:
+        self.images = images
+        self.where = "wds/fake"
+        self.classes = ["a", "b"]
+        self.transform = transform
+        self.epochs: list[int] = []
+
+    def __len__(self) -> int:
+        return self.images
+
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
+        for number in range(self.images):
+            yield self.transform(Image.new("RGB", (16, 16), (number, 0, 0))), number % 2
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+    def set_workers(self, count: int) -> None:
+        self.workers = count
+
+
+def test_streams(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[str, dict[str, Any], FakeStream]] = []
+
+    def open_fake(source: str, split: str, *, transform: Any, **options: Any) -> FakeStream:
+        opened.append((split, options, FakeStream(20 if split == "train" else 5, transform)))
+        return opened[-1][2]
+
+    monkeypatch.setattr(sasa.train.loaders, "open_dataset", open_fake)
+    config = make_config(
+        data={"source": "wds/fake", "validation_split": "val", "options": {"num_samples": 20}}
+    )
+    results = train(config)
+    assert (results["steps"], results["images"]) == (4, 5)
+    options = {split: options for split, options, _ in opened}
+    assert options["train"]["is_training"]
+    assert options["train"]["num_samples"] == 20
+    assert not options["test"]["is_training"]
+    assert opened[0][2].epochs == [0, 1]
+    with pytest.raises(ValueError, match=r"data\.validation_split must name a split"):
+        ImageData(make_config(data={"source": "wds/fake"}))

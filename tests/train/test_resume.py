@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sasa.train import TrainConfig, resume, save_config, train
+from sasa.train.checkpoints import newest_readable, read_checkpoint
+
+MOMENTS = (
+    "in-first-epoch",
+    "before-first-checkpoint",
+    "mid-epoch",
+    "in-validation",
+    "writing-checkpoint",
+    "after-training",
+)
+
+
+def run_in_new_process(*arguments: str) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *arguments], env=environment, check=True, timeout=300)
+
+
+def random_everywhere(make_config: Callable[..., TrainConfig]) -> TrainConfig:
+    """Attention, batch norm, and every kind of randomness: images, labels, dropout and paths."""
+    options = {
+        "width": 0.125,
+        "num_heads": 1,
+        "kernel_size": 3,
+        "stem": "small",
+        "drop_rate": 0.2,
+        "drop_path_rate": 0.2,
+    }
+    return make_config(
+        model={"name": "sasa_resnet26", "options": options},
+        data={"input_size": 8},
+        augmentation={"color_jitter": 0.3, "re_prob": 0.3, "mixup": 0.3, "cutmix": 0.3},
+        optimizer={"epochs": 4, "gradient_clip": 1.0},
+    )
+
+
+@pytest.fixture(scope="module")
+def module_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("resume")
+
+
+@pytest.fixture
+def runs(make_config: Callable[..., TrainConfig], module_tmp: Path) -> Path:
+    """A folder with the run that was never stopped, "whole", and one killed at each moment."""
+    if not (module_tmp / "whole").exists():
+        config = random_everywhere(make_config)
+        train(dataclasses.replace(config, run_folder=str(module_tmp / "whole")))
+        save_config(config, module_tmp / "config.yaml")
+        script = str(Path(__file__).with_name("kill_at.py"))
+        killed = [f"{moment}:{module_tmp / moment}" for moment in MOMENTS]
+        run_in_new_process(script, str(module_tmp / "config.yaml"), *killed)
+    return module_tmp
+
+
+def table(run: Path) -> list[dict[str, str]]:
+    """metrics.csv without what the clock says."""
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
+        for row in rows
+    ]
+
+
+def assert_same_bits(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_ends_as_if_never_stopped(
+    runs: Path, moment: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, killed = runs / "whole", runs / moment
+    assert not (killed / "results.json").exists()
+    resume(killed)
+    assert "damaged" not in caplog.text, "a checkpoint is written as a whole"
+    assert_same_bits(load_file(whole / "model.safetensors"), load_file(killed / "model.safetensors"))
+    for name in ("best.ckpt", "epoch-0003.ckpt", "epoch-0004.ckpt"):
+        one, other = (read_checkpoint(run / "checkpoints" / name) for run in (whole, killed))
+        assert_same_bits(one["state_dict"], other["state_dict"])
+    assert len(table(whole)) == 4
+    assert table(killed) == table(whole)
+
+
+def test_only_two_epochs_and_the_best_are_kept(runs: Path) -> None:
+    names = sorted(path.name for path in (runs / "whole" / "checkpoints").iterdir())
+    assert names == ["best.ckpt", "epoch-0003.ckpt", "epoch-0004.ckpt"]
+    best = read_checkpoint(runs / "whole" / "checkpoints" / "best.ckpt")
+    scores = [float(row["val_top1"]) for row in table(runs / "whole")]
+    assert best["epoch"] == scores.index(max(scores))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_a_damaged_checkpoint_is_said_and_the_one_before_used(
+    runs: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "moved"
+    shutil.copytree(runs / "whole", run)
+    (run / "results.json").unlink()
+    newest = run / "checkpoints" / "epoch-0004.ckpt"
+    content = bytearray(newest.read_bytes())
+    if damage == "truncated":
+        newest.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 1
+        newest.write_bytes(content)
+    resume(run)
+    assert "epoch-0004.ckpt: damaged checkpoint" in caplog.text
+    assert "trying the one before" in caplog.text
+    assert_same_bits(load_file(runs / "whole" / "model.safetensors"), load_file(run / "model.safetensors"))
+    assert table(run) == table(runs / "whole")
+
+
+def test_no_readable_checkpoint_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "epoch-0001.ckpt").write_bytes(b"")
+    (tmp_path / "epoch-0002.ckpt").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="none of its 2 checkpoints can be read"):
+        newest_readable(tmp_path)
+
+
+def test_a_checkpoint_is_never_unpickled(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> Any:
+            return (os.mkdir, (str(tmp_path / "harm"),))
+
+    torch.save({"state_dict": Harm()}, tmp_path / "epoch-0001.ckpt")
+    with pytest.raises(ValueError, match="damaged checkpoint"):
+        read_checkpoint(tmp_path / "epoch-0001.ckpt")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_another_file_is_no_checkpoint(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "epoch-0001.ckpt")
+    with pytest.raises(ValueError, match="not a checkpoint of a training run"):
+        read_checkpoint(tmp_path / "epoch-0001.ckpt")
+
+
+def test_what_cannot_be_resumed_or_started(runs: Path, tmp_path: Path, make_config: Any) -> None:
+    with pytest.raises(FileNotFoundError, match=r"--resume: no run in .*config\.yaml"):
+        resume(tmp_path)
+    with pytest.raises(FileExistsError, match="is finished"):
+        resume(runs / "whole")
+    config = dataclasses.replace(make_config(), run_folder=str(runs / "whole"))
+    with pytest.raises(FileExistsError, match=r"run_folder: .* holds a run already; go on with it"):
+        train(config)

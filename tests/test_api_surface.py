@@ -15,7 +15,7 @@ LAYER = (
     "in_channels out_channels kernel_size stride * num_heads dilation position content bias scale backend "
     "device dtype"
 )
-STEM = "in_channels out_channels * values num_heads num_mixtures block device dtype"
+STEM = "in_channels out_channels * values num_heads num_mixtures block pool device dtype"
 
 # Module: public name: parameters, those after * by keyword alone.
 SURFACE = {
@@ -40,6 +40,7 @@ SURFACE = {
             "layers num_classes in_chans * width groups stem kernel_size num_heads position content scale "
             "output_stride global_pool drop_rate drop_path_rate zero_init_last backend device dtype"
         ),
+        "convolutional_twin": "name **options",
         "cost": "model input_size",
         "create_model": "name **options",
         "list_models": "",

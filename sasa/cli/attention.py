@@ -11,10 +11,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
     parser.add_argument("--weights", required=True, help="run folder or .safetensors file")
     parser.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="image files (default: one built-in test image of each class)"
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="image files (default: one built-in test image of each class)",
     )
     parser.add_argument(
-        "--layers", nargs="+", metavar="LAYER", help="names of layers (default: the stem and each group's last)"
+        "--layers",
+        nargs="+",
+        metavar="LAYER",
+        help="names of layers (default: the stem and each group's last)",
     )
     parser.add_argument(
         "--heads", type=int, nargs="+", metavar="N", help="heads to draw one by one (default: their mean)"

@@ -17,7 +17,7 @@ class AttentionStem(nn.Module):
     (Ramachandran et al., 2019, §3.2 and App. A.1.) Each pixel attends to its own square, with relative
     positions as in Eq. 3; the squares are those of the max pool. A size that is no multiple of block is
     padded and the padding takes no part: not in the softmax, the batch statistics or the maximum. Input
-    (B, in_channels, H, W), output (B, out_channels, ceil(H/block), ceil(W/block)).
+    (B, in_channels, H, W), output (B, out_channels, ceil(H/block), ceil(W/block)), or H × W without pool.
 
     Args:
         in_channels: Channels of the image.
@@ -29,6 +29,7 @@ class AttentionStem(nn.Module):
         num_heads: Attention heads.
         num_mixtures: Matrices that "spatially_aware" mixes; the paper does not print its number.
         block: Side of the squares, and the stride of the stem.
+        pool: False leaves the max pool out and keeps the resolution, for small images.
 
     Raises:
         ValueError: A value is out of its range; widths and heads that do not fit are both named.
@@ -43,6 +44,7 @@ class AttentionStem(nn.Module):
         num_heads: int = 4,
         num_mixtures: int = 4,
         block: int = 4,
+        pool: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -67,6 +69,7 @@ class AttentionStem(nn.Module):
         self.num_heads = num_heads
         self.num_mixtures = num_mixtures
         self.block = block
+        self.pool = pool
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.query_key = nn.Conv2d(in_channels, 2 * out_channels, 1, bias=False, **factory)
         # For spatially aware values this holds the M matrices; they are mixed before they meet the image.
@@ -106,7 +109,8 @@ class AttentionStem(nn.Module):
         values = self._values(x).unflatten(-1, (self.num_heads, -1))  # (B, h, w, P, N, D)
         out = torch.einsum("bnhwpq,bhwqnd->bhwpnd", weights.to(values.dtype), values)
         out = self._from_blocks(out.flatten(-2))[..., : x.shape[2], : x.shape[3]]
-        return F.max_pool2d(self.norm(out), self.block, ceil_mode=True)
+        out = self.norm(out)
+        return F.max_pool2d(out, self.block, ceil_mode=True) if self.pool else out
 
     def attention_maps(self, x: Tensor) -> Tensor:
         """The weights of every pixel over its own square, (B, num_heads, H, W, block, block).
@@ -141,7 +145,8 @@ class AttentionStem(nn.Module):
             + torch.einsum("bhwpnd,npqd->bnhwpq", q[..., half:], rel_col)
         )
         outside = self._to_blocks(x.new_ones(1, 1, *x.shape[2:]))[..., 0] == 0  # (1, h, w, P)
-        return logits.float().masked_fill(outside[:, None, :, :, None, :], -torch.inf).softmax(-1)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits.masked_fill(outside[:, None, :, :, None, :], -torch.inf).softmax(-1)
 
     def _values(self, x: Tensor) -> Tensor:
         """(B, h, w, P, out_channels)."""
@@ -180,7 +185,7 @@ class AttentionStem(nn.Module):
         batch, _, height, width = x.shape
         pixels = batch * height * width
         window = self.block**2 * (6 * self.out_channels + 6 * self.num_heads)
-        pool = self.out_channels
+        pool = self.out_channels if self.pool else 0
         mixtures = 0
         if self.values == "spatially_aware":
             mixtures = 2 * self.num_mixtures * self.out_channels * (self.in_channels + 1)
@@ -192,5 +197,6 @@ class AttentionStem(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"{self.in_channels}, {self.out_channels}, values={self.values!r}, "
-            f"num_heads={self.num_heads}, num_mixtures={self.num_mixtures}, block={self.block}"
+            f"num_heads={self.num_heads}, num_mixtures={self.num_mixtures}, "
+            f"block={self.block}, pool={self.pool}"
         )

@@ -11,6 +11,7 @@ from sasa.ops import (
     local_attention_flops,
     local_attention_maps,
 )
+from sasa.ops.local_attention.api import check_backend
 
 POSITIONS = ("relative", "absolute", "none")
 
@@ -38,6 +39,7 @@ class LocalSelfAttention2d(nn.Module):
         backend: See `sasa.local_attention`.
 
     Raises:
+        TypeError: An argument has the wrong type.
         ValueError: A value is out of its range; widths and heads that do not fit are both named.
     """
 
@@ -67,8 +69,10 @@ class LocalSelfAttention2d(nn.Module):
             )
         if stride not in (1, 2):
             raise ValueError(f"stride: expected 1 or 2, got {stride}")
-        if num_heads < 1:
-            raise ValueError(f"num_heads: expected at least 1, got {num_heads}")
+        spec = LocalAttentionSpec.validated(
+            num_heads=num_heads, kernel_size=kernel_size, dilation=dilation, scale=scale, pool=stride
+        )
+        check_backend(backend)
         unit = 2 * num_heads if position == "relative" else num_heads
         if out_channels < 1 or out_channels % unit:
             raise ValueError(
@@ -78,10 +82,10 @@ class LocalSelfAttention2d(nn.Module):
             )
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel_size = _pair(kernel_size)
+        self.kernel_size = spec.kernel_size
         self.stride = stride
         self.num_heads = num_heads
-        self.dilation = _pair(dilation)
+        self.dilation = spec.dilation
         self.position = position
         self.content = content
         self.scale = scale
@@ -171,7 +175,3 @@ class LocalSelfAttention2d(nn.Module):
             f"stride={self.stride}, num_heads={self.num_heads}, dilation={self.dilation}, "
             f"position={self.position!r}, content={self.content}, scale={self.scale}"
         )
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])

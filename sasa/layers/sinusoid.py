@@ -12,7 +12,7 @@ def sinusoid_2d(
     """The sinusoidal encoding of every pixel's row and column, (channels, height, width) in [−1, 1].
 
     The first half of the channels encodes the row, the second the column; each half holds sines, then
-    cosines, of the index divided by geometrically spaced periods from 2π to 2π · 10000.
+    cosines, of the index over wavelengths that grow geometrically from 2π towards 2π · 10000.
     """
     rows, cols = -(-channels // 2), channels // 2
     row = _sinusoid(rows, height, device)[:, :, None].expand(-1, -1, width)

@@ -9,9 +9,17 @@ import timm
 from torch import nn
 
 from sasa.models.cost import Cost, cost
-from sasa.models.sasa_resnet import SASAResNet, resnet_state_dict
+from sasa.models.sasa_resnet import SASAResNet, convolutional_twin, resnet_state_dict
 
-__all__ = ["Cost", "SASAResNet", "cost", "create_model", "list_models", "resnet_state_dict"]
+__all__ = [
+    "Cost",
+    "SASAResNet",
+    "convolutional_twin",
+    "cost",
+    "create_model",
+    "list_models",
+    "resnet_state_dict",
+]
 
 
 def list_models() -> list[str]:
@@ -33,7 +41,8 @@ def create_model(name: str, **options: Any) -> nn.Module:
         TypeError: An option is not known.
     """
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=1)
+        ours = difflib.get_close_matches(str(name).lower(), list_models(), n=1)
+        near = ours or difflib.get_close_matches(str(name), timm.list_models(), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"ours are {', '.join(list_models())}"
         raise ValueError(f"name: no model is called {name!r}; {hint}")
     return timm.create_model(name, **options)

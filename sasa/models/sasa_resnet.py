@@ -22,6 +22,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from sasa.layers import AttentionStem, LocalSelfAttention2d
+from sasa.layers.local_self_attention import POSITIONS
 
 GROUPS = ("conv", "attention")
 ATTENTION_STEMS = ("spatially_aware", "convolution", "pointwise")
@@ -98,8 +99,8 @@ class SASAResNet(nn.Module):
         groups: For each group "conv" or "attention" (Table 3).
         stem: "spatially_aware", "convolution" or "pointwise": the attention stem with these values
             (Table 7), stride 4. "conv": 7 × 7 convolution and max pool, stride 4. For images under about
-            64 pixels "small_attention", the spatially aware stem in 2 × 2 blocks, stride 2, and
-            "small_conv", a 3 × 3 convolution, stride 1.
+            64 pixels, both of stride 1: "small_attention", the spatially aware stem without its max pool,
+            and "small_conv", a 3 × 3 convolution.
         kernel_size: Extent of the attention windows in the groups (Table 4).
         num_heads: Heads of the attention in the groups; each must get an even number of channels.
         position: "relative", "absolute" or "none" (Table 5).
@@ -146,8 +147,15 @@ class SASAResNet(nn.Module):
             raise ValueError(f"stem: expected one of {STEMS}, got {stem!r}")
         if output_stride not in (8, 16, 32):
             raise ValueError(f"output_stride: expected 8, 16 or 32, got {output_stride}")
-        if not width > 0:
-            raise ValueError(f"width: expected a positive factor, got {width}")
+        if position not in POSITIONS:
+            raise ValueError(f"position: expected one of {POSITIONS}, got {position!r}")
+        for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
+            if not 0 <= rate < 1:
+                raise ValueError(f"{name}: expected a number in [0, 1), got {rate}")
+        if not 64 * width >= 1:
+            raise ValueError(
+                f"width: expected a positive factor, got {width}; it must leave one of 64 channels"
+            )
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.num_classes = num_classes
         self.in_chans = in_chans
@@ -156,7 +164,7 @@ class SASAResNet(nn.Module):
 
         channels = round(64 * width)
         self.stem, self.maxpool, stem_stride, stride = _build_stem(stem, in_chans, channels, dd)
-        self.feature_info: list[dict[str, Any]] = [
+        feature_info: list[dict[str, Any]] = [
             {"num_chs": channels, "reduction": stem_stride, "module": "stem"}
         ]
 
@@ -198,10 +206,9 @@ class SASAResNet(nn.Module):
                 )
                 channels = inner * Bottleneck.expansion
             stages.append(nn.Sequential(*blocks))
-            self.feature_info.append(
-                {"num_chs": channels, "reduction": stride, "module": f"layer{index + 1}"}
-            )
+            feature_info.append({"num_chs": channels, "reduction": stride, "module": f"layer{index + 1}"})
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.feature_info = feature_info
 
         self.num_features = channels
         self.global_pool, self.fc = create_classifier(
@@ -333,7 +340,7 @@ def _build_stem(
     if kind in ATTENTION_STEMS:
         return AttentionStem(in_chans, channels, values=kind, **dd), nn.Identity(), 4, 4
     if kind == "small_attention":
-        return AttentionStem(in_chans, channels, block=2, **dd), nn.Identity(), 2, 2
+        return AttentionStem(in_chans, channels, pool=False, **dd), nn.Identity(), 1, 1
     kernel_size, stride = (7, 2) if kind == "conv" else (3, 1)
     padding = kernel_size // 2
     stem = nn.Sequential(
@@ -405,6 +412,25 @@ def _create(depth: int, form: str, pretrained: bool, **kwargs: Any) -> SASAResNe
         pretrained_filter_fn=resnet_state_dict,
         **{"layers": _LAYERS[depth], **_FORMS[form], **kwargs},
     )
+
+
+def convolutional_twin(name: str, **options: Any) -> SASAResNet:
+    """The network with convolution wherever the named one has attention, all else equal.
+
+    Args:
+        name: One of our networks, such as "sasa_resnet26".
+        options: The network's own, as for `sasa.create_model`.
+
+    Raises:
+        ValueError: The name is not one of ours.
+    """
+    if name not in default_cfgs:
+        raise ValueError(f"name: expected one of our networks, got {name!r}")
+    options.pop("groups", None)
+    if "stem" in options:
+        options["stem"] = "small_conv" if options["stem"].startswith("small") else "conv"
+    depth = int(name.removeprefix("sasa_resnet").partition("_")[0])
+    return _create(depth, "_conv", False, **options)
 
 
 @register_model

@@ -151,7 +151,7 @@ class Classifier(Evaluator):
         size = len(images)
         self.train_loss.update(loss.detach(), weight=size)
         self.log("train_loss", self.train_loss, on_step=False, on_epoch=True, batch_size=size)
-        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=size)
+        self.log("loss", loss.detach(), prog_bar=True, batch_size=size)
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=size)
         return loss
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sasa.data import evaluation_transform, open_dataset, read_image
+from sasa.data import ImageDataset, evaluation_transform, open_dataset, read_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +42,7 @@ def one_test_image_a_class(
 ) -> tuple[Tensor, npt.NDArray[np.float32], list[str]]:
     """The first built-in test image of each class, as `load_images` gives them, and the classes."""
     data = open_dataset("fashion-mnist", "test", in_chans=metadata.input_size[0])
+    assert isinstance(data, ImageDataset)
     first = [list(data.targets).index(label) for label in range(len(data.classes))]
     images, pictures = _transform([data[index][0] for index in first], metadata)
     return images, pictures, list(data.classes)

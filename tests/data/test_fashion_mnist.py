@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,24 +81,34 @@ def test_licence_lies_beside() -> None:
 def test_tool_takes_the_first_of_each_class_and_repeats_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for prefix, count in (("train", 10_100), ("t10k", 2_020)):
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        numbers = np.arange(count, dtype=">u4")
-        images = np.zeros((count, 784), np.uint8)
-        images[:, :4] = numbers.view(np.uint8).reshape(-1, 4)
+    for prefix in ("train", "t10k"):
+        labels = np.repeat(np.arange(10), 7)[::-1].astype(np.uint8)
+        images = np.zeros((70, 784), np.uint8)
+        images[:, 0] = range(70)
         for kind, header, body in (("images-idx3", 16, images), ("labels-idx1", 8, labels)):
-            data = gzip.compress(bytes(header) + body.tobytes(), 1)
+            data = gzip.compress(bytes(header) + body.tobytes())
             (tmp_path / f"{prefix}-{kind}-ubyte.gz").write_bytes(data)
+    tool = SimpleNamespace(**runpy.run_path(str(TOOL)))
+    splits = (("train", "train", 5), ("test", "t10k", 2))
+    monkeypatch.setitem(tool.main.__globals__, "SPLITS", splits)
     written = []
     for run in ("one", "two"):
         (tmp_path / run).mkdir()
         monkeypatch.setattr(sys, "argv", [str(TOOL), str(tmp_path), "--output", str(tmp_path / run)])
-        runpy.run_path(str(TOOL), run_name="__main__")
+        tool.main()
         written.append([(tmp_path / run / f"{s}.npy.xz").read_bytes() for s in ("train", "test")])
     assert written[0] == written[1]
-    load_fashion_mnist.cache_clear()
     monkeypatch.setattr(resources, "files", lambda _: tmp_path / "one")
-    images, labels = load_fashion_mnist("train")
-    load_fashion_mnist.cache_clear()
-    assert images[:, 0, :4].copy().view(">u4").ravel().tolist() == list(range(10_000))
-    assert labels.tolist() == [i % 10 for i in range(10_000)]
+    load = load_fashion_mnist.__wrapped__
+    for split, per_class in (("train", 5), ("test", 2)):
+        images, labels = load(split)
+        first = [7 * c + i for c in range(10) for i in range(per_class)]
+        assert images[:, 0, 0].tolist() == first
+        assert labels.tolist() == [9 - number // 7 for number in first]
+
+
+def test_tool_refuses_too_few_images(tmp_path: Path) -> None:
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(16 + 784)))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8 + 1)))
+    with pytest.raises(ValueError, match="expected 1000 images of each of 10 classes"):
+        runpy.run_path(str(TOOL))["subset"](tmp_path, "train", 1000)

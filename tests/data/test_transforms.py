@@ -94,6 +94,30 @@ def test_resized_crop_is_the_default_for_large_images() -> None:
     assert names[1][0] == "RandomResizedCropAndInterpolation"
 
 
+def test_resized_crop_heeds_scale_ratio_and_interpolation() -> None:
+    # Scale 1 and ratio 1 leave no choice: the whole image, as in evaluation without a crop.
+    image = picture("RGB", (128, 128))
+    whole = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "hflip": 0.0}
+    for interpolation in ("nearest", "bicubic"):
+        plain = evaluation_transform((3, 64, 64), crop_pct=1.0, interpolation=interpolation, **RGB)
+        for seed in range(3):
+            seed_everything(seed)
+            random_crop = training_transform((3, 64, 64), interpolation=interpolation, **whole, **RGB)
+            assert torch.equal(random_crop(image), plain(image))
+    seed_everything(0)
+    whole["ratio"] = (2.0, 2.0)
+    wide = training_transform((3, 64, 64), interpolation="bicubic", **whole, **RGB)
+    assert not torch.equal(wide(image), plain(image))
+
+
+def test_a_policy_changes_pixels() -> None:
+    image = picture("RGB", (28, 28))
+    seed_everything(0)
+    steady = {"hflip": 0.0, "padding": 0, **RGB}
+    augmented = training_transform((3, 28, 28), auto_augment="rand-m9-n4", **steady)(image)
+    assert not torch.equal(augmented, evaluation_transform((3, 28, 28), **RGB)(image))
+
+
 @pytest.mark.parametrize("hflip", [0.0, 1.0])
 def test_flip(hflip: float) -> None:
     image = picture("L", (28, 28))

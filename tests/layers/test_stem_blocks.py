@@ -91,3 +91,4 @@ def test_default_is_the_papers() -> None:
     stem = AttentionStem()
     assert (stem.values, stem.num_heads, stem.num_mixtures, stem.block) == ("spatially_aware", 4, 4, 4)
     assert stem(torch.randn(1, 3, 32, 20)).shape == (1, 64, 8, 5)
+    assert AttentionStem(pool=False)(torch.randn(1, 3, 7, 9)).shape == (1, 64, 7, 9)

@@ -76,7 +76,7 @@ def test_leaves_no_hook_behind() -> None:
 
 def test_errors() -> None:
     model, x = tiny(), torch.randn(1, 3, 16, 16)
-    with pytest.raises(ValueError, match="did you mean 'layer1.0.spatial'"):
+    with pytest.raises(ValueError, match=r"did you mean 'layer1\.0\.spatial'"):
         attention_views(model, x, layers=["layer1.0"])
     with pytest.raises(ValueError, match=r"in \[0, 1\]"):
         attention_views(model, x, query=(0.5, 1.5))

@@ -67,6 +67,8 @@ def test_stem(values: str, of_values: int) -> None:
     each_pixel = queries_and_keys + of_values + window + norm + pool
     # The convolution runs over the padding of its own size too.
     assert sasa.cost(stem, (3, 8, 12)).flops == 8 * 12 * each_pixel
+    unpooled = sasa.AttentionStem(3, 8, values=values, num_heads=2, pool=False)
+    assert sasa.cost(unpooled, (3, 8, 12)).flops == 8 * 12 * (each_pixel - pool)
 
 
 def test_network_by_hand() -> None:
@@ -159,3 +161,4 @@ def test_a_module_may_say_what_it_costs() -> None:
 
 def test_prints_in_the_papers_units() -> None:
     assert str(sasa.models.Cost(18_014_000, 7_046_000_000)) == "18.01 M parameters, 7.05 B FLOPs"
+    assert str(sasa.models.Cost(382_000, 21_340_000)) == "0.38 M parameters, 21.3 M FLOPs"

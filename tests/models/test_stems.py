@@ -16,7 +16,7 @@ STRIDES = {
     "convolution": (4, 4),
     "pointwise": (4, 4),
     "conv": (2, 4),
-    "small_attention": (2, 2),
+    "small_attention": (1, 1),
     "small_conv": (1, 1),
 }
 
@@ -41,6 +41,7 @@ def test_attention_stems(stem: str) -> None:
     model = networks.on_meta("sasa_resnet26", stem=stem)
     assert isinstance(model.stem, AttentionStem)
     assert (model.stem.values, model.stem.block, model.stem.num_heads) == (stem, 4, 4)
+    assert model.stem.pool
     assert isinstance(model.maxpool, nn.Identity)
 
 
@@ -63,7 +64,7 @@ def test_small_is_the_small_form_of_the_networks_own_stem(depth: int, form: str,
 def test_small_stems() -> None:
     attention = networks.tiny(stem="small_attention").stem
     assert isinstance(attention, AttentionStem)
-    assert (attention.values, attention.block) == ("spatially_aware", 2)
+    assert (attention.values, attention.block, attention.pool) == ("spatially_aware", 4, False)
     conv = networks.tiny(stem="small_conv").stem.conv1
     assert (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (1, 1), (1, 1))
 

@@ -40,7 +40,7 @@ def test_scripts(name: str) -> None:
 
 
 def test_compiles_without_a_break() -> None:
-    model = networks.tiny(stem="small_attention")
+    model = networks.tiny()
     x = networks.images(2, 3, 28, 28)
     assert torch.equal(torch.compile(model, fullgraph=True, backend="eager")(x), model(x))
 

@@ -41,10 +41,11 @@ def test_colour_images(tmp_path: Path) -> None:
     red = np.zeros((1, 8, 8, 3), dtype=np.float32)
     red[..., 0] = 1
     only = {"stem": np.ones((1, 1, 2, 2), dtype=np.float32)}
-    picture = np.asarray(Image.open(draw_attention(red, only, tmp_path / "red.png", query=(0, 0))).convert("RGB"))
+    out = draw_attention(red, only, tmp_path / "red.png", query=(0, 0))
+    picture = np.asarray(Image.open(out).convert("RGB"))
     assert ((picture == (255, 0, 0)).all(-1)).sum() > 1000
 
 
 def test_a_head_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="heads: expected 0 to 2 for layer1.0.spatial, got 3"):
+    with pytest.raises(ValueError, match=r"heads: expected 0 to 2 for layer1\.0\.spatial, got 3"):
         draw(tmp_path / "no.png", heads=[3])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from contextlib import nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 from sasa.ops.local_attention.backends import BACKENDS, Backend, reference
 from sasa.ops.local_attention.spec import LocalAttentionSpec
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def local_attention(
@@ -62,13 +62,10 @@ def local_attention(
         ValueError: An argument has a wrong value, shape or device, or the named backend cannot run them.
     """
     spec = _validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool)
-    channels_last = q.is_contiguous(memory_format=torch.channels_last) and not q.is_contiguous()
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    autocast = _autocast_enabled(q)
-    if autocast:
-        q, k, v = _autocast(q, k, v)
+    layout = torch.channels_last if _is_channels_last(q) else torch.contiguous_format
+    q, k, v = _cast(q), None if k is None else _cast(k), _cast(v)
     chosen = _choose(backend, q, k, v, rel_row, rel_col, spec)
-    with torch.autocast(q.device.type, enabled=False) if autocast else nullcontext():
+    with _autocast_off(q):
         out = chosen.local_attention(q, k, v, rel_row, rel_col, spec)
     return out.contiguous(memory_format=layout)
 
@@ -94,7 +91,9 @@ def local_attention_maps(
         pool=2 the maps of the 2 × 2 queries are averaged, each around its own pixel.
     """
     spec = _validate(q, k, q, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool)
-    weights = reference.attention_weights(q, k, rel_row, rel_col, spec)  # (B, N, K, H, W)
+    q, k = _cast(q), None if k is None else _cast(k)
+    with _autocast_off(q):
+        weights = reference.attention_weights(q, k, rel_row, rel_col, spec)  # (B, N, K, H, W)
     if spec.pool > 1:
         pooled = torch.nn.functional.avg_pool2d(
             weights.flatten(1, 2), spec.pool, ceil_mode=True, count_include_pad=False
@@ -123,9 +122,17 @@ def support(
         these arguments; an empty list means that it can.
     """
     spec = _validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool)
-    if _autocast_enabled(q):
-        q, k, v = _autocast(q, k, v)
+    q, k, v = _cast(q), None if k is None else _cast(k), _cast(v)
     return {b.NAME: b.why_not(q, k, v, rel_row, rel_col, spec) for b in BACKENDS}
+
+
+def check_backend(name: str) -> None:
+    """Raise, as `local_attention` does, unless name is "auto" or a backend's."""
+    names = [b.NAME for b in BACKENDS]
+    if not isinstance(name, str):
+        raise TypeError(f"backend: expected 'auto' or one of {names}, got {type(name).__name__}")
+    if name != "auto" and name not in names:
+        raise ValueError(f"backend: expected 'auto' or one of {names}, got {name!r}")
 
 
 def _choose(
@@ -137,9 +144,7 @@ def _choose(
     rel_col: Tensor | None,
     spec: LocalAttentionSpec,
 ) -> Backend:
-    names = [b.NAME for b in BACKENDS]
-    if name != "auto" and name not in names:
-        raise ValueError(f"backend: expected 'auto' or one of {names}, got {name!r}")
+    check_backend(name)
     refusals = []
     for backend in BACKENDS:
         if name in ("auto", backend.NAME):
@@ -150,19 +155,27 @@ def _choose(
     raise ValueError(f"backend={name!r} cannot run these arguments. {'. '.join(refusals)}")
 
 
-def _autocast_enabled(q: Tensor) -> bool:
-    device = q.device.type
+def _autocasts(x: Tensor) -> bool:
+    device = x.device.type
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
-def _autocast(q: Tensor, k: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+def _cast(x: Tensor) -> Tensor:
     """Cast as autocast casts the arguments of a matrix product: float64 is left alone."""
-    dtype = torch.get_autocast_dtype(q.device.type)
+    if not _autocasts(x) or x.dtype == torch.float64:
+        return x
+    return x.to(torch.get_autocast_dtype(x.device.type))
 
-    def cast(x: Tensor) -> Tensor:
-        return x if x.dtype == torch.float64 else x.to(dtype)
 
-    return cast(q), None if k is None else cast(k), cast(v)
+def _autocast_off(x: Tensor) -> AbstractContextManager[None]:
+    """Backends choose the precision of their sums themselves."""
+    return torch.autocast(x.device.type, enabled=False) if _autocasts(x) else nullcontext()
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    """Whether the channels of a pixel lie together, as in a channels-last map or some channels of one."""
+    together = x.stride(1) == 1 and x.stride(3) >= x.shape[1] and x.stride(2) >= x.stride(3) * x.shape[3]
+    return together and not x.is_contiguous()
 
 
 def _validate(
@@ -183,22 +196,17 @@ def _validate(
             continue
         if not isinstance(x, Tensor):
             raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
-        if not x.is_floating_point():
-            raise TypeError(f"{name}: expected a floating dtype, got {x.dtype}; convert it first")
+        if x.dtype not in _DTYPES or x.layout != torch.strided:
+            raise TypeError(
+                f"{name}: expected a floating dtype ({', '.join(map(str, _DTYPES))}) and dense, "
+                f"got {x.dtype}, {x.layout}; convert it first"
+            )
         if x.device != q.device:
             raise ValueError(f"{name}: expected device {q.device} as q has, got {x.device}")
 
-    heads = _integer("num_heads", num_heads, minimum=1)
-    extent = _pair("kernel_size", kernel_size)
-    if any(size % 2 == 0 for size in extent):
-        raise ValueError(f"kernel_size: expected odd sizes, got {kernel_size}")
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
-        raise TypeError(f"scale: expected a float, got {type(scale).__name__}")
-    if not math.isfinite(scale):
-        raise ValueError(f"scale: expected a finite float, got {scale}")
-    if _integer("pool", pool, minimum=1) > 2:
-        raise ValueError(f"pool: expected 1 or 2, got {pool}")
-
+    spec = LocalAttentionSpec.validated(
+        num_heads=num_heads, kernel_size=kernel_size, dilation=dilation, scale=scale, pool=pool
+    )
     if q.ndim != 4 or q.shape[1] == 0 or q.shape[2] == 0 or q.shape[3] == 0:
         raise ValueError(f"q: expected (B, C, H, W) with C, H, W ≥ 1, got {tuple(q.shape)}")
     if k is not None and k.shape != q.shape:
@@ -207,12 +215,13 @@ def _validate(
         expected = f"({q.shape[0]}, channels, {q.shape[2]}, {q.shape[3]})"
         raise ValueError(f"v: expected {expected} to go with q, got {tuple(v.shape)}")
     for name, x in (("q", q), ("v", v)):
-        if x.shape[1] % heads:
+        if x.shape[1] % num_heads:
             raise ValueError(
                 f"num_heads: expected a divisor of {name}'s {x.shape[1]} channels, got {num_heads}"
             )
-    width = q.shape[1] // heads
-    for name, x, taps in (("rel_row", rel_row, extent[0]), ("rel_col", rel_col, extent[1])):
+    width = q.shape[1] // num_heads
+    kh, kw = spec.kernel_size
+    for name, x, taps in (("rel_row", rel_row, kh), ("rel_col", rel_col, kw)):
         if x is None:
             continue
         if width % 2:
@@ -220,34 +229,11 @@ def _validate(
                 f"{name}: relative embeddings split each head's width in two halves and need it even, "
                 f"got {width} (q's {q.shape[1]} channels over num_heads={num_heads})"
             )
-        if x.shape != (heads, taps, width // 2):
+        if x.shape != (num_heads, taps, width // 2):
             raise ValueError(
-                f"{name}: expected (num_heads, extent, D/2) = {(heads, taps, width // 2)}, "
+                f"{name}: expected (num_heads, extent, D/2) = {(num_heads, taps, width // 2)}, "
                 f"got {tuple(x.shape)}"
             )
     if k is None and rel_row is None and rel_col is None:
         raise ValueError("k: None leaves no logit without rel_row or rel_col; give k or an embedding")
-    return LocalAttentionSpec(
-        num_heads=heads,
-        kernel_size=extent,
-        dilation=_pair("dilation", dilation),
-        scale=float(scale),
-        pool=pool,
-    )
-
-
-def _integer(name: str, value: Any, *, minimum: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an int, got {type(value).__name__} {value!r}")
-    if value < minimum:
-        raise ValueError(f"{name}: expected at least {minimum}, got {value}")
-    return value
-
-
-def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
-    if isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            raise ValueError(f"{name}: expected an int or a pair, got {value!r}")
-        return _integer(name, value[0], minimum=1), _integer(name, value[1], minimum=1)
-    size = _integer(name, value, minimum=1)
-    return size, size
+    return spec

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,34 @@ class LocalAttentionSpec:
     scale: float
     pool: int
 
+    @classmethod
+    def validated(
+        cls,
+        *,
+        num_heads: int,
+        kernel_size: int | tuple[int, int],
+        dilation: int | tuple[int, int],
+        scale: float,
+        pool: int,
+    ) -> LocalAttentionSpec:
+        """The spec of arguments as users give them; raises as `sasa.local_attention` promises."""
+        extent = _pair("kernel_size", kernel_size)
+        if any(size % 2 == 0 for size in extent):
+            raise ValueError(f"kernel_size: expected odd sizes, got {kernel_size}")
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+            raise TypeError(f"scale: expected a float, got {type(scale).__name__}")
+        if not math.isfinite(scale):
+            raise ValueError(f"scale: expected a finite float, got {scale}")
+        if _integer("pool", pool) > 2:
+            raise ValueError(f"pool: expected 1 or 2, got {pool}")
+        return cls(
+            num_heads=_integer("num_heads", num_heads),
+            kernel_size=extent,
+            dilation=_pair("dilation", dilation),
+            scale=float(scale),
+            pool=pool,
+        )
+
     @property
     def radius(self) -> tuple[int, int]:
         """How far the window reaches from its centre along each axis, in pixels."""
@@ -36,3 +66,20 @@ class LocalAttentionSpec:
         for size, k, d in zip((height, width), self.kernel_size, self.dilation, strict=True):
             count *= sum(max(0, size - abs(tap) * d) for tap in range(-(k // 2), k // 2 + 1))
         return count
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__} {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}: expected at least 1, got {value}")
+    return value
+
+
+def _pair(name: str, value: Any) -> tuple[int, int]:
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(f"{name}: expected an int or a pair, got {value!r}")
+        return _integer(name, value[0]), _integer(name, value[1])
+    size = _integer(name, value)
+    return size, size

@@ -39,7 +39,9 @@ def local_attention(
     weights = attention_weights(q, k, rel_row, rel_col, spec)  # (B, N, K, H, W)
     values = _shifted(v.to(weights.dtype), spec)  # K of (B, N, Dv, H, W)
     out = torch.zeros_like(values[0])
-    for weight, value in zip(weights.unbind(2), values, strict=True):
+    # Copies: of views, torch 2.15's Inductor overwrites the memory in the backward pass before its last use.
+    copies: tuple[Tensor, ...] = torch.unbind_copy(weights, 2)  # type: ignore[func-returns-value, assignment]
+    for weight, value in zip(copies, values, strict=True):
         out = out + weight.unsqueeze(2) * value
     out = out.flatten(1, 2)
     if spec.pool > 1:

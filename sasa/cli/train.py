@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 HELP = "train a classifier: sasa train --config recipes/FILE.yaml, or --resume RUN_FOLDER"
 OWN_PARSER = True
@@ -10,7 +11,7 @@ OWN_PARSER = True
 
 def run(args: argparse.Namespace) -> None:
     """Train or resume; the arguments are --resume FOLDER, or --config FILE and overrides."""
-    from sasa.cli.results import quiet_lightning, show
+    from sasa.cli.results import first_process, quiet_lightning, show
 
     quiet_lightning()
     resume = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -23,6 +24,14 @@ def run(args: argparse.Namespace) -> None:
     import sasa.train
 
     if known.resume is not None:
-        show(sasa.train.resume(known.resume))
+        folder = Path(known.resume)
+        results = sasa.train.resume(folder)
     else:
-        show(sasa.train.train(sasa.train.parse_config(rest)))
+        config = sasa.train.parse_config(rest)
+        folder = config.folder
+        results = sasa.train.train(config)
+    show(results)
+    if first_process():
+        from sasa.report import draw_learning_curves
+
+        print(f"learning curves: {draw_learning_curves(folder)}")

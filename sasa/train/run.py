@@ -30,6 +30,7 @@ from sasa.train.checkpoints import AtomicCheckpointIO, EpochCheckpoints, newest_
 from sasa.train.classifier import Classifier, Evaluator
 from sasa.train.config import RuntimeConfig, TrainConfig
 from sasa.train.config_files import load_config, save_config
+from sasa.train.costs import costs
 from sasa.train.loaders import ImageData, evaluation_loader
 from sasa.train.metrics_table import MetricsTable, rounded
 from sasa.train.weights import WEIGHTS_FILE, WeightsMetadata, load_weights, save_weights, start_from
@@ -50,7 +51,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     Returns:
         What results.json holds: top1, top5 (from six classes on), loss and images of the test data,
-        validation's last top1, parameters, epochs, steps, seconds, versions, and the model, data and machine.
+        validation's last top1, costs (see sasa.train.costs), epochs, steps, seconds, versions, and the model,
+        data and machine.
 
     Raises:
         FileExistsError: the folder holds a run already.
@@ -161,7 +163,7 @@ def _fit_and_test(config: TrainConfig, checkpoint: Path | None) -> dict[str, Any
         "skipped_images": sum(
             part.skipped for part in (data.training, data.test) if isinstance(part, ImageDataset)
         ),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        **costs(network, metadata),
         "epochs": config.optimizer.epochs,
         "steps": final["global_step"],
         "training_seconds": round(

@@ -326,7 +326,7 @@ def test_gradient_clip_reaches_the_step(make_config: MakeConfig, monkeypatch: py
         ({"runtime": {"precision": "16-mixed"}}, "runtime.precision must be 32-true or bf16-mixed on this"),
         ({"data": {"test_split": "exam"}}, "no folder for split 'exam'"),
         ({"data": {"source": "/nowhere"}}, "'/nowhere' does not exist"),
-        ({"model": {"name": "test_resnett"}}, "did you mean 'test_resnet'"),
+        ({"model": {"name": "test_resnett"}}, "no model is called 'test_resnett'"),
         (
             {"augmentation": {"mixup": 0.5}, "optimizer": {"batch_size": 5}},
             "must give every process an even number",

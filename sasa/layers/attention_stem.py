@@ -92,13 +92,12 @@ class AttentionStem(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the projections from N(0, 1/fan_in), the relative embeddings from N(0, 1/D) and the
-        embeddings of the mixture from N(0, 1)."""
+        """Draw the projections from N(0, 1/fan_in) and all embeddings from N(0, 1)."""
         nn.init.normal_(self.query_key.weight, std=self.in_channels**-0.5)
         fan_in = self.in_channels * self.value.kernel_size[0] * self.value.kernel_size[1]
         nn.init.normal_(self.value.weight, std=fan_in**-0.5)
         for embedding in (self.rel_row, self.rel_col):
-            nn.init.normal_(embedding, std=(self.out_channels // self.num_heads) ** -0.5)
+            nn.init.normal_(embedding)
         if self.values == "spatially_aware":
             for embedding in (self.emb_row, self.emb_col, self.mixture):
                 nn.init.normal_(embedding)

@@ -105,13 +105,13 @@ class LocalSelfAttention2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the projections from N(0, 1/in_channels), the embeddings from N(0, 1/D); zero biases."""
+        """Draw the projections from N(0, 1/in_channels), the embeddings from N(0, 1); zero biases."""
         nn.init.normal_(self.qkv.weight, std=self.in_channels**-0.5)
         if self.qkv.bias is not None:
             nn.init.zeros_(self.qkv.bias)
         for embedding in (self.rel_row, self.rel_col):
             if embedding is not None:
-                nn.init.normal_(embedding, std=(self.out_channels // self.num_heads) ** -0.5)
+                nn.init.normal_(embedding)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self._project(x)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from sasa.train.config_files import load_config, parse_config, save_config
+    from sasa.train.inputs import load_images, one_test_image_a_class
     from sasa.train.run import evaluate, resume, train
     from sasa.train.weights import WeightsMetadata, load_weights, save_weights
 
@@ -29,7 +30,9 @@ _FILES = {
     "WeightsMetadata": "weights",
     "evaluate": "run",
     "load_config": "config_files",
+    "load_images": "inputs",
     "load_weights": "weights",
+    "one_test_image_a_class": "inputs",
     "parse_config": "config_files",
     "resume": "run",
     "save_config": "config_files",
@@ -48,7 +51,9 @@ __all__ = [
     "WeightsMetadata",
     "evaluate",
     "load_config",
+    "load_images",
     "load_weights",
+    "one_test_image_a_class",
     "parse_config",
     "resume",
     "save_config",

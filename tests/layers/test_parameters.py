@@ -66,7 +66,7 @@ def test_initial_spread() -> None:
     assert layer.rel_row is not None
     assert layer.rel_col is not None
     for embedding in (layer.rel_row, layer.rel_col):
-        assert embedding.std().item() == pytest.approx(64**-0.5, rel=0.05)
+        assert embedding.std().item() == pytest.approx(1, rel=0.05)
 
 
 def test_reset_draws_again() -> None:

@@ -1,0 +1,147 @@
+"""sasa predict, attention, tables, models and version."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import sasa
+from sasa.cli import main
+from sasa.data import FASHION_MNIST_CLASSES, FASHION_MNIST_MEAN, FASHION_MNIST_STD, load_fashion_mnist
+from sasa.train import WeightsMetadata, load_images, load_weights, one_test_image_a_class, save_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    metadata = WeightsMetadata(
+        model="sasa_resnet26",
+        options={"width": 0.125, "num_heads": 2, "kernel_size": 3},
+        classes=list(FASHION_MNIST_CLASSES),
+        input_size=[1, 28, 28],
+        mean=list(FASHION_MNIST_MEAN),
+        std=list(FASHION_MNIST_STD),
+    )
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, metadata.create_model(), metadata)
+    return path
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "boot.png"
+    Image.fromarray(load_fashion_mnist("test")[0][0]).save(path)
+    return path
+
+
+def size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_predict_prints_the_top_five_with_their_probabilities(
+    weights: Path, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(picture), str(picture), "--weights", str(weights)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:6] == lines[6:]
+    assert lines[0] == str(picture)
+    network, metadata = load_weights(weights)
+    with torch.inference_mode():
+        probabilities = network(load_images([picture], metadata)[0]).softmax(1)[0]
+    top = probabilities.topk(5)
+    expected = [
+        f"{value:.2%}  {FASHION_MNIST_CLASSES[index]}"
+        for value, index in zip(top.values.tolist(), top.indices.tolist(), strict=True)
+    ]
+    assert [line.strip() for line in lines[1:6]] == expected
+
+
+def test_images_are_shown_as_they_are(weights: Path, picture: Path) -> None:
+    """The picture to draw on holds the file's pixels, the batch their normalised values."""
+    _, metadata = load_weights(weights)
+    batch, pixels = load_images([picture], metadata)
+    original = torch.tensor(load_fashion_mnist("test")[0][0]) / 255
+    torch.testing.assert_close(torch.tensor(pixels[0]), original, rtol=0, atol=1e-6)
+    mean, std = FASHION_MNIST_MEAN[0], FASHION_MNIST_STD[0]
+    torch.testing.assert_close(batch[0, 0], (original - mean) / std, rtol=0, atol=1e-5)
+
+
+def test_one_test_image_of_each_class(weights: Path) -> None:
+    batch, pixels, captions = one_test_image_a_class(load_weights(weights)[1])
+    assert captions == list(FASHION_MNIST_CLASSES)
+    images, labels = load_fashion_mnist("test")
+    for label, pixel in enumerate(pixels):
+        first = images[labels == label][0]
+        torch.testing.assert_close(torch.tensor(pixel), torch.tensor(first) / 255, rtol=0, atol=1e-6)
+    assert batch.shape == (10, 1, 28, 28)
+
+
+def test_attention_draws_chosen_layers_and_heads(
+    weights: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "maps.png"
+    base = ["attention", str(picture), "--weights", str(weights), "--out", str(out)]
+    assert main([*base, "--layers", "layer1.0.spatial"]) == 0
+    assert capsys.readouterr().out == f"wrote {out}\n"
+    one = size(out)
+    assert main([*base, "--layers", "stem", "layer1.0.spatial", "--heads", "0", "1"]) == 0
+    assert size(out)[0] > 2 * one[0]
+
+
+def test_attention_defaults_to_the_built_in_images(weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "maps.png"
+    assert main(["attention", "--weights", str(weights), "--out", str(out), "--query", "0.2", "0.7"]) == 0
+    width, height = size(out)
+    assert height > 1.4 * width  # ten rows, six columns
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layers", "layer9"], "did you mean 'layer4.0.spatial'"),
+        (["--heads", "7"], "expected 0 to"),
+        (["--query", "2", "0"], "expected row and column in [0, 1]"),
+    ],
+)
+def test_attention_errors(
+    weights: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "maps.png")
+    assert main(["attention", "--weights", str(weights), "--out", out, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_predict_names_the_missing_file(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "missing.png", "--weights", str(weights)]) == 2
+    assert "missing.png" in capsys.readouterr().err
+
+
+def test_tables_prints_the_tables_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tables", "--table", "6"]) == 0
+    out = capsys.readouterr().out
+    assert "Table 6." in out
+    assert "Table 1." not in out
+    assert "16.78" in out
+
+
+def test_tables_refuses_the_detection_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tables", "--table", "2"]) == 2
+    assert "expected one of [1, 3, 4, 5, 6, 7], got 2" in capsys.readouterr().err
+
+
+def test_models_lists_all_nine_with_their_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 9
+    assert "sasa_resnet50_conv       25.56 M parameters, 8.22 B FLOPs" in lines
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    out = capsys.readouterr().out
+    assert f"sasa {sasa.__version__}, torch {torch.__version__}" in out
+    assert "backends: reference" in out

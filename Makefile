@@ -11,7 +11,9 @@ help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
 demo: .venv/train.installed  ## Train a fully attentional network on the built-in images and show what it sees
-	$(BIN)/sasa train --config recipes/demo.yaml --run_folder $(RUN)
+	if test -e $(RUN)/results.json; then echo "$(RUN) is finished; make demo RUN=... trains anew"; \
+	elif test -e $(RUN)/config.yaml; then $(BIN)/sasa train --resume $(RUN); \
+	else $(BIN)/sasa train --config recipes/demo.yaml --run_folder $(RUN); fi
 	$(BIN)/sasa attention --weights $(RUN) --out $(RUN)/attention.png
 	@echo "See $(RUN): results.json, metrics.csv, curves.png, attention.png, model.safetensors, checkpoints/"
 
@@ -39,6 +41,6 @@ clean:  ## Remove the environment and caches, keep the runs
 
 .venv/%.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	touch $@

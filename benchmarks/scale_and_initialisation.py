@@ -22,7 +22,7 @@ from torch import nn
 import sasa
 from sasa.data import FASHION_MNIST_MEAN, FASHION_MNIST_STD, load_fashion_mnist
 
-# name: (scale, standard deviation of the projections, of the embeddings), of D and the layer's channels.
+# name: (scale, standard deviation of the projections, of the embeddings); D is the width of a head.
 ARMS = {
     "scale 1, projections 1/√in, embeddings 1/√D": (1.0, "in", "D"),
     "scale 1/√D, projections 1/√in, embeddings 1/√D": ("D", "in", "D"),
@@ -30,6 +30,7 @@ ARMS = {
     "scale 1/√D, projections 1/√in, embeddings 1": ("D", "in", 1.0),
     "scale 1, projections √(2/out), embeddings 1": (1.0, "out", 1.0),
     "scale 1/√D, projections √(2/out), embeddings 1": ("D", "out", 1.0),
+    "scale 1, projections √(2/out), queries 1/√D of it, embeddings 1": (1.0, "out, queries/√D", 1.0),
 }
 
 
@@ -42,6 +43,8 @@ def build(scale: float | str, projection: str, embedding: float | str) -> nn.Mod
             layer.scale = head**-0.5 if scale == "D" else scale
             std = layer.in_channels**-0.5 if projection == "in" else (2 / layer.qkv.out_channels) ** 0.5
             nn.init.normal_(layer.qkv.weight, std=std)
+            if projection == "out, queries/√D":
+                nn.init.normal_(layer.qkv.weight[: layer.out_channels], std=std * head**-0.5)
         if isinstance(layer, (sasa.LocalSelfAttention2d, sasa.AttentionStem)):
             head = layer.out_channels // layer.num_heads
             for parameter in (layer.rel_row, layer.rel_col):
@@ -98,15 +101,17 @@ def run(arm: str, seed: int, epochs: int, lr: float, limit: int) -> dict[str, fl
 def main() -> None:
     """Run every arm with every seed and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--arms", type=int, nargs="+", default=range(len(ARMS)), help="numbers of the arms")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--limit", type=int, default=4_000, help="training images (of 10,000)")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    arms = [list(ARMS)[number] for number in args.arms]
     results = []
     for seed in range(args.seeds):
-        for arm in ARMS:
+        for arm in arms:
             results.append(run(arm, seed, args.epochs, args.lr, args.limit))
             print(json.dumps(results[-1], ensure_ascii=False), flush=True)
             if args.json:
@@ -120,13 +125,13 @@ def main() -> None:
                     "results": results,
                 }
                 args.json.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    print(f"{'arm':<52} top-1 %: mean ± standard error   training loss")
-    for arm in ARMS:
+    print(f"{'arm':<64} top-1 %: mean ± standard error   training loss")
+    for arm in arms:
         of_arm = [r for r in results if r["arm"] == arm]
         top1 = [float(r["test_top1"]) for r in of_arm]
         error = statistics.stdev(top1) / len(top1) ** 0.5 if len(top1) > 1 else float("nan")
         loss = statistics.mean(float(r["last_train_loss"]) for r in of_arm)
-        print(f"{arm:<52} {statistics.mean(top1):6.2f} ± {error:.2f}  {loss:20.3f}")
+        print(f"{arm:<64} {statistics.mean(top1):6.2f} ± {error:.2f}  {loss:20.3f}")
 
 
 if __name__ == "__main__":

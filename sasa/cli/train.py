@@ -14,7 +14,7 @@ def run(args: argparse.Namespace) -> None:
     from sasa.cli.results import first_process, quiet_lightning, show
 
     quiet_lightning()
-    resume = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    resume = argparse.ArgumentParser(prog="sasa train", add_help=False, allow_abbrev=False)
     resume.add_argument("--resume", nargs="?", const="")
     known, rest = resume.parse_known_args(args.arguments)
     if known.resume == "":

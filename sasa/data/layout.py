@@ -91,7 +91,8 @@ def find_split(folders: Collection[str], split: str | None, where: str) -> str:
     raise ValueError(
         f"{where}: no folder for split {split!r} (looked for "
         f"{quoted(_SPLIT_FOLDERS.get(split, (split,)))}, found {quoted(children) or 'no folders'})"
-        f"{hint}; if it holds the class folders directly, pass split=None"
+        f"{hint}; if it holds the class folders directly, put them under train/ and test/, or in Python "
+        "pass split=None"
     )
 
 

@@ -105,8 +105,15 @@ class LocalSelfAttention2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the projections from N(0, 1/in_channels), the embeddings from N(0, 1); zero biases."""
-        nn.init.normal_(self.qkv.weight, std=self.in_channels**-0.5)
+        """Draw what a layer starts from; D is the width of a head.
+
+        Keys and values come from N(0, 2/fan_out) as ResNet's convolutions do, queries with a deviation
+        smaller by √D, so that the logits' size does not depend on D, embeddings from N(0, 1); biases are 0.
+        INIT_NUMBERS
+        """
+        with torch.no_grad():
+            nn.init.kaiming_normal_(self.qkv.weight, mode="fan_out", nonlinearity="relu")
+            self.qkv.weight[: self.out_channels] *= (self.out_channels // self.num_heads) ** -0.5
         if self.qkv.bias is not None:
             nn.init.zeros_(self.qkv.bias)
         for embedding in (self.rel_row, self.rel_col):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from inspect import signature
 from typing import Any
 
 import timm
+from timm.models import build_model_with_cfg
 from torch import nn
 
 from sasa.models.cost import Cost, cost
@@ -45,4 +47,13 @@ def create_model(name: str, **options: Any) -> nn.Module:
         near = ours or difflib.get_close_matches(str(name), timm.list_models(), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"ours are {', '.join(list_models())}"
         raise ValueError(f"name: no model is called {name!r}; {hint}")
+    if name in list_models():
+        takers = (SASAResNet, timm.create_model, build_model_with_cfg)
+        known = {key for taker in takers for key in signature(taker).parameters}
+        known |= {"features_only", "out_indices", "feature_cls"}
+        for option in options:
+            if option not in known:
+                near = difflib.get_close_matches(option, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise TypeError(f"options: {name} has no option {option!r}{hint}")
     return timm.create_model(name, **options)

@@ -65,7 +65,8 @@ def cost(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) -> 
     for module in meta.modules():
         module.register_forward_hook(count)
     with torch.no_grad():
-        meta(torch.empty(1, *input_size, device="meta"))
+        dtype = next((p.dtype for p in model.parameters()), torch.float32)
+        meta(torch.empty(1, *input_size, device="meta", dtype=dtype))
     return Cost(sum(p.numel() for p in model.parameters()), total)
 
 

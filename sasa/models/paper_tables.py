@@ -8,8 +8,8 @@ from typing import Any
 
 import timm
 
+from sasa.layers.attention_stem import STEM_VALUES
 from sasa.models.cost import Cost, cost
-from sasa.models.sasa_resnet import ATTENTION_STEMS
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ TABLES: tuple[Table, ...] = (
         [
             Row(values, flops, None, top1, "sasa_resnet50", {"stem": values})
             for values, (flops, top1) in zip(
-                reversed(ATTENTION_STEMS), ((7.1, 76.2), (7.4, 77.2), (7.2, 77.6)), strict=True
+                reversed(STEM_VALUES), ((7.1, 76.2), (7.4, 77.2), (7.2, 77.6)), strict=True
             )
         ],
     ),
@@ -129,14 +129,14 @@ TABLES: tuple[Table, ...] = (
 
 NOTES = """\
 Parameters. Full projections give 14.18 and 14.19, 25.10 and 16.78 M where the paper prints 14.1, 25.0 and
-16.7; all other entries agree at the printed digit. The per-head projections that its text describes would
-give 8.9, 11.8 and 14.7 M for attention in Table 1, so full ones are what it counted.
+16.7; all other entries agree at the printed digit. The per-head projections of a slice that its text
+describes would have a fraction of the projections' parameters, so full ones are what it counted.
 
 FLOPs. The paper does not print its convention. Ours (help(sasa.cost)) counts the equations as they are
-written, window positions inside the map only; with those in the padding, Table 4 would rise by 1.4 B from
-k = 3 to k = 11, not by the 1.1 B printed. Table 5's first two rows are the furthest away: without embeddings
-49 products q·r at every pixel fall away, 0.16 B, where the paper prints 0.1 B less. The other differences
-are at most 0.06 B: what stems, batch norms, softmax and pooling are said to cost."""
+written, window positions inside the map only, which is why Table 4 rises no faster with k. Table 5's first
+two rows are the furthest away: without embeddings 49 products q·r at every pixel fall away, 0.17 B, where the
+paper prints 0.1 B less. The other differences are at most 0.06 B: what stems, batch norms, softmax and
+pooling are said to cost."""
 
 
 def render(numbers: Sequence[int] | None = None) -> str:

@@ -1,5 +1,6 @@
 """ResNet-26, -38 and -50 with attention where the 3 × 3 convolutions stood (§3, §4.1)."""
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,6 @@ import torch.nn.functional as F
 from timm.layers import (
     DropPath,
     create_classifier,
-    get_device_dtype,
     register_notrace_module,
 )
 from timm.models import (
@@ -22,11 +22,11 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from sasa.layers import AttentionStem, LocalSelfAttention2d
+from sasa.layers.attention_stem import STEM_VALUES
 from sasa.layers.local_self_attention import POSITIONS
 
 GROUPS = ("conv", "attention")
-ATTENTION_STEMS = ("spatially_aware", "convolution", "pointwise")
-STEMS = (*ATTENTION_STEMS, "conv", "small_attention", "small_conv")
+STEMS = (*STEM_VALUES, "conv", "small_attention", "small_conv")
 
 for layer in (AttentionStem, LocalSelfAttention2d):
     register_notrace_module(layer)
@@ -163,6 +163,11 @@ class SASAResNet(nn.Module):
         self.grad_checkpointing = False
 
         channels = round(64 * width)
+        if stem not in ("conv", "small_conv") and channels % 8:
+            raise ValueError(
+                f"width: {width} gives the stem {channels} channels, which its 4 heads do not divide into "
+                "even widths; expected a multiple of 1/8"
+            )
         self.stem, self.maxpool, stem_stride, stride = _build_stem(stem, in_chans, channels, dd)
         feature_info: list[dict[str, Any]] = [
             {"num_chs": channels, "reduction": stem_stride, "module": "stem"}
@@ -250,9 +255,9 @@ class SASAResNet(nn.Module):
         self.grad_checkpointing = enable
 
     @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """The last linear layer."""
-        return self.fc
+    def get_classifier(self, name_only: bool = False) -> nn.Module | str:
+        """The last linear layer, or its name."""
+        return "fc" if name_only else self.fc
 
     @torch.jit.ignore
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -260,8 +265,9 @@ class SASAResNet(nn.Module):
         if global_pool is None:
             global_pool = self.global_pool.pool_type
         self.num_classes = num_classes
+        like = next(self.parameters())
         self.global_pool, self.fc = create_classifier(
-            self.num_features, num_classes, pool_type=global_pool, **get_device_dtype(self)
+            self.num_features, num_classes, pool_type=global_pool, device=like.device, dtype=like.dtype
         )
         self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
 
@@ -337,7 +343,7 @@ def _build_stem(
     kind: str, in_chans: int, channels: int, dd: dict[str, Any]
 ) -> tuple[nn.Module, nn.Module, int, int]:
     """The stem, the max pool after it, the stem's stride, and the stride of both."""
-    if kind in ATTENTION_STEMS:
+    if kind in STEM_VALUES:
         return AttentionStem(in_chans, channels, values=kind, **dd), nn.Identity(), 4, 4
     if kind == "small_attention":
         return AttentionStem(in_chans, channels, pool=False, **dd), nn.Identity(), 1, 1
@@ -419,14 +425,15 @@ def convolutional_twin(name: str, **options: Any) -> SASAResNet:
 
     Args:
         name: One of our networks, such as "sasa_resnet26".
-        options: The network's own, as for `sasa.create_model`.
+        options: The network's own, as for `sasa.create_model`; those of `timm.create_model` are left out.
 
     Raises:
         ValueError: The name is not one of ours.
     """
     if name not in default_cfgs:
         raise ValueError(f"name: expected one of our networks, got {name!r}")
-    options.pop("groups", None)
+    known = inspect.signature(SASAResNet).parameters
+    options = {key: value for key, value in options.items() if key in known and key != "groups"}
     if "stem" in options:
         options["stem"] = "small_conv" if options["stem"].startswith("small") else "conv"
     depth = int(name.removeprefix("sasa_resnet").partition("_")[0])

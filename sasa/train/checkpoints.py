@@ -59,10 +59,11 @@ class EpochCheckpoints(Checkpoint):
         newest = self._folder / f"epoch-{epoch:04}.ckpt"
         trainer.save_checkpoint(newest, weights_only=False)
         if trainer.is_global_zero:
-            older = [path for path in epoch_checkpoints(self._folder) if path.name < newest.name]
-            for path in self._folder.iterdir():
-                if path not in (newest, *older[-1:]) and path.name != "best.ckpt":
-                    path.unlink()
+            ours = epoch_checkpoints(self._folder)
+            older = [path for path in ours if path.name < newest.name]
+            unfinished = self._folder.glob("*.ckpt.tmp")
+            for path in (*unfinished, *(path for path in ours if path not in (newest, *older[-1:]))):
+                path.unlink()
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""

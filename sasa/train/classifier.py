@@ -176,6 +176,6 @@ class Classifier(Evaluator):
             momentum=recipe.momentum,
         )
         total = recipe.epochs * self._steps_per_epoch
-        warmup = round(recipe.warmup_epochs * self._steps_per_epoch)
+        warmup = min(round(recipe.warmup_epochs * self._steps_per_epoch), total - 1)
         schedule = LambdaLR(optimizer, lambda step: warmup_cosine(step, total, warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -152,7 +153,7 @@ class OptimizerConfig:
     lr: float = 1.6
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    warmup_epochs: float = 1.0
+    warmup_epochs: float = 0.5
     accumulation: int = 1
     gradient_clip: float | None = None
     batch_norm_decay: float = 0.9
@@ -162,7 +163,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _require(self.batch_size > 0, "optimizer.batch_size", "positive", self.batch_size)
         _require(self.epochs > 0, "optimizer.epochs", "positive", self.epochs)
-        _require(self.lr > 0, "optimizer.lr", "positive", self.lr)
+        _require(0 < self.lr < math.inf, "optimizer.lr", "positive and finite", self.lr)
         _require(0 < self.momentum < 1, "optimizer.momentum", "in (0, 1)", self.momentum)
         _require(self.weight_decay >= 0, "optimizer.weight_decay", "0 or more", self.weight_decay)
         _require(

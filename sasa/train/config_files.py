@@ -42,9 +42,12 @@ def parse_config(arguments: Sequence[str]) -> TrainConfig:
     """
     parser = config_parser()
     own = {option for action in parser._actions for option in action.option_strings}
-    files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    files = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     files.add_argument("--config", action="append", default=[])
-    known, rest = files.parse_known_args(list(arguments))
+    try:
+        known, rest = files.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
     for path in known.config:
         for key in _flatten(_read_yaml(path), TrainConfig):
             _check_key(key, f"{path}: ")

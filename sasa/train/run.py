@@ -115,6 +115,7 @@ def _fit_and_test(config: TrainConfig, checkpoint: Path | None) -> dict[str, Any
         interpolation=config.data.interpolation,
     )
     network = metadata.create_model()
+    price = costs(network, metadata)
     if config.model.weights is not None:
         start_from(config.model.weights, network, data.classes)
     classifier = Classifier(
@@ -163,7 +164,7 @@ def _fit_and_test(config: TrainConfig, checkpoint: Path | None) -> dict[str, Any
         "skipped_images": sum(
             part.skipped for part in (data.training, data.test) if isinstance(part, ImageDataset)
         ),
-        **costs(network, metadata),
+        **price,
         "epochs": config.optimizer.epochs,
         "steps": final["global_step"],
         "training_seconds": round(
@@ -206,9 +207,11 @@ def _training(config: TrainConfig, steps_per_epoch: int) -> Trainer:
 def _trainer(runtime: RuntimeConfig, **options: Any) -> Trainer:
     """A Trainer for a machine; the numbers of processes are torchrun's own where it started us."""
     devices, nodes = runtime.devices, runtime.num_nodes
-    if devices == "auto" and torch.distributed.is_torchelastic_launched():
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    if devices == "auto":
+        devices = 1
+        if torch.distributed.is_torchelastic_launched():
+            devices = int(os.environ["LOCAL_WORLD_SIZE"])
+            nodes = int(os.environ["WORLD_SIZE"]) // devices
     with warnings.catch_warnings():
         # It would compute in bf16 instead, which is refused below.
         warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported on CPU")
@@ -285,7 +288,7 @@ def _scores(test: Any, stage: str) -> dict[str, Any]:
 
 def _environment(trainer: Trainer) -> dict[str, Any]:
     device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "device": name,
         "threads": torch.get_num_threads(),

@@ -62,7 +62,10 @@ def test_count(options: dict[str, object], count: int) -> None:
 def test_initial_spread() -> None:
     torch.manual_seed(0)
     layer = LocalSelfAttention2d(64, 256, 31, num_heads=4)
-    assert layer.qkv.weight.std().item() == pytest.approx(64**-0.5, rel=0.02)
+    queries, keys, values = layer.qkv.weight.chunk(3)
+    for weight in (keys, values):
+        assert weight.std().item() == pytest.approx((2 / (3 * 256)) ** 0.5, rel=0.02)
+    assert queries.std().item() == pytest.approx((2 / (3 * 256)) ** 0.5 / 64**0.5, rel=0.02)
     assert layer.rel_row is not None
     assert layer.rel_col is not None
     for embedding in (layer.rel_row, layer.rel_col):

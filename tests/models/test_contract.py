@@ -72,6 +72,7 @@ def test_default_config(name: str) -> None:
     weights = model.state_dict()
     assert weights[f"{cfg['classifier']}.weight"].shape == (1000, 2048)
     assert model.get_classifier() is model.get_submodule(cfg["classifier"])
+    assert model.get_classifier(name_only=True) == cfg["classifier"]
     first = (cfg["first_conv"],) if isinstance(cfg["first_conv"], str) else cfg["first_conv"]
     assert {weights[f"{conv}.weight"].shape[1] for conv in first} == {3}
     reads_the_image = {n for n, p in model.stem.named_parameters() if p.ndim == 4}

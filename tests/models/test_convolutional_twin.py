@@ -49,3 +49,9 @@ def test_options_are_kept_where_they_mean_something(
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"name: expected one of our networks, got '{name}'"):
         twin(name)
+
+
+def test_options_that_timm_takes_are_left_out() -> None:
+    options = {"pretrained": False, "checkpoint_path": "", "exportable": True}
+    twin = convolutional_twin("sasa_resnet26", width=0.125, device="meta", **options)
+    assert twin.num_features == 256

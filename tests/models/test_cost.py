@@ -162,3 +162,15 @@ def test_a_module_may_say_what_it_costs() -> None:
 def test_prints_in_the_papers_units() -> None:
     assert str(sasa.models.Cost(18_014_000, 7_046_000_000)) == "18.01 M parameters, 7.05 B FLOPs"
     assert str(sasa.models.Cost(382_000, 21_340_000)) == "0.38 M parameters, 21.3 M FLOPs"
+
+
+def test_any_dtype() -> None:
+    network = sasa.create_model("sasa_resnet26", width=0.125, num_heads=2)
+    expected = sasa.cost(network, (3, 32, 32))
+    assert sasa.cost(network.bfloat16(), (3, 32, 32)) == expected
+
+
+def test_a_compiled_layer_counts_once() -> None:
+    layer = sasa.LocalSelfAttention2d(8, 8, 3, num_heads=2)
+    expected = sasa.cost(layer, (8, 6, 6))
+    assert sasa.cost(torch.compile(layer, backend="eager"), (8, 6, 6)) == expected  # type: ignore[arg-type]

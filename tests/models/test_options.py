@@ -97,7 +97,7 @@ def test_device_and_dtype(device_and_dtype: dict[str, Any]) -> None:
         ({"num_heads": 7}, r"out_channels=64 and num_heads=7"),
         ({"num_heads": 64}, r"out_channels=64 and num_heads=64"),
         ({"width": 0.125, "stem": "conv"}, r"out_channels=8 and num_heads=8: expected a multiple of 16"),
-        ({"width": 0.3}, r"out_channels=19 and num_heads=4"),
+        ({"width": 0.3}, r"width: 0\.3 gives the stem 19 channels, which its 4 heads"),
         ({"position": "learned"}, r"position: expected one of"),
         ({"position": "learned", "stem": "conv", "groups": ("conv",) * 4}, r"position: expected one of"),
         ({"position": "none", "content": False}, r"content: "),
@@ -112,7 +112,7 @@ def test_wrong_values(options: dict[str, Any], message: str) -> None:
 
 
 def test_unknown_option_is_named() -> None:
-    with pytest.raises(TypeError, match="'widht'"):
+    with pytest.raises(TypeError, match="no option 'widht'; did you mean 'width'"):
         sasa.create_model("sasa_resnet26", widht=0.5)
 
 

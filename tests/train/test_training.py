@@ -20,6 +20,7 @@ import sasa
 from sasa.train import RuntimeConfig, TrainConfig, evaluate, load_config, train
 from sasa.train.checkpoints import read_checkpoint
 from sasa.train.classifier import Classifier
+from sasa.train.run import _machine
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -356,3 +357,28 @@ def test_starting_from_weights(make_config: MakeConfig, caplog: pytest.LogCaptur
 def test_deterministic_is_for_the_run_only(make_config: MakeConfig) -> None:
     train(make_config(optimizer={"epochs": 1, "warmup_epochs": 0.0}))
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_warm_up_that_rounds_to_the_whole_run_ends_before_it(make_config: MakeConfig) -> None:
+    config = make_config(optimizer={"epochs": 1, "warmup_epochs": 0.9})
+    train(config)
+    assert (config.folder / "model.safetensors").is_file()
+
+
+def test_a_users_own_files_among_the_checkpoints_stay(make_config: MakeConfig) -> None:
+    config = make_config()
+    own = config.folder / "checkpoints" / "kept.ckpt.copy"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    (own.parent / ".notes").mkdir()
+    train(config)
+    assert own.read_text() == "mine"
+    assert sorted(p.name for p in own.parent.glob("*.ckpt")) == [
+        "best.ckpt",
+        "epoch-0001.ckpt",
+        "epoch-0002.ckpt",
+    ]
+
+
+def test_one_process_by_default_however_many_devices() -> None:
+    assert _machine(RuntimeConfig())["devices"] == 1

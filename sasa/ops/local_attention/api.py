@@ -39,7 +39,8 @@ def local_attention(
     the autocast dtype, as for a matrix product; sums are accumulated in at least float32.
 
     Args:
-        q: Queries (B, N·D, H, W), any floating dtype and strides. Head n owns channels n·D … (n+1)·D − 1.
+        q: Queries (B, N·D, H, W), float16, bfloat16, float32 or float64, any strides. Head n owns channels
+            n·D … (n+1)·D − 1.
         k: Keys, shaped as q; None drops the term q·k (Table 6) and then needs an embedding.
         v: Values (B, N·Dv, H, W).
         rel_row: Embeddings of the kh row offsets −(kh//2) … kh//2, (N, kh, D/2), or None; D must be even.

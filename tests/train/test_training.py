@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -20,7 +21,7 @@ import sasa
 from sasa.train import RuntimeConfig, TrainConfig, evaluate, load_config, train
 from sasa.train.checkpoints import read_checkpoint
 from sasa.train.classifier import Classifier
-from sasa.train.run import _machine
+from sasa.train.run import _trainer
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -373,12 +374,17 @@ def test_a_users_own_files_among_the_checkpoints_stay(make_config: MakeConfig) -
     (own.parent / ".notes").mkdir()
     train(config)
     assert own.read_text() == "mine"
-    assert sorted(p.name for p in own.parent.glob("*.ckpt")) == [
-        "best.ckpt",
-        "epoch-0001.ckpt",
-        "epoch-0002.ckpt",
-    ]
+    ours = sorted(path.name for path in own.parent.glob("*.ckpt"))
+    assert ours == ["best.ckpt", "epoch-0001.ckpt", "epoch-0002.ckpt"]
 
 
-def test_one_process_by_default_however_many_devices() -> None:
-    assert _machine(RuntimeConfig())["devices"] == 1
+def test_one_process_by_default_however_many_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def trainer(**options: Any) -> SimpleNamespace:
+        asked.update(options)
+        return SimpleNamespace(precision=options["precision"])
+
+    monkeypatch.setattr("sasa.train.run.Trainer", trainer)
+    _trainer(RuntimeConfig())
+    assert asked["devices"] == 1

@@ -11,7 +11,7 @@ help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
 demo: .venv/train.installed  ## Train a fully attentional network on the built-in images and show what it sees
-	if test -e $(RUN)/results.json; then echo "$(RUN) is finished; make demo RUN=... trains anew"; \
+	@if test -e $(RUN)/results.json; then echo "$(RUN) is finished; make demo RUN=... trains anew"; \
 	elif test -e $(RUN)/config.yaml; then $(BIN)/sasa train --resume $(RUN); \
 	else $(BIN)/sasa train --config recipes/demo.yaml --run_folder $(RUN); fi
 	$(BIN)/sasa attention --weights $(RUN) --out $(RUN)/attention.png

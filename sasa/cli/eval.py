@@ -21,6 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip-broken", action="store_true", help="leave out broken images instead of stopping at one"
     )
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="for timm's readers only, such as root=FOLDER; may be given several times",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the result to this file as well")
 
 
@@ -29,8 +36,16 @@ def run(args: argparse.Namespace) -> None:
     from sasa.cli.results import quiet_lightning, show
 
     quiet_lightning()
+    import yaml
+
     import sasa.train
 
+    options = {}
+    for option in args.option:
+        key, equals, value = option.partition("=")
+        if not (key and equals):
+            raise ValueError(f"--option: expected KEY=VALUE, got {option!r}")
+        options[key] = yaml.safe_load(value)
     results = sasa.train.evaluate(
         args.weights,
         args.data,
@@ -38,5 +53,6 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         workers=args.workers,
         on_broken="skip" if args.skip_broken else "raise",
+        **options,
     )
     show(results, args.json)

@@ -7,7 +7,7 @@ from sasa.data.fashion_mnist import MEAN as FASHION_MNIST_MEAN
 from sasa.data.fashion_mnist import STD as FASHION_MNIST_STD
 from sasa.data.fashion_mnist import load_fashion_mnist
 from sasa.data.images import BrokenImageError, read_image
-from sasa.data.opening import open_dataset
+from sasa.data.opening import is_stream, open_dataset
 from sasa.data.splits import hold_out
 from sasa.data.streams import ImageStream
 from sasa.data.transforms import evaluation_transform, training_transform
@@ -23,6 +23,7 @@ __all__ = [
     "evaluation_transform",
     "find_broken",
     "hold_out",
+    "is_stream",
     "load_fashion_mnist",
     "open_dataset",
     "read_image",

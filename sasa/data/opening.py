@@ -20,6 +20,11 @@ _STREAMS = ("wds", "hfids", "tfds")
 _MAPS: dict[str, Callable[..., ImageSource]] = {"torch": TorchvisionImages, "hfds": HuggingFaceImages}
 
 
+def is_stream(source: str | Path) -> bool:
+    """Whether open_dataset makes an ImageStream of this source."""
+    return str(source).partition("/")[0] in _STREAMS and "/" in str(source)
+
+
 def open_dataset(
     source: str | Path = _FASHION_MNIST,
     split: str | None = "train",

@@ -20,6 +20,7 @@ from sasa.data import (
     check_classes,
     evaluation_transform,
     hold_out,
+    is_stream,
     open_dataset,
     training_transform,
 )
@@ -176,7 +177,7 @@ class ImageData(LightningDataModule):
     def _split(self, split: str, transform: Any, is_training: bool = False) -> ImageDataset | ImageStream:
         data = self._config.data
         options = dict(data.options)
-        if data.source.startswith(("wds/", "hfids/", "tfds/")):
+        if is_stream(data.source):
             options |= {
                 "is_training": is_training,
                 "batch_size": self._config.optimizer.batch_size if is_training else 1,

@@ -24,7 +24,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 import sasa
-from sasa.data import ImageDataset, evaluation_transform, open_dataset
+from sasa.data import ImageDataset, evaluation_transform, is_stream, open_dataset
 from sasa.train.atomic import replacing
 from sasa.train.checkpoints import AtomicCheckpointIO, EpochCheckpoints, newest_readable, read_checkpoint
 from sasa.train.classifier import Classifier, Evaluator
@@ -347,6 +347,8 @@ def evaluate(
         crop_pct=metadata.crop_pct,
         interpolation=metadata.interpolation,
     )
+    if is_stream(source):
+        reader_options = {"is_training": False, "batch_size": 1, **reader_options}
     dataset = open_dataset(
         source,
         split,

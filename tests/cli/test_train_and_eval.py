@@ -46,6 +46,8 @@ def test_train_then_eval(images: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert (evaluated["top1"], evaluated["images"], evaluated["split"]) == (results["top1"], 12, "test")
 
     assert main(["eval", "--weights", str(run), "--data", str(images), "--split", "train"]) == 0
+    assert main(["eval", "--weights", str(run), "--option", "root"]) == 2
+    assert "--option: expected KEY=VALUE, got 'root'" in capsys.readouterr().err
     assert main(["eval", "--weights", str(run)]) == 2, "other classes"
     assert "classes" in capsys.readouterr().err
 

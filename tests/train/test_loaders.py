@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 import sasa.train.loaders
 from sasa.data import ImageStream
-from sasa.train import TrainConfig, train
+from sasa.train import TrainConfig, evaluate, train
 from sasa.train.loaders import EpochLoader, ImageData, evaluation_batches
 
 MakeConfig = Callable[..., TrainConfig]
@@ -128,5 +128,12 @@ def test_streams(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> No
     assert options["train"]["num_samples"] == 20
     assert not options["test"]["is_training"]
     assert opened[0][2].epochs == [0, 1]
+
+    monkeypatch.setattr("sasa.train.run.open_dataset", open_fake)
+    evaluated = evaluate(config.folder, "wds/fake", "test", num_samples=5)
+    assert (evaluated["images"], evaluated["top1"]) == (5, results["top1"])
+    assert not opened[-1][1]["is_training"]
+    assert opened[-1][1]["num_samples"] == 5
+
     with pytest.raises(ValueError, match=r"data\.validation_split must name a split"):
         ImageData(make_config(data={"source": "wds/fake"}))

@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint types sweep tables clean
+.PHONY: help demo test setup lint types sweep tables bench clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -36,11 +36,15 @@ sweep: .venv/dev.installed  ## Run the random sweep of the op over 5,000 cases
 tables: .venv/train.installed  ## Print the paper's tables, ours beside them
 	$(BIN)/sasa tables
 
+bench: .venv/dev.installed  ## Measure speed and memory against the rivals, on an otherwise idle machine (ARGS=--quick)
+	$(BIN)/python -m benchmarks $(ARGS)
+
 clean:  ## Remove the environment and caches, keep the runs
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
 
-.venv/%.installed: pyproject.toml constraints.txt
+.venv/%.installed: pyproject.toml constraints.txt setup.py $(wildcard csrc/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[$*]'
 	touch $@

@@ -18,7 +18,14 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     import sasa
+    from sasa.ops import compiled
     from sasa.ops.local_attention.backends import BACKENDS
 
     print(f"sasa {sasa.__version__}, torch {torch.__version__}, Python {platform.python_version()}")
     print(f"backends: {', '.join(backend.NAME for backend in BACKENDS)}")
+    if compiled.is_available():
+        best, *others = compiled.capabilities()
+        hint = f" (or SASA_CPU_CAPABILITY={'|'.join(others)})" if others else ""
+        print(f"CPU kernels: {best}{hint}")
+    else:
+        print("CPU kernels: none; they were not built, since no C++17 compiler was found")

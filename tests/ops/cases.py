@@ -43,6 +43,7 @@ class Case:
     rel_dtype: torch.dtype
     layouts: tuple[str, str, str]  # of q, k, v
     magnitude: float
+    relu: bool = False
 
     @staticmethod
     def draw(seed: int) -> Case:
@@ -69,6 +70,7 @@ class Case:
             rel_dtype=rel_dtype,
             layouts=(rng.choice(LAYOUTS), rng.choice(LAYOUTS), rng.choice(LAYOUTS)),
             magnitude=rng.choice([0.3, 1.0, 1.0, 3.0]),
+            relu=rng.choice([False, False, True]),
         )
 
     def tensors(self, device: str = "cpu") -> Args:
@@ -104,11 +106,12 @@ class Case:
             "dilation": self.dilation,
             "scale": self.scale,
             "pool": self.pool,
+            "relu": self.relu,
         }
 
     @property
     def window(self) -> oracle.Window:
-        return oracle.Window(self.heads, self.kernel, self.dilation, self.scale, self.pool)
+        return oracle.Window(self.heads, self.kernel, self.dilation, self.scale, self.pool, self.relu)
 
 
 def _length(rng: random.Random) -> int:
@@ -139,7 +142,8 @@ def judge(op: Op, case: Case, *, device: str = "cpu", gradients: bool = False) -
 
     `op` takes what `sasa.local_attention` takes. The oracle sees the same rounded inputs in float64, so an
     error is one of arithmetic, with accumulation in at least float32 as promised, and of rounding the result
-    to its dtype: eps/2 of the largest value expected. No tolerance is relative to the single element.
+    to its dtype: eps/2 of the largest value expected. No tolerance is relative to the single element. An
+    output within that error of a ReLU's kink may lie on either side of it, so no gradient is sent through it.
     """
     args = case.tensors(device)
     if gradients:
@@ -154,6 +158,10 @@ def judge(op: Op, case: Case, *, device: str = "cpu", gradients: bool = False) -
     errors = {"out": _error(out, want, OUTPUT_FACTOR * unit)}
     if gradients:
         upstream = torch.randn(want.shape, generator=torch.Generator().manual_seed(case.seed))
+        if case.relu and want.size:
+            linear = torch.from_numpy(oracle.forward(*arrays, case.window._replace(relu=False)))
+            slack = _allowed(linear.numpy(), case.dtype, OUTPUT_FACTOR * unit)
+            upstream = upstream.where(linear.abs() > slack, 0)
         upstream = upstream.to(out)
         given = [x for x in args if x is not None]
         got = iter(torch.autograd.grad(out, given, upstream, allow_unused=True))
@@ -200,6 +208,10 @@ def _error(got: Tensor | None, want: np.ndarray, arithmetic: float) -> float:
     assert tuple(got.shape) == want.shape
     if not want.size:
         return 0.0
-    storage = torch.finfo(got.dtype).eps / 2 * np.abs(want).max()
     error = np.abs(to_array(got) - want).max()
-    return float(error / (arithmetic + storage)) if np.isfinite(error) else np.inf
+    return float(error / _allowed(want, got.dtype, arithmetic)) if np.isfinite(error) else np.inf
+
+
+def _allowed(want: np.ndarray, dtype: torch.dtype, arithmetic: float) -> float:
+    """Arithmetic's share and the rounding of the largest value to the dtype."""
+    return float(arithmetic + torch.finfo(dtype).eps / 2 * np.abs(want).max())

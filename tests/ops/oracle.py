@@ -25,6 +25,7 @@ class Window(NamedTuple):
     dilation: tuple[int, int] = (1, 1)
     scale: float = 1.0
     pool: int = 1
+    relu: bool = False
 
 
 class Place(NamedTuple):
@@ -49,14 +50,15 @@ class Gradients(NamedTuple):
 def forward(
     q: Array, k: Array | None, v: Array, row: Array | None, col: Array | None, window: Window
 ) -> Array:
-    """y_ij = Σ_ab softmax_ab(scale · (q_ij·k_ab + q_ij·r_ab)) v_ab, then the mean of 2 × 2 blocks."""
+    """y_ij = Σ_ab softmax_ab(scale · (q_ij·k_ab + q_ij·r_ab)) v_ab, the mean of 2 × 2 blocks, max(0, ·)."""
     out = np.zeros(v.shape)
     for image, head, i, j in _queries(q, window):
         values = _channels(head, v, window)
         places, weights = _attention(q, k, row, col, window, image, head, i, j)
         for place, weight in zip(places, weights, strict=True):
             out[image, values, i, j] += weight * v[image, values, place.y, place.x]
-    return _average(out) if window.pool == 2 else out
+    out = _average(out) if window.pool == 2 else out
+    return np.maximum(0, out) if window.relu else out
 
 
 def backward(
@@ -69,6 +71,8 @@ def backward(
     window: Window,
 ) -> Gradients:
     """The gradients of Σ grad · forward(...) for every argument."""
+    if window.relu:
+        grad = grad * (forward(q, k, v, row, col, window) > 0)
     if window.pool == 2:
         grad = _average_backward(grad, v.shape)
     dq, dv = np.zeros(q.shape), np.zeros(v.shape)

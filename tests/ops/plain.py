@@ -28,6 +28,7 @@ class Unfolded:
         dilation: tuple[int, int] = (1, 1),
         scale: float = 1.0,
         pool: int = 1,
+        relu: bool = False,
     ) -> Tensor:
         self.heads, self.kernel, self.dilation, self.scale = num_heads, kernel_size, dilation, scale
         self.size, self.dtype = q.shape[2:], v.dtype
@@ -41,7 +42,8 @@ class Unfolded:
             terms.append(self.position(query, rel_row, rel_col))
         weights = self.softmax(self.scaled(sum(terms)))
         out = self.weighted(weights, self.unfold(v)).unflatten(-1, self.size)
-        return (self.pooled(out) if pool == 2 else out).to(self.dtype)
+        out = self.pooled(out) if pool == 2 else out
+        return (self.rectified(out) if relu else out).to(self.dtype)
 
     def precision(self, q: Tensor) -> torch.dtype:
         """The dtype of the arithmetic."""
@@ -95,3 +97,6 @@ class Unfolded:
 
     def pooled(self, out: Tensor) -> Tensor:
         return F.avg_pool2d(out, 2, ceil_mode=True, count_include_pad=False)
+
+    def rectified(self, out: Tensor) -> Tensor:
+        return out.relu()

@@ -100,6 +100,26 @@ def test_support_shows_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(table.items()) == [("two", []), ("refusing", list(REFUSING.reasons)), ("one", [])]
 
 
+@pytest.mark.parametrize("relu", [False, True])
+def test_a_backend_is_told_of_the_relu(monkeypatch: pytest.MonkeyPatch, relu: bool) -> None:
+    """When asked whether it can and when called; nobody else takes it."""
+    seen = []
+
+    class Spy(Fake):
+        def why_not(self, *arguments: Any) -> list[str]:
+            seen.append(arguments[-1].relu)
+            return []
+
+        def local_attention(self, *arguments: Any) -> torch.Tensor:
+            seen.append(arguments[-1].relu)
+            return torch.full_like(X, -1.0)
+
+    use(monkeypatch, Spy("spy"))
+    support(X, X, X, **OPTIONS, relu=relu)
+    assert (local_attention(X, X, X, **OPTIONS, relu=relu) == -1).all()
+    assert seen == [relu] * 3
+
+
 def test_wrong_arguments_reach_no_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, Fake("any"))
     with pytest.raises(ValueError, match="kernel_size"):

@@ -13,6 +13,8 @@ CASES = {
     "larger_than_map": ((1, 4, 2, 3), 2, LocalAttentionSpec(1, (9, 7), (1, 1), 1.0, 1)),
     "rectangular_dilated": ((1, 6, 7, 4), 9, LocalAttentionSpec(3, (3, 5), (3, 2), 0.5, 1)),
     "pooled": ((3, 4, 5, 3), 4, LocalAttentionSpec(2, (3, 1), (1, 1), 1.0, 2)),
+    "relu": ((2, 4, 5, 3), 4, LocalAttentionSpec(2, (3, 1), (1, 1), 1.0, 1, relu=True)),
+    "pooled_relu": ((2, 4, 5, 3), 6, LocalAttentionSpec(2, (3, 1), (1, 1), 1.0, 2, relu=True)),
     "one_pixel": ((1, 2, 1, 1), 2, LocalAttentionSpec(1, (7, 7), (1, 1), 1.0, 2)),
     "empty_batch": ((0, 2, 3, 3), 2, LocalAttentionSpec(1, (3, 3), (1, 1), 1.0, 2)),
 }
@@ -36,6 +38,8 @@ def count(
                     flops += 5  # maximum, difference, exponential, sum, quotient
                     flops += 2 * values // spec.num_heads  # weight · v: a product and a sum
                 flops += values // spec.num_heads if spec.pool == 2 else 0  # its share of the mean
+                first = i % spec.pool == 0 and j % spec.pool == 0  # of a block, which is one output
+                flops += values // spec.num_heads if spec.relu and first else 0
     return flops
 
 

@@ -15,7 +15,7 @@ from .runners import RUNNERS, Runner
 
 PRECISE = [runner for runner in RUNNERS if runner.dtype == torch.float64]
 
-# Size of the map, then options: kernel, dilation, scale, pool, and the arguments left out.
+# Size of the map, then options: kernel, dilation, scale, pool, relu, and the arguments left out.
 CASES: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
     "plain": ((3, 3), {}),
     "no_k": ((3, 3), {"without": ["k"]}),
@@ -28,6 +28,8 @@ CASES: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
     "rectangular": ((2, 4), {"kernel": (1, 5), "dilation": (3, 1)}),
     "scaled": ((2, 3), {"scale": -0.37}),
     "window_larger_than_map": ((2, 1), {"kernel": (7, 5)}),
+    "relu": ((3, 3), {"relu": True}),
+    "relu_pool_no_k": ((3, 5), {"relu": True, "pool": 2, "without": ["k"], "batch": 1}),
     "one_pixel": ((1, 1), {"batch": 1}),
 }
 

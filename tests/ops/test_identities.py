@@ -147,6 +147,17 @@ def test_pool_is_the_mean_of_blocks(runner: Runner, size: tuple[int, int]) -> No
     runner.assert_close(pooled, blocks.nanmean((3, 5)))
 
 
+@pytest.mark.parametrize("pool", [1, 2])
+def test_relu_is_of_the_output(runner: Runner, pool: int) -> None:
+    """Bit for bit what is not negative, and zero else."""
+    args = runner.inputs(5, 7)
+    out = runner(*args, num_heads=2, kernel_size=3, pool=pool)
+    assert (out < 0).any()
+    rectified = runner(*args, num_heads=2, kernel_size=3, pool=pool, relu=True)
+    assert torch.equal(rectified, out.relu())
+    assert torch.equal(runner(*args, num_heads=2, kernel_size=3, pool=pool, relu=False), out)
+
+
 def test_translation_equivariance(runner: Runner) -> None:
     """A crop's outputs are those of the whole wherever the windows lie inside the crop."""
     q, k, v, row, col = runner.inputs(10, 11, kernel=(3, 5))

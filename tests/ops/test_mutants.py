@@ -238,6 +238,28 @@ class StridedInsteadOfPooled(Unfolded):
         return out[..., ::2, ::2]
 
 
+class ReluIgnored(Unfolded):
+    def rectified(self, out: Tensor) -> Tensor:
+        return out
+
+
+class ReluBeforeThePool(Unfolded):
+    def pooled(self, out: Tensor) -> Tensor:
+        return super().pooled(out.relu())
+
+
+class ReluOfTheValues(Unfolded):
+    """max(0, v) weighted instead of max(0, ·) of the weighted."""
+
+    def weighted(self, weights: Tensor, values: Tensor) -> Tensor:
+        return super().weighted(weights, values.relu())
+
+
+class AbsoluteForRelu(Unfolded):
+    def rectified(self, out: Tensor) -> Tensor:
+        return out.abs()
+
+
 class HalfPrecisionArithmetic(Unfolded):
     """Sums in the dtype of the inputs."""
 
@@ -277,11 +299,19 @@ class SoftmaxGradientWithoutTheMean(Unfolded):
         return exponentials / exponentials.sum(2, keepdim=True).detach()
 
 
+class ReluWithoutItsGradient(Unfolded):
+    """The gradient passes where the output is zero, as if straight through."""
+
+    def rectified(self, out: Tensor) -> Tensor:
+        return out + (out.relu() - out).detach()
+
+
 GRADIENT_MUTANTS = (
     WeightsWithoutGradient,
     GradientOfTheScaleForgotten,
     RowEmbeddingsWithoutGradient,
     SoftmaxGradientWithoutTheMean,
+    ReluWithoutItsGradient,
 )
 MUTANTS = [mutant for mutant in Unfolded.__subclasses__() if mutant not in GRADIENT_MUTANTS]
 

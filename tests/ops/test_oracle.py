@@ -32,6 +32,15 @@ def test_uneven_blocks_are_averaged_over_the_pixels_they_have() -> None:
     assert out.tolist() == [[[[2.0, 3.5], [6.5, 8.0]]]]
 
 
+def test_negative_means_become_zero() -> None:
+    """Of −1 and 3 the mean is 1, where the mean of max(0, ·) would be 1.5."""
+    v = np.array([[-1.0, 3.0, -5.0, 3.0]]).reshape(1, 1, 1, 4)
+    window = Window(heads=1, kernel=(1, 1), pool=2, relu=True)
+    assert oracle.forward(v, v, v, None, None, window).tolist() == [[[[1.0, 0.0]]]]
+    upstream = np.array([[[[1.0, 1.0]]]])
+    assert oracle.backward(upstream, v, v, v, None, None, window).v.tolist() == [[[[0.5, 0.5, 0, 0]]]]
+
+
 def test_gradients_are_the_finite_differences() -> None:
     """In a random direction for each argument; the error of a central difference is O(step²)."""
     rng = np.random.default_rng(0)

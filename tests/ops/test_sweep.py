@@ -56,6 +56,8 @@ def test_cases_cover_what_they_should() -> None:
         seen["window inside the map"] += all(1 < k // 2 * d * 2 + 1 <= size for size, k, d in sides)
         seen["one row or column"] += 1 in case.size
         seen["odd blocks"] += case.pool == 2 and case.size[0] % 2 == 1 and case.size[1] % 2 == 1
+        seen["relu"] += case.relu
+        seen["relu after pool"] += case.relu and case.pool == 2
         seen["zero scale"] += case.scale == 0
         seen["embeddings of another dtype"] += case.dtype != case.rel_dtype
         seen["value width unlike width"] += case.width != case.value_width

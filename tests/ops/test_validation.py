@@ -114,6 +114,10 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
     "pool_float": ({"pool": 2.0}, TypeError, ["pool: ", "int", "float"]),
     "pool_bool": ({"pool": True}, TypeError, ["pool: ", "int", "bool"]),
     "pool_pair": ({"pool": (2, 2)}, TypeError, ["pool: ", "int", "tuple"]),
+    "relu_int": ({"relu": 1}, TypeError, ["relu: ", "bool", "int", "1"]),
+    "relu_str": ({"relu": "relu"}, TypeError, ["relu: ", "bool", "str"]),
+    "relu_none": ({"relu": None}, TypeError, ["relu: ", "bool", "NoneType"]),
+    "relu_tensor": ({"relu": torch.tensor(True)}, TypeError, ["relu: ", "bool", "Tensor"]),
 }
 
 
@@ -131,7 +135,7 @@ def test_wrong_argument(name: str) -> None:
         assert all(word in rest for word in words[1:]), message
 
 
-@pytest.mark.parametrize("name", [name for name in WRONG if not name.startswith("v_")])
+@pytest.mark.parametrize("name", [name for name in WRONG if not name.startswith(("v_", "relu_"))])
 def test_wrong_argument_of_the_maps(name: str) -> None:
     changes, exception, words = WRONG[name]
     if "v" in changes:

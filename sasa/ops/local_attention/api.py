@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from sasa.ops import compiled
 from sasa.ops.local_attention.backends import BACKENDS, Backend, reference
+from sasa.ops.local_attention.memory_format import is_channels_last
 from sasa.ops.local_attention.spec import LocalAttentionSpec
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -25,6 +27,7 @@ def local_attention(
     dilation: int | tuple[int, int] = 1,
     scale: float = 1.0,
     pool: int = 1,
+    relu: bool = False,
     backend: str = "auto",
 ) -> Tensor:
     """Multi-head attention of every pixel over the window around it (Ramachandran et al., 2019, Eq. 3).
@@ -51,6 +54,7 @@ def local_attention(
         scale: Finite factor of the whole logit. 1.0 is the paper's equation.
         pool: 1, or 2 for the mean over 2 × 2 outputs at stride 2; a partial block at an odd edge is averaged
             over the pixels that it has, so 7 becomes 4 as with a strided convolution.
+        relu: Whether max(0, ·) of the output is taken, after pooling.
         backend: "auto" takes the first backend that can run the arguments, in the order of `support`; one
             asked for by name runs or raises, it never falls back.
 
@@ -62,8 +66,8 @@ def local_attention(
         TypeError: An argument has the wrong type.
         ValueError: An argument has a wrong value, shape or device, or the named backend cannot run them.
     """
-    spec = _validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool)
-    layout = torch.channels_last if _is_channels_last(q) else torch.contiguous_format
+    spec = _validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool, relu)
+    layout = torch.channels_last if is_channels_last(q) else torch.contiguous_format
     q, k, v = _cast(q), None if k is None else _cast(k), _cast(v)
     chosen = _choose(backend, q, k, v, rel_row, rel_col, spec)
     with _autocast_off(q):
@@ -115,6 +119,7 @@ def support(
     dilation: int | tuple[int, int] = 1,
     scale: float = 1.0,
     pool: int = 1,
+    relu: bool = False,
 ) -> dict[str, list[str]]:
     """Which backends can run these arguments of `local_attention`, and why the others cannot.
 
@@ -122,7 +127,7 @@ def support(
         Each backend's name, in the order in which "auto" tries them, with every reason why it cannot run
         these arguments; an empty list means that it can.
     """
-    spec = _validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool)
+    spec = _validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool, relu)
     q, k, v = _cast(q), None if k is None else _cast(k), _cast(v)
     return {b.NAME: b.why_not(q, k, v, rel_row, rel_col, spec) for b in BACKENDS}
 
@@ -151,6 +156,8 @@ def _choose(
         if name in ("auto", backend.NAME):
             reasons = backend.why_not(q, k, v, rel_row, rel_col, spec)
             if not reasons:
+                if name == "auto" and backend is reference and q.device.type == "cpu":
+                    compiled.warn_once_if_missing()
                 return backend
             refusals.append(f"{backend.NAME}: {'; '.join(reasons)}")
     raise ValueError(f"backend={name!r} cannot run these arguments. {'. '.join(refusals)}")
@@ -173,12 +180,6 @@ def _autocast_off(x: Tensor) -> AbstractContextManager[None]:
     return torch.autocast(x.device.type, enabled=False) if _autocasts(x) else nullcontext()
 
 
-def _is_channels_last(x: Tensor) -> bool:
-    """Whether the channels of a pixel lie together, as in a channels-last map or some channels of one."""
-    together = x.stride(1) == 1 and x.stride(3) >= x.shape[1] and x.stride(2) >= x.stride(3) * x.shape[3]
-    return together and not x.is_contiguous()
-
-
 def _validate(
     q: Tensor,
     k: Tensor | None,
@@ -190,6 +191,7 @@ def _validate(
     dilation: int | tuple[int, int],
     scale: float,
     pool: int,
+    relu: bool = False,
 ) -> LocalAttentionSpec:
     """The spec of valid arguments; raises as `local_attention` promises."""
     for name, x in (("q", q), ("k", k), ("v", v), ("rel_row", rel_row), ("rel_col", rel_col)):
@@ -206,7 +208,12 @@ def _validate(
             raise ValueError(f"{name}: expected device {q.device} as q has, got {x.device}")
 
     spec = LocalAttentionSpec.validated(
-        num_heads=num_heads, kernel_size=kernel_size, dilation=dilation, scale=scale, pool=pool
+        num_heads=num_heads,
+        kernel_size=kernel_size,
+        dilation=dilation,
+        scale=scale,
+        pool=pool,
+        relu=relu,
     )
     if q.ndim != 4 or q.shape[1] == 0 or q.shape[2] == 0 or q.shape[3] == 0:
         raise ValueError(f"q: expected (B, C, H, W) with C, H, W ≥ 1, got {tuple(q.shape)}")

@@ -22,12 +22,12 @@ def local_attention_flops(
     Args:
         q_shape: (B, N·D, H, W).
         v_shape: (B, N·Dv, H, W).
-        spec: Window and heads.
+        spec: Window, heads, pooling and ReLU.
         content: Whether the logit has the term q·k.
         position: Whether it has the term q·r.
 
     Returns:
-        The number of FLOPs for the whole batch, pooling included.
+        The number of FLOPs for the whole batch, pooling and ReLU included.
     """
     batch, channels, height, width = q_shape
     value_channels = v_shape[1]
@@ -36,4 +36,7 @@ def local_attention_flops(
     flops = batch * spec.positions_inside(height, width) * window_position
     if spec.pool > 1:
         flops += batch * value_channels * height * width
+    if spec.relu:
+        rows, cols = spec.output_size(height, width)
+        flops += batch * value_channels * rows * cols
     return flops

@@ -1,4 +1,4 @@
-"""The window of a local attention: its extent, dilation, border rule and pooling."""
+"""The window of a local attention: its extent, dilation and border rule, and what follows it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ class LocalAttentionSpec:
     The window of the query at (i, j) holds the positions (i + a·dilation[0], j + b·dilation[1]) with
     |a| ≤ kernel_size[0]//2 and |b| ≤ kernel_size[1]//2 that lie inside the map. Positions outside the
     map take no part in the softmax (the window is truncated), so every query's weights sum to one.
+    `pool` and then `relu` are applied to the output.
     """
 
     num_heads: int
@@ -21,6 +22,7 @@ class LocalAttentionSpec:
     dilation: tuple[int, int]
     scale: float
     pool: int
+    relu: bool = False
 
     @classmethod
     def validated(
@@ -31,6 +33,7 @@ class LocalAttentionSpec:
         dilation: int | tuple[int, int],
         scale: float,
         pool: int,
+        relu: bool = False,
     ) -> LocalAttentionSpec:
         """The spec of arguments as users give them; raises as `sasa.local_attention` promises."""
         extent = _pair("kernel_size", kernel_size)
@@ -42,12 +45,15 @@ class LocalAttentionSpec:
             raise ValueError(f"scale: expected a finite float, got {scale}")
         if _integer("pool", pool) > 2:
             raise ValueError(f"pool: expected 1 or 2, got {pool}")
+        if not isinstance(relu, bool):
+            raise TypeError(f"relu: expected a bool, got {type(relu).__name__} {relu!r}")
         return cls(
             num_heads=_integer("num_heads", num_heads),
             kernel_size=extent,
             dilation=_pair("dilation", dilation),
             scale=float(scale),
             pool=pool,
+            relu=relu,
         )
 
     @property

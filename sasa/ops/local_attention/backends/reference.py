@@ -47,7 +47,7 @@ def local_attention(
     if spec.pool > 1:
         # Without count_include_pad=False the compiled gradient of a partial block is wrong: pytorch#198119.
         out = F.avg_pool2d(out, spec.pool, ceil_mode=True, count_include_pad=False)
-    return out.to(v.dtype)
+    return (out.relu() if spec.relu else out).to(v.dtype)
 
 
 def attention_weights(

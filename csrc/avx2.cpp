@@ -1,0 +1,2 @@
+#define SASA_CAPABILITY avx2
+#include "kernels.h"

@@ -1,0 +1,2 @@
+#define SASA_CAPABILITY avx512
+#include "kernels.h"

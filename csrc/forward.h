@@ -1,0 +1,380 @@
+// Forward pass. A task is a strip of query rows of one image for a group of heads. Keys and values of the
+// rows that a strip's windows reach are kept packed in a ring of rows; the next strip of the same image
+// packs only the rows that are new to it.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+
+#include "attend.h"
+#include "local_attention.h"
+#include "pack.h"
+#include "scratch.h"
+
+namespace sasa {
+namespace SASA_CAPABILITY {
+
+constexpr int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+
+template <typename S>
+SASA_INLINE S* at(const Map& m, int64_t b, int64_t c, int64_t y, int64_t x) {
+  return static_cast<S*>(m.data) + b * m.batch + c * m.channel + y * m.row + x * m.column;
+}
+
+// What the forward and the backward pass derive from a problem in the same way.
+template <typename T>
+struct Window {
+  int64_t kernel_rows, kernel_cols, dilation_rows, dilation_cols;
+  int64_t height, width;
+  int64_t reach_rows, reach_cols;  // of the window from its centre, in pixels
+  int64_t positions;
+  int64_t columns;  // of a packed row: the map's, rounded up to vectors, and the reach at both sides
+
+  explicit Window(const Problem& p)
+      : kernel_rows(p.kernel_rows),
+        kernel_cols(p.kernel_cols),
+        dilation_rows(p.dilation_rows),
+        dilation_cols(p.dilation_cols),
+        height(p.height),
+        width(p.map_width),
+        reach_rows(p.kernel_rows / 2 * p.dilation_rows),
+        reach_cols(p.kernel_cols / 2 * p.dilation_cols),
+        positions(p.kernel_rows * p.kernel_cols),
+        columns(round_up(p.map_width, kLanes<T>) + 2 * (p.kernel_cols / 2 * p.dilation_cols)) {}
+
+  int64_t key_row(int64_t y, int64_t a) const { return y + a * dilation_rows - reach_rows; }
+
+  // The window rows [first, last) of a query in row y that lie inside the map.
+  void rows_inside(int64_t y, int64_t* first, int64_t* last) const {
+    *first = 0;
+    *last = kernel_rows;
+    while (key_row(y, *first) < 0) ++*first;
+    while (key_row(y, *last - 1) >= height) --*last;
+  }
+
+  // −∞ where the window column b of a query lies outside the map, else 0; queries beyond the map get 0.
+  void mask_columns(int64_t first_query, T* mask) const {
+    for (int64_t b = 0; b < kernel_cols; ++b)
+      for (int64_t lane = 0; lane < kLanes<T>; ++lane) {
+        const int64_t j = first_query + lane, x = j + b * dilation_cols - reach_cols;
+        const bool outside = j < width && (x < 0 || x >= width);
+        mask[b * kLanes<T> + lane] = outside ? -std::numeric_limits<T>::infinity() : T(0);
+      }
+  }
+};
+
+template <typename S>
+class ForwardPass {
+  using T = Arithmetic<S>;
+  static constexpr int N = kLanes<T>;
+  // What the packed rows of a group of heads may take, so that they stay in the second-level cache.
+  static constexpr int64_t kRingBytes = 400 * 1024;
+
+ public:
+  explicit ForwardPass(const Forward& f)
+      : f_(f),
+        p_(f.problem),
+        window_(p_),
+        query_rows_(p_.pool == 2 ? 2 : (p_.dilation_rows == 1 ? kRows : 1)),
+        merged_(p_.pool == 2 && p_.dilation_rows == 1 && p_.dilation_cols == 1),
+        strips_((p_.height + query_rows_ - 1) / query_rows_),
+        ring_(std::min(p_.height, query_rows_ + 2 * window_.reach_rows)),
+        pitch_(round_up(window_.columns, N)),
+        value_pitch_(round_up(p_.value_width, kChannelUnit<T>)),
+        key_size_(ring_ * p_.width * pitch_),
+        value_size_(ring_ * window_.columns * value_pitch_),
+        vectors_((p_.map_width + N - 1) / N) {
+    const int64_t bytes = (key_size_ * (p_.k.data != nullptr) + value_size_) * int64_t(sizeof(T));
+    group_ = std::clamp<int64_t>(kRingBytes / bytes, 1, p_.heads);
+    groups_ = (p_.heads + group_ - 1) / group_;
+    group_ = (p_.heads + groups_ - 1) / groups_;
+    query_size_ = vectors_ * group_ * p_.width * N;
+  }
+
+  int64_t tasks() const { return groups_ * p_.batch * strips_; }
+
+  void run(int64_t begin, int64_t end) {
+    allocate();
+    int64_t previous = -1;
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t strip = task % strips_, image = task / strips_ % p_.batch;
+      const int64_t first_head = task / strips_ / p_.batch * group_;
+      const int64_t last_head = std::min(first_head + group_, p_.heads);
+      const int64_t y = strip * query_rows_;
+      const int64_t rows = std::min(query_rows_, p_.height - y);
+      const int64_t reach_end = std::min(p_.height, y + rows + window_.reach_rows);
+      int64_t packed = std::max<int64_t>(0, y - window_.reach_rows);
+      if (task == previous + 1 && strip > 0)
+        packed = std::min(p_.height, y + window_.reach_rows);  // by the strip above
+      previous = task;
+      const int64_t heads = last_head - first_head;
+      for (int64_t row = packed; row < reach_end; ++row) pack_row(image, first_head, heads, row);
+      for (int64_t r = 0; r < rows; ++r) pack_queries(image, first_head, heads, y + r, r);
+      int64_t part = 0;
+      for (int64_t head = first_head; head < last_head; ++head)
+        for (int64_t column = 0; column < p_.map_width; column += N) {
+          if (task + 1 < end) prefetch(image, first_head, heads, y + rows, reach_end, part++, heads * vectors_);
+          attend(image, head, head - first_head, y, rows, column);
+        }
+    }
+  }
+
+ private:
+  void allocate() {
+    scratch_.reset();
+    keys_ = scratch_.zeros<T>(p_.k.data ? group_ * key_size_ : 0);
+    values_ = scratch_.zeros<T>(group_ * value_size_);
+    queries_ = scratch_.zeros<T>(query_rows_ * query_size_);
+    logits_ = scratch_.zeros<T>(query_rows_ * window_.positions * N);
+    row_terms_ = scratch_.zeros<T>(query_rows_ * p_.kernel_rows * N);
+    column_terms_ = scratch_.zeros<T>(query_rows_ * p_.kernel_cols * N);
+    masks_ = scratch_.zeros<T>(vectors_ * p_.kernel_cols * N);
+    for (int64_t i = 0; i < vectors_; ++i) window_.mask_columns(i * N, masks_ + i * p_.kernel_cols * N);
+    peak_ = scratch_.zeros<T>(query_rows_ * N);
+    out_ = scratch_.zeros<T>(query_rows_ * N * value_pitch_);
+    merged_row_ = scratch_.zeros<T>((p_.kernel_cols + 1) * N);
+    merged_weights_ = scratch_.zeros<T>(merged_ ? (p_.kernel_rows + 1) * (p_.kernel_cols + 1) * N : 0);
+    weight_rows_ = scratch_.zeros<const T*>(p_.kernel_rows + 1);
+    source_rows_ = scratch_.zeros<const T*>(p_.kernel_rows + 1);
+  }
+
+  // A packed row of keys holds the planes of all heads of the group, one of values the pixels of each head.
+  T* key_row(int64_t slot_head, int64_t y) const {
+    return keys_ + (y % ring_ * group_ + slot_head) * p_.width * pitch_;
+  }
+  T* value_row(int64_t slot_head, int64_t y) const {
+    return values_ + (y % ring_ * group_ + slot_head) * window_.columns * value_pitch_;
+  }
+  T* queries(int64_t slot_head, int64_t r, int64_t column) const {
+    return queries_ + r * query_size_ + (column / N * group_ + slot_head) * p_.width * N;
+  }
+
+  void pack_row(int64_t image, int64_t head, int64_t heads, int64_t y) {
+    if (p_.k.data)
+      pack_planar<S>(at<S>(p_.k, image, head * p_.width, y, 0), p_.k.channel, p_.k.column, heads * p_.width,
+                     p_.map_width, key_row(0, y) + window_.reach_cols, pitch_, N, T(1));
+    pack_pixels<S>(at<S>(p_.v, image, head * p_.value_width, y, 0), p_.v.channel, p_.v.column, heads,
+                   p_.value_width, p_.map_width, value_row(0, y) + window_.reach_cols * value_pitch_,
+                   window_.columns * value_pitch_, value_pitch_);
+  }
+
+  // Queries times scale · log2 e, so that the softmax is one of powers of two.
+  void pack_queries(int64_t image, int64_t head, int64_t heads, int64_t y, int64_t r) {
+    constexpr double kLog2E = 1.4426950408889634;
+    pack_planar<S>(at<S>(p_.q, image, head * p_.width, y, 0), p_.q.channel, p_.q.column, heads * p_.width,
+                   p_.map_width, queries(0, r, 0), N, group_ * p_.width * N, T(p_.scale * kLog2E));
+  }
+
+  // One of `parts` parts of what the next strip, which begins at row y, will pack: its queries and the rows
+  // of keys and values from `reached` on.
+  void prefetch(int64_t image, int64_t head, int64_t heads, int64_t y, int64_t reached, int64_t part,
+                int64_t parts) {
+    const int64_t first = part * p_.map_width / parts, last = (part + 1) * p_.map_width / parts;
+    for (int64_t r = 0; r < query_rows_; ++r) {
+      if (y + r < p_.height) prefetch_pixels(p_.q, image, head * p_.width, heads * p_.width, y + r, first, last);
+      if (reached + r < p_.height) {
+        if (p_.k.data)
+          prefetch_pixels(p_.k, image, head * p_.width, heads * p_.width, reached + r, first, last);
+        prefetch_pixels(p_.v, image, head * p_.value_width, heads * p_.value_width, reached + r, first, last);
+      }
+    }
+  }
+
+  void prefetch_pixels(const Map& m, int64_t image, int64_t channel, int64_t channels, int64_t y,
+                       int64_t first, int64_t last) {
+    if (m.channel != 1) return;
+    for (int64_t x = first; x < last; ++x) {
+      const S* pixel = at<S>(m, image, channel, y, x);
+      for (int64_t c = 0; c < channels; c += 64 / int64_t(sizeof(S))) __builtin_prefetch(pixel + c, 0, 2);
+    }
+  }
+
+  // The queries (y …, column …): `rows` rows of up to one vector.
+  void attend(int64_t image, int64_t head, int64_t slot_head, int64_t y, int64_t rows, int64_t column) {
+    const int64_t lanes = std::min<int64_t>(N, p_.map_width - column);
+    prepare_terms(head, slot_head, rows, column);
+    find_logits(slot_head, y, rows, column);
+
+    Vec<T> sums[kRows];
+    for (int64_t r = 0; r < rows; ++r) {
+      int64_t first, last;
+      window_.rows_inside(y + r, &first, &last);
+      const Vec<T> peak = load<T>(peak_ + r * N);
+      sums[r] = exponentials<T>(logits_ + (r * window_.positions + first * p_.kernel_cols) * N,
+                                (last - first) * p_.kernel_cols, peak, lanes);
+      if (f_.lse) {
+        T* lse = static_cast<T*>(f_.lse) +
+                 ((image * p_.heads + head) * p_.height + y + r) * p_.map_width + column;
+        for (int64_t i = 0; i < lanes; ++i) lse[i] = peak[i] + std::log2(sums[r][i]);
+      }
+    }
+    if (merged_)
+      write_merged(image, head, slot_head, y, rows, column, lanes, sums);
+    else
+      write(image, head, slot_head, y, rows, column, lanes, sums);
+  }
+
+  // The queries' terms with the embeddings and the mask of the window's columns.
+  void prepare_terms(int64_t head, int64_t slot_head, int64_t rows, int64_t column) {
+    const int64_t half = p_.width / 2;
+    const T* masks = masks_ + column * p_.kernel_cols;
+    for (int64_t r = 0; r < rows; ++r) {
+      const T* query = queries(slot_head, r, column);
+      T* row_terms = row_terms_ + r * p_.kernel_rows * N;
+      T* column_terms = column_terms_ + r * p_.kernel_cols * N;
+      if (p_.rel_row)
+        embedding_terms<T>(query, static_cast<const T*>(p_.rel_row) + head * p_.kernel_rows * half, half,
+                           p_.kernel_rows, row_terms);
+      if (p_.rel_col)
+        embedding_terms<T>(query + half * N, static_cast<const T*>(p_.rel_col) + head * p_.kernel_cols * half,
+                           half, p_.kernel_cols, column_terms);
+      for (int64_t b = 0; b < p_.kernel_cols; ++b) {
+        const Vec<T> mask = load<T>(masks + b * N);
+        store<T>(column_terms + b * N, p_.rel_col ? (mask < T(0) ? mask : load<T>(column_terms + b * N)) : mask);
+      }
+      store<T>(peak_ + r * N, broadcast<T>(-std::numeric_limits<T>::infinity()));
+    }
+  }
+
+  void find_logits(int64_t slot_head, int64_t y, int64_t rows, int64_t column) {
+    const int64_t width = p_.k.data ? p_.width : 0;
+    const int64_t window_row = p_.kernel_cols * N;
+    for (int64_t r0 = 0; r0 < rows;) {
+      // Rows that share keys: all of the strip where the window is not dilated, else each alone.
+      const int64_t together = p_.dilation_rows == 1 ? rows : 1;
+      const int64_t top = y + r0;
+      for (int64_t a = 0; a < p_.kernel_rows + together - 1; ++a) {
+        const int64_t key_y = window_.key_row(top, a);  // row `a` of the union of their windows
+        if (key_y < 0 || key_y >= p_.height) continue;
+        const int64_t first = std::max<int64_t>(0, a - p_.kernel_rows + 1);
+        const int64_t count = std::min(a + 1, together) - first;
+        const int64_t r = r0 + first;  // sees the key row at its window row a − first
+        const int64_t step = window_.positions * N - window_row;
+        const auto run = [&](auto number) __attribute__((always_inline)) {
+          if constexpr (decltype(number)::value <= kRows)
+            logits_of_row<T, decltype(number)::value>(
+                queries(slot_head, r, column), query_size_, p_.k.data ? key_row(slot_head, key_y) + column : nullptr,
+                pitch_, width, p_.kernel_cols, p_.dilation_cols,
+                row_terms_ + (r * p_.kernel_rows + a - first) * N, (p_.kernel_rows - 1) * N,
+                column_terms_ + r * window_row, window_row,
+                logits_ + (r * window_.positions + (a - first) * p_.kernel_cols) * N, step, peak_ + r * N);
+        };
+        switch (count) {
+          case 1: run(std::integral_constant<int, 1>()); break;
+          case 2: run(std::integral_constant<int, 2>()); break;
+          default: run(std::integral_constant<int, 3>());
+        }
+      }
+      r0 += together;
+    }
+  }
+
+  // Each query's weighted values.
+  void write(int64_t image, int64_t head, int64_t slot_head, int64_t y, int64_t rows, int64_t column,
+             int64_t lanes, const Vec<T>* sums) {
+    for (int64_t r = 0; r < rows; ++r) {
+      int64_t first, last;
+      window_.rows_inside(y + r, &first, &last);
+      for (int64_t a = first; a < last; ++a) {
+        weight_rows_[a - first] = logits_ + (r * window_.positions + a * p_.kernel_cols) * N;
+        source_rows_[a - first] =
+            value_row(slot_head, window_.key_row(y + r, a)) + column * value_pitch_;
+      }
+      const WeightedSum<T> sum{weight_rows_, source_rows_, last - first, p_.kernel_cols, N,
+                               p_.dilation_cols, value_pitch_};
+      T* out = out_ + r * N * value_pitch_;
+      weighted_sum<T, 1>(sum, lanes, value_pitch_, out, value_pitch_);
+      scale_pixels(out, T(1) / sums[r], lanes);
+    }
+    if (p_.pool == 2) {
+      average_blocks(rows, lanes);
+      write_pixels<S>(out_, value_pitch_, p_.value_width, (lanes + 1) / 2,
+                      at<S>(f_.out, image, head * p_.value_width, y / 2, column / 2), f_.out.channel,
+                      f_.out.column, f_.relu);
+    } else {
+      for (int64_t r = 0; r < rows; ++r)
+        write_pixels<S>(out_ + r * N * value_pitch_, value_pitch_, p_.value_width, lanes,
+                        at<S>(f_.out, image, head * p_.value_width, y + r, column), f_.out.channel,
+                        f_.out.column, f_.relu);
+    }
+  }
+
+  void scale_pixels(T* pixels, Vec<T> factors, int64_t count) {
+    constexpr int M = kChannelUnit<T>;
+    for (int64_t t = 0; t < count; ++t)
+      for (int64_t c = 0; c < value_pitch_; c += M) {
+        T* p = pixels + t * value_pitch_ + c;
+        store<T, M>(p, load<T, M>(p) * broadcast<T, M>(factors[t]));
+      }
+  }
+
+  // The mean of the 2 × 2 blocks of out_'s rows, of the pixels that they have, to out_.
+  void average_blocks(int64_t rows, int64_t lanes) {
+    for (int64_t j = 0; j < lanes; j += 2) {
+      const int64_t columns = std::min<int64_t>(2, lanes - j);
+      for (int64_t c = 0; c < value_pitch_; ++c) {
+        T sum = 0;
+        for (int64_t r = 0; r < rows; ++r)
+          for (int64_t i = 0; i < columns; ++i) sum += out_[(r * N + j + i) * value_pitch_ + c];
+        out_[j / 2 * value_pitch_ + c] = sum / T(rows * columns);
+      }
+    }
+  }
+
+  // The mean of 2 × 2 queries: their weights are added first, position by position of the union of their
+  // windows, and each value is read once.
+  void write_merged(int64_t image, int64_t head, int64_t slot_head, int64_t y, int64_t rows, int64_t column,
+                    int64_t lanes, const Vec<T>* sums) {
+    const int64_t kh = p_.kernel_rows, kw = p_.kernel_cols;
+    Vec<T> share[2];  // of a query in the mean: 1 / (its sum · the block's number of pixels)
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = 0; i < N; ++i) {
+        const bool alone = column + (i | 1) >= p_.map_width;
+        share[r][i] = i < lanes ? T(1) / (sums[r][i] * T(rows * (alone ? 1 : 2))) : T(0);
+      }
+    int64_t used = 0;
+    for (int64_t a = 0; a < kh + rows - 1; ++a) {
+      const int64_t key_y = window_.key_row(y, a);
+      if (key_y < 0 || key_y >= p_.height) continue;
+      T* merged = merged_weights_ + a * (kw + 1) * N;
+      for (int64_t b = 0; b < kw; ++b) {
+        Vec<T> sum = {};
+        for (int64_t r = 0; r < rows; ++r)
+          if (a - r >= 0 && a - r < kh)
+            sum += share[r] * load<T>(logits_ + (r * window_.positions + (a - r) * kw + b) * N);
+        store<T>(merged_row_ + b * N, sum);
+      }
+      // Column c of the union is column c of the even queries' windows and c − 1 of the odd ones'. Only the
+      // even lanes are used.
+      for (int64_t c = 0; c <= kw; ++c) {
+        Vec<T> sum = {};
+        if (c < kw) sum += load<T>(merged_row_ + c * N);
+        if (c > 0) sum += load<T>(merged_row_ + (c - 1) * N + 1);
+        store<T>(merged + c * N, sum);
+      }
+      weight_rows_[used] = merged;
+      source_rows_[used++] = value_row(slot_head, key_y) + column * value_pitch_;
+    }
+    const WeightedSum<T> sum{weight_rows_, source_rows_, used, kw + 1, N, 1, value_pitch_};
+    weighted_sum<T, 2>(sum, (lanes + 1) / 2, value_pitch_, out_, value_pitch_);
+    write_pixels<S>(out_, value_pitch_, p_.value_width, (lanes + 1) / 2,
+                    at<S>(f_.out, image, head * p_.value_width, y / 2, column / 2), f_.out.channel,
+                    f_.out.column, f_.relu);
+  }
+
+  const Forward& f_;
+  const Problem& p_;
+  const Window<T> window_;
+  const int64_t query_rows_;
+  const bool merged_;
+  const int64_t strips_, ring_, pitch_, value_pitch_, key_size_, value_size_, vectors_;
+  int64_t group_, groups_, query_size_;
+
+  Scratch& scratch_ = Scratch::of_this_thread();
+  T *keys_, *values_, *queries_, *logits_, *row_terms_, *column_terms_, *masks_, *peak_, *out_, *merged_row_,
+      *merged_weights_;
+  const T **weight_rows_, **source_rows_;
+};
+
+}  // namespace SASA_CAPABILITY
+}  // namespace sasa

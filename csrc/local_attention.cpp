@@ -1,0 +1,215 @@
+// The ops of sasa/ops/local_attention/schema.py for CPU tensors: arguments to plain structs, capability to
+// kernels, tasks to torch's threads.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "capability.h"
+#include "local_attention.h"
+
+namespace sasa {
+
+namespace portable {
+extern const Kernels kernels;
+}
+#if defined(__x86_64__)
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
+#endif
+
+namespace {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+const Kernels& chosen_kernels() {
+#if defined(__x86_64__)
+  const Capability capability = chosen_capability();
+  if (capability == Capability::kAvx512) return avx512::kernels;
+  if (capability == Capability::kAvx2) return avx2::kernels;
+#else
+  chosen_capability();
+#endif
+  return portable::kernels;
+}
+
+Map map_of(const Tensor& x) {
+  return {const_cast<void*>(x.const_data_ptr()), x.stride(0), x.stride(1), x.stride(2), x.stride(3)};
+}
+
+Map map_of(const std::optional<Tensor>& x) { return x ? map_of(*x) : Map{}; }
+
+const void* data_of(const std::optional<Tensor>& x) { return x ? x->const_data_ptr() : nullptr; }
+
+Tensor empty(std::vector<int64_t> size, ScalarType dtype, bool channels_last = false) {
+  return torch::stable::empty(size, dtype, std::nullopt, std::nullopt, std::nullopt,
+                              channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+}
+
+ScalarType arithmetic_of(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+Storage storage_of(const Tensor& x) {
+  switch (x.scalar_type()) {
+    case ScalarType::Float: return Storage::kFloat32;
+    case ScalarType::BFloat16: return Storage::kBFloat16;
+    case ScalarType::Double: return Storage::kFloat64;
+    default: STD_TORCH_CHECK(false, "q: expected float32, bfloat16 or float64");
+  }
+}
+
+struct Options {
+  int64_t heads, kernel_rows, kernel_cols, dilation_rows, dilation_cols;
+  double scale;
+  int64_t pool;
+};
+
+void check_map(const char* name, const Tensor& x, const Tensor& q) {
+  STD_TORCH_CHECK(x.is_cpu() && x.dim() == 4 && x.scalar_type() == q.scalar_type() && x.size(0) == q.size(0) &&
+                      x.size(2) == q.size(2) && x.size(3) == q.size(3),
+                  name, ": expected a CPU map of q's dtype, batch and size");
+}
+
+void check_embedding(const char* name, const std::optional<Tensor>& x, const Tensor& q, int64_t heads,
+                     int64_t taps) {
+  STD_TORCH_CHECK(!x || (x->is_cpu() && x->is_contiguous() && x->scalar_type() == arithmetic_of(q) &&
+                         x->dim() == 3 && x->size(0) == heads && x->size(1) == taps &&
+                         2 * heads * x->size(2) == q.size(1)),
+                  name, ": expected a contiguous (num_heads, extent, D/2) of the arithmetic's dtype");
+}
+
+Problem problem_of(const Tensor& q, const std::optional<Tensor>& k, const Tensor& v,
+                   const std::optional<Tensor>& rel_row, const std::optional<Tensor>& rel_col,
+                   const Options& o) {
+  STD_TORCH_CHECK(o.heads >= 1 && o.kernel_rows % 2 == 1 && o.kernel_cols % 2 == 1 && o.dilation_rows >= 1 &&
+                      o.dilation_cols >= 1 && (o.pool == 1 || o.pool == 2),
+                  "call sasa.local_attention, which checks its arguments");
+  check_map("q", q, q);
+  check_map("v", v, q);
+  if (k) {
+    check_map("k", *k, q);
+    STD_TORCH_CHECK(k->size(1) == q.size(1), "k: expected q's channels");
+  }
+  STD_TORCH_CHECK(q.size(1) % o.heads == 0 && v.size(1) % o.heads == 0, "num_heads divides all channels");
+  check_embedding("rel_row", rel_row, q, o.heads, o.kernel_rows);
+  check_embedding("rel_col", rel_col, q, o.heads, o.kernel_cols);
+  Problem p;
+  p.storage = storage_of(q);
+  p.batch = q.size(0), p.heads = o.heads;
+  p.width = q.size(1) / o.heads, p.value_width = v.size(1) / o.heads;
+  p.height = q.size(2), p.map_width = q.size(3);
+  p.kernel_rows = o.kernel_rows, p.kernel_cols = o.kernel_cols;
+  p.dilation_rows = o.dilation_rows, p.dilation_cols = o.dilation_cols;
+  p.scale = o.scale, p.pool = o.pool;
+  p.q = map_of(q), p.k = map_of(k), p.v = map_of(v);
+  p.rel_row = data_of(rel_row), p.rel_col = data_of(rel_col);
+  return p;
+}
+
+// At least this many multiply-adds a thread, or starting it costs more than it saves.
+constexpr double kGrain = 200e3;
+
+template <typename Arguments>
+void run(const Problem& p, const Arguments& arguments, int64_t tasks,
+         void (*kernel)(const Arguments&, int64_t, int64_t)) {
+  const double work = double(p.batch) * p.heads * p.height * p.map_width * p.kernel_rows * p.kernel_cols *
+                      double(p.width + p.value_width);
+  const int64_t grain = std::max<int64_t>(1, int64_t(kGrain * double(tasks) / std::max(work, 1.0)));
+  torch::stable::parallel_for(0, tasks, grain,
+                              [&](int64_t begin, int64_t end) { kernel(arguments, begin, end); });
+}
+
+std::tuple<Tensor, Tensor> local_attention(Tensor q, std::optional<Tensor> k, Tensor v,
+                                           std::optional<Tensor> rel_row, std::optional<Tensor> rel_col,
+                                           int64_t heads, int64_t kernel_rows, int64_t kernel_cols,
+                                           int64_t dilation_rows, int64_t dilation_cols, double scale,
+                                           int64_t pool, bool relu, bool channels_last, bool save_lse) {
+  const Problem p = problem_of(q, k, v, rel_row, rel_col,
+                               {heads, kernel_rows, kernel_cols, dilation_rows, dilation_cols, scale, pool});
+  Tensor out = empty({p.batch, v.size(1), (p.height + pool - 1) / pool, (p.map_width + pool - 1) / pool},
+                     q.scalar_type(), channels_last);
+  Tensor lse = empty({save_lse ? p.batch : 0, p.heads, p.height, p.map_width}, arithmetic_of(q));
+  const Kernels& kernels = chosen_kernels();
+  const Forward f{p, relu, map_of(out), save_lse ? lse.mutable_data_ptr() : nullptr};
+  if (p.batch > 0) run(p, f, kernels.forward_tasks(f), kernels.forward);
+  return {out, lse};
+}
+
+// The sum over the images of what each contributed, in their order.
+template <typename T>
+void sum_images(const Tensor& shares, Tensor& sum) {
+  const T* share = static_cast<const T*>(shares.const_data_ptr());
+  T* to = static_cast<T*>(sum.mutable_data_ptr());
+  const int64_t count = sum.numel();
+  std::fill(to, to + count, T(0));
+  for (int64_t image = 0; image < shares.size(0); ++image)
+    for (int64_t i = 0; i < count; ++i) to[i] += share[image * count + i];
+}
+
+Tensor sum_of_images(const Tensor& shares, bool wanted) {
+  Tensor sum = empty({wanted ? shares.size(1) : 0, shares.size(2), shares.size(3)}, shares.scalar_type());
+  if (!wanted) return sum;
+  if (shares.scalar_type() == ScalarType::Double)
+    sum_images<double>(shares, sum);
+  else
+    sum_images<float>(shares, sum);
+  return sum;
+}
+
+// The gradients of q, k, v, rel_row and rel_col; an empty one where there is none.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> local_attention_backward(
+    Tensor grad, Tensor q, std::optional<Tensor> k, Tensor v, std::optional<Tensor> rel_row,
+    std::optional<Tensor> rel_col, Tensor lse, int64_t heads, int64_t kernel_rows, int64_t kernel_cols,
+    int64_t dilation_rows, int64_t dilation_cols, double scale, int64_t pool, bool channels_last) {
+  const Problem p = problem_of(q, k, v, rel_row, rel_col,
+                               {heads, kernel_rows, kernel_cols, dilation_rows, dilation_cols, scale, pool});
+  STD_TORCH_CHECK(grad.is_cpu() && grad.dim() == 4 && grad.scalar_type() == q.scalar_type() &&
+                      grad.size(0) == p.batch && grad.size(1) == v.size(1) &&
+                      grad.size(2) == (p.height + pool - 1) / pool &&
+                      grad.size(3) == (p.map_width + pool - 1) / pool,
+                  "grad: expected the output's shape and dtype");
+  STD_TORCH_CHECK(lse.is_contiguous() && lse.scalar_type() == arithmetic_of(q) &&
+                      lse.numel() == p.batch * p.heads * p.height * p.map_width,
+                  "lse: expected what the forward pass saved");
+  const ScalarType dtype = q.scalar_type(), arithmetic = arithmetic_of(q);
+  const int64_t half = p.width / 2;
+  Tensor grad_q = empty({p.batch, q.size(1), p.height, p.map_width}, dtype, channels_last);
+  Tensor grad_k = empty({p.batch, k ? q.size(1) : 0, p.height, p.map_width}, dtype, channels_last);
+  Tensor grad_v = empty({p.batch, v.size(1), p.height, p.map_width}, dtype, channels_last);
+  Tensor grad_row = empty({rel_row ? p.batch : 0, heads, kernel_rows, half}, arithmetic);
+  Tensor grad_col = empty({rel_col ? p.batch : 0, heads, kernel_cols, half}, arithmetic);
+  const Kernels& kernels = chosen_kernels();
+  const Backward b{p,
+                   lse.const_data_ptr(),
+                   map_of(grad),
+                   map_of(grad_q),
+                   map_of(grad_k),
+                   map_of(grad_v),
+                   rel_row ? grad_row.mutable_data_ptr() : nullptr,
+                   rel_col ? grad_col.mutable_data_ptr() : nullptr};
+  if (p.batch > 0) run(p, b, kernels.backward_tasks(b), kernels.backward);
+  return {grad_q, grad_k, grad_v, sum_of_images(grad_row, rel_row.has_value()),
+          sum_of_images(grad_col, rel_col.has_value())};
+}
+
+}  // namespace
+}  // namespace sasa
+
+STABLE_TORCH_LIBRARY_IMPL(sasa, CPU, m) {
+  m.impl("local_attention", TORCH_BOX(&sasa::local_attention));
+  m.impl("local_attention_backward", TORCH_BOX(&sasa::local_attention_backward));
+}

@@ -1,0 +1,182 @@
+// Between maps in memory, of any storage and strides, and the kernels' own buffers.
+//
+// planar:      [channel][column], neighbouring pixels in neighbouring lanes (for products over channels)
+// pixel-major: [column][channel], neighbouring channels in neighbouring lanes (for weighted sums)
+#pragma once
+
+#include "vec.h"
+
+namespace sasa {
+namespace SASA_CAPABILITY {
+
+struct BFloat16 {
+  uint16_t bits;
+};
+
+template <typename S>
+struct ArithmeticOf {
+  using type = S;
+};
+template <>
+struct ArithmeticOf<BFloat16> {
+  using type = float;
+};
+template <typename S>
+using Arithmetic = typename ArithmeticOf<S>::type;
+
+SASA_INLINE float to_arithmetic(BFloat16 x) {
+  const uint32_t bits = uint32_t(x.bits) << 16;
+  float y;
+  std::memcpy(&y, &bits, sizeof y);
+  return y;
+}
+SASA_INLINE float to_arithmetic(float x) { return x; }
+SASA_INLINE double to_arithmetic(double x) { return x; }
+
+template <typename S>
+SASA_INLINE S to_storage(Arithmetic<S> x) {
+  if constexpr (std::is_same_v<S, BFloat16>) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    if (x != x) return {uint16_t((bits >> 16) | 0x40)};
+    return {uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};  // to nearest, ties to even
+  } else {
+    return x;
+  }
+}
+
+// N neighbouring elements.
+template <typename S, int N>
+SASA_INLINE Vec<Arithmetic<S>, N> load_as(const S* p) {
+  if constexpr (std::is_same_v<S, BFloat16>) {
+    Vec<uint16_t, N> bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return (Vec<float, N>)(__builtin_convertvector(bits, Vec<uint32_t, N>) << 16);
+  } else {
+    return load<S, N>(p);
+  }
+}
+
+// A vector of N elements: PIECE neighbouring channels of each of N / PIECE pixels.
+template <typename S, int N, int PIECE>
+SASA_INLINE Vec<Arithmetic<S>, N> gather(const S* const* pixels, int64_t channel) {
+  if constexpr (N == PIECE) {
+    return load_as<S, N>(*pixels + channel);
+  } else {
+    constexpr int H = N / 2;
+    return concatenate<Arithmetic<S>, H>(gather<S, H, PIECE>(pixels, channel),
+                                         gather<S, H, PIECE>(pixels + H / PIECE, channel),
+                                         std::make_index_sequence<N>());
+  }
+}
+
+// CHANNELS channels of a vector's worth of pixels, channels neighbours in memory, to planes[c · pitch].
+// Interleaving the first half of the registers with the second rotates the bits of an element's index
+// (register, lane) by one, so log2(lanes) of that turn (pixel, channel) into (channel, pixel).
+template <typename S, int CHANNELS>
+SASA_INLINE void transpose(const S* const* pixels, int64_t channel, int64_t count, Arithmetic<S>* planes,
+                           int64_t pitch, Arithmetic<S> factor) {
+  using T = Arithmetic<S>;
+  constexpr int N = kLanes<T>;
+  constexpr auto lanes = std::make_index_sequence<N>();
+  Vec<T> x[CHANNELS], y[CHANNELS];
+#pragma GCC unroll 16
+  for (int i = 0; i < CHANNELS; ++i) x[i] = gather<S, N, CHANNELS>(pixels + i * (N / CHANNELS), channel);
+#pragma GCC unroll 4
+  for (int stage = 1; stage < N; stage *= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < CHANNELS / 2; ++i) {
+      y[2 * i] = interleave<T, N, false>(x[i], x[i + CHANNELS / 2], lanes);
+      y[2 * i + 1] = interleave<T, N, true>(x[i], x[i + CHANNELS / 2], lanes);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < CHANNELS; ++i) x[i] = y[i];
+  }
+  if (count < N) {
+    const auto valid = lane_numbers<T>() < broadcast<IntOf<T>>(IntOf<T>(count));
+#pragma GCC unroll 16
+    for (int i = 0; i < CHANNELS; ++i) x[i] = valid ? x[i] : Vec<T>{};
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < CHANNELS; ++i) store<T>(planes + i * pitch, x[i] * factor);
+}
+
+// factor · src to planes[channel · pitch + column], a vector of columns at a time: zero in the lanes beyond
+// the map. Vector number i of a plane begins at i · vector_step.
+template <typename S>
+void pack_planar(const S* src, int64_t channel_stride, int64_t pixel_stride, int64_t channels,
+                 int64_t columns, Arithmetic<S>* planes, int64_t pitch, int64_t vector_step,
+                 Arithmetic<S> factor) {
+  using T = Arithmetic<S>;
+  constexpr int N = kLanes<T>;
+  for (int64_t x = 0; x < columns; x += N) {
+    const int64_t count = columns - x < N ? columns - x : N;
+    const S* s = src + x * pixel_stride;
+    T* out = planes + x / N * vector_step;
+    int64_t c = 0;
+    if (channel_stride == 1) {
+      const S* pixels[N];
+      for (int i = 0; i < N; ++i) pixels[i] = s + (i < count ? i : count - 1) * pixel_stride;
+      for (; c + N <= channels; c += N)
+        transpose<S, N>(pixels, c, count, out + c * pitch, pitch, factor);
+      if constexpr (N > 8)
+        for (; c + 8 <= channels; c += 8) transpose<S, 8>(pixels, c, count, out + c * pitch, pitch, factor);
+      if constexpr (N > 4)
+        for (; c + 4 <= channels; c += 4) transpose<S, 4>(pixels, c, count, out + c * pitch, pitch, factor);
+    }
+    for (; c < channels; ++c) {
+      const S* from = s + c * channel_stride;
+      T* to = out + c * pitch;
+      if (pixel_stride == 1 && count == N) {
+        store<T>(to, load_as<S, N>(from) * factor);
+      } else {
+        for (int64_t i = 0; i < count; ++i) to[i] = to_arithmetic(from[i * pixel_stride]) * factor;
+        for (int64_t i = count; i < N; ++i) to[i] = T(0);
+      }
+    }
+  }
+}
+
+// src to pixels[head · head_step + column · pitch + channel]; the channels that pad a head are left alone.
+template <typename S>
+void pack_pixels(const S* src, int64_t channel_stride, int64_t pixel_stride, int64_t heads, int64_t channels,
+                 int64_t columns, Arithmetic<S>* pixels, int64_t head_step, int64_t pitch) {
+  constexpr int N = 8;
+  for (int64_t x = 0; x < columns; ++x)
+    for (int64_t head = 0; head < heads; ++head) {
+      const S* s = src + x * pixel_stride + head * channels * channel_stride;
+      Arithmetic<S>* pixel = pixels + head * head_step + x * pitch;
+      int64_t c = 0;
+      if (channel_stride == 1)
+        for (; c + N <= channels; c += N) store<Arithmetic<S>, N>(pixel + c, load_as<S, N>(s + c));
+      for (; c < channels; ++c) pixel[c] = to_arithmetic(s[c * channel_stride]);
+    }
+}
+
+// factor · pixels[column · pitch + channel] to a map, max(0, ·) of it if relu.
+template <typename S>
+void write_pixels(const Arithmetic<S>* pixels, int64_t pitch, int64_t channels, int64_t columns, S* dst,
+                  int64_t channel_stride, int64_t pixel_stride, bool relu) {
+  using T = Arithmetic<S>;
+  constexpr int N = 8;
+  for (int64_t x = 0; x < columns; ++x) {
+    const T* pixel = pixels + x * pitch;
+    S* d = dst + x * pixel_stride;
+    int64_t c = 0;
+    if constexpr (std::is_same_v<S, T>) {
+      if (channel_stride == 1)
+        for (; c + N <= channels; c += N) {
+          Vec<T, N> y = load<T, N>(pixel + c);
+          if (relu) y = y < 0 ? Vec<T, N>{} : y;  // NaN passes
+          store<T, N>(d + c, y);
+        }
+    }
+    for (; c < channels; ++c) {
+      const T y = relu && pixel[c] < 0 ? T(0) : pixel[c];
+      d[c * channel_stride] = to_storage<S>(y);
+    }
+  }
+}
+
+}  // namespace SASA_CAPABILITY
+}  // namespace sasa

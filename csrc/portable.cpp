@@ -1,0 +1,2 @@
+#define SASA_CAPABILITY portable
+#include "kernels.h"

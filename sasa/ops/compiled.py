@@ -1,0 +1,53 @@
+"""The compiled part of the package: whether it is there, and what it can use of this machine."""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from pathlib import Path
+
+import torch
+
+
+def _load() -> ctypes.CDLL | None:
+    """Load the shared library of the CPU kernels, which adds them to the ops; None where there is none."""
+    found = sorted(Path(__file__).parents[1].glob("_cpu*.so"))
+    if not found:
+        return None
+    torch.ops.load_library(found[0])
+    return ctypes.CDLL(str(found[0]))
+
+
+_LIBRARY = _load()
+_warned = False
+
+
+def is_available() -> bool:
+    """Whether the package was built with its compiled part."""
+    return _LIBRARY is not None
+
+
+def capabilities() -> tuple[str, ...]:
+    """The instruction sets that the kernels can use on this machine, the best, which they take, first.
+
+    Of "avx512", "avx2" and "portable"; none without the compiled part. The environment variable
+    SASA_CPU_CAPABILITY names another one to take; it is read at every call of an op.
+    """
+    if _LIBRARY is None:
+        return ()
+    names = _LIBRARY.sasa_cpu_capabilities
+    names.restype = ctypes.c_char_p
+    return tuple(names().decode().split())
+
+
+def warn_once_if_missing() -> None:
+    """Say that the reference runs where the kernels were meant to; once in a process."""
+    global _warned
+    if _LIBRARY is None and not _warned:
+        _warned = True
+        warnings.warn(
+            "sasa was installed without its compiled part, so attention on the CPU runs in plain PyTorch, "
+            "tens of times slower. Install a C++17 compiler and reinstall sasa; `sasa version` shows what "
+            'was built. backend="reference" asks for plain PyTorch and silences this.',
+            stacklevel=2,
+        )

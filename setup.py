@@ -1,0 +1,79 @@
+"""Builds the CPU kernels of csrc/ with the package; pyproject.toml holds everything else.
+
+Without a C++17 compiler the package installs all the same, without the kernels: `sasa version` says so.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+# The oldest torch whose stable ABI the kernels use, as TORCH_TARGET_VERSION wants it: 2.11.
+TORCH_TARGET = "0x020b000000000000"
+
+FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-fvisibility=hidden",
+    "-ffp-contract=fast",  # multiply and add in one instruction
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wno-psabi",
+]
+AVX2 = ["-mavx2", "-mfma"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
+IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+CAPABILITIES = {"portable": [], **({"avx2": AVX2, "avx512": AVX512} if IS_X86 else {})}
+
+
+class BuildKernels(build_ext):
+    """Compiles the source of each capability with that capability's instructions."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compile what depends on no capability last, since it is linked with the rest."""
+        build = Path(self.build_temp)
+        for capability, flags in CAPABILITIES.items():
+            ext.extra_objects += self.compiler.compile(
+                [f"csrc/{capability}.cpp"],
+                output_dir=str(build),
+                extra_postargs=[*FLAGS, *flags],
+                depends=ext.depends,
+            )
+        super().build_extension(ext)
+
+
+def kernels() -> list[Extension]:
+    """The extension, or none where torch's headers are missing."""
+    try:
+        from torch.utils.cpp_extension import include_paths, library_paths
+    except ImportError:
+        print("sasa: torch is not installed where this is built; building without the CPU kernels")
+        return []
+    link = ["-Wl,-undefined,dynamic_lookup"] if sys.platform == "darwin" else []
+    own = {f"csrc/{capability}.cpp" for capability in ("portable", "avx2", "avx512")}
+    return [
+        Extension(
+            "sasa._cpu",
+            sorted({str(path) for path in Path("csrc").glob("*.cpp")} - own),
+            depends=sorted(str(path) for path in Path("csrc").glob("*.h")),
+            include_dirs=include_paths(),
+            define_macros=[("TORCH_TARGET_VERSION", TORCH_TARGET)],
+            library_dirs=library_paths(),
+            libraries=["torch_cpu"],
+            extra_compile_args=FLAGS,
+            extra_link_args=link,
+            py_limited_api=True,
+            optional=True,
+        )
+    ]
+
+
+setup(
+    ext_modules=kernels(),
+    cmdclass={"build_ext": BuildKernels},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+)

@@ -17,6 +17,17 @@ constexpr int kRows = 2;
 constexpr int kShifts = 4;
 #endif
 
+// Calls use(std::integral_constant<int, rows>()).
+template <typename Use>
+SASA_INLINE void with_rows(int64_t rows, Use use) {
+  if (rows == 1)
+    use(std::integral_constant<int, 1>());
+  else if (rows == 2)
+    use(std::integral_constant<int, 2>());
+  else if constexpr (kRows >= 3)
+    use(std::integral_constant<int, 3>());
+}
+
 // SHIFTS logits of ROWS queries with one key row:
 //   logits[r][b] = row_term[r] + column_term[r][b] + Σ_d query[r][d] · key[d][· + b·dilation]
 // The query rows see this key row at different window rows, so their logits are `step` elements apart.
@@ -41,7 +52,8 @@ SASA_INLINE void logits_of(const T* query, int64_t query_step, const T* key, int
     for (int r = 0; r < ROWS; ++r) q[r] = load<T>(query + r * query_step + d * N);
 #pragma GCC unroll 8
     for (int b = 0; b < SHIFTS; ++b) {
-      const Vec<T> k = load<T>(key + d * pitch + b * shift);
+      Vec<T> k = load<T>(key + d * pitch + b * shift);
+      if (ROWS > 1) keep(k);
 #pragma GCC unroll 4
       for (int r = 0; r < ROWS; ++r) sum[r][b] += q[r] * k;
     }
@@ -97,27 +109,46 @@ void logits_of_row(const T* query, int64_t query_step, const T* key, int64_t pit
   }
 }
 
-// terms[t] = Σ_d query[d] · embedding[t][d] for a vector of queries, d over half the head's width.
-template <typename T>
-void embedding_terms(const T* query, const T* embedding, int64_t half, int64_t taps, T* terms) {
+// terms[r][t] = Σ_d query[r][d] · embedding[t][d] for ROWS vectors of queries, d over half the head's width.
+template <typename T, int ROWS, int TAPS>
+SASA_INLINE void embedding_terms_of(const T* query, int64_t query_step, const T* embedding, int64_t half, T* terms,
+                                    int64_t terms_step) {
   constexpr int N = kLanes<T>;
-  constexpr int kTaps = 7;
-  int64_t t = 0;
-  for (; t + kTaps <= taps; t += kTaps) {
-    Vec<T> sum[kTaps] = {};
-    for (int64_t d = 0; d < half; ++d) {
-      const Vec<T> q = load<T>(query + d * N);
-#pragma GCC unroll 8
-      for (int i = 0; i < kTaps; ++i) sum[i] += q * broadcast<T>(embedding[(t + i) * half + d]);
+  Vec<T> sum[ROWS][TAPS] = {};
+  for (int64_t d = 0; d < half; ++d) {
+    Vec<T> q[ROWS];
+#pragma GCC unroll 4
+    for (int r = 0; r < ROWS; ++r) {
+      q[r] = load<T>(query + r * query_step + d * N);
+      keep(q[r]);
     }
 #pragma GCC unroll 8
-    for (int i = 0; i < kTaps; ++i) store<T>(terms + (t + i) * N, sum[i]);
+    for (int t = 0; t < TAPS; ++t) {
+      Vec<T> e = broadcast<T>(embedding[t * half + d]);
+      if (ROWS > 1) keep(e);
+#pragma GCC unroll 4
+      for (int r = 0; r < ROWS; ++r) sum[r][t] += q[r] * e;
+    }
   }
-  for (; t < taps; ++t) {
-    Vec<T> sum = {};
-    for (int64_t d = 0; d < half; ++d) sum += load<T>(query + d * N) * broadcast<T>(embedding[t * half + d]);
-    store<T>(terms + t * N, sum);
-  }
+#pragma GCC unroll 4
+  for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+    for (int t = 0; t < TAPS; ++t) store<T>(terms + r * terms_step + t * N, sum[r][t]);
+}
+
+template <typename T>
+void embedding_terms(const T* query, int64_t query_step, int64_t rows, const T* embedding, int64_t half,
+                     int64_t taps, T* terms, int64_t terms_step) {
+  constexpr int N = kLanes<T>;
+  with_rows(rows, [&](auto count) __attribute__((always_inline)) {
+    constexpr int ROWS = decltype(count)::value;
+    int64_t t = 0;
+    for (; t + kShifts <= taps; t += kShifts)
+      embedding_terms_of<T, ROWS, kShifts>(query, query_step, embedding + t * half, half, terms + t * N,
+                                           terms_step);
+    for (; t < taps; ++t)
+      embedding_terms_of<T, ROWS, 1>(query, query_step, embedding + t * half, half, terms + t * N, terms_step);
+  });
 }
 
 // logits become 2^(logit − peak), zero in the lanes from `lanes` on; returns their sum over the window.
@@ -151,6 +182,46 @@ SASA_INLINE Vec<T> exponentials(T* logits, int64_t count, Vec<T> peak, int64_t l
   return sum[0] + sum[1];
 }
 
+// For heads so narrow that their channels do not fill a vector: lanes are queries here too.
+constexpr int kNarrow = 8;
+
+// sums[r][c] += Σ_b weights[r][b] · values[c][· + b·dilation] for ROWS vectors of queries, kNarrow planes of
+// values and all rows of keys [0, key_rows): the next has its values value_row_step further and its weights
+// weight_row_step.
+template <typename T, int ROWS>
+void narrow_sum(const T* weights, int64_t weights_step, int64_t weight_row_step, const T* values, int64_t pitch,
+                const int64_t* value_rows, int64_t key_rows, int64_t columns, int64_t dilation, T* sums) {
+  constexpr int N = kLanes<T>;
+  Vec<T> sum[ROWS][kNarrow];
+#pragma GCC unroll 4
+  for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+    for (int c = 0; c < kNarrow; ++c) sum[r][c] = load<T>(sums + (r * kNarrow + c) * N);
+  for (int64_t a = 0; a < key_rows; ++a) {
+    const T* w = weights + a * weight_row_step;
+    const T* z = values + value_rows[a];
+    for (int64_t b = 0; b < columns; ++b, w += N, z += dilation) {
+      Vec<T> p[ROWS];
+#pragma GCC unroll 4
+      for (int r = 0; r < ROWS; ++r) {
+        p[r] = load<T>(w + r * weights_step);
+        keep(p[r]);
+      }
+#pragma GCC unroll 8
+      for (int c = 0; c < kNarrow; ++c) {
+        Vec<T> value = load<T>(z + c * pitch);
+        if (ROWS > 1) keep(value);
+#pragma GCC unroll 4
+        for (int r = 0; r < ROWS; ++r) sum[r][c] += p[r] * value;
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+    for (int c = 0; c < kNarrow; ++c) store<T>(sums + (r * kNarrow + c) * N, sum[r][c]);
+}
+
 // What a weighted sum reads. The pixel t of the result is
 //   Σ_rows Σ_b weight_rows[row][b·weight_step + t·stride] · source_rows[row][(t·stride + b·source_step)·pitch]
 template <typename T>
@@ -164,10 +235,11 @@ struct WeightedSum {
 
 // PIXELS pixels, VECTORS vectors of LANES channels each. COLUMNS > 0: neighbouring pixels share sources, so
 // each is loaded once; the window row has COLUMNS columns one pixel apart. COLUMNS = 0: any.
-template <typename T, int LANES, int VECTORS, int PIXELS, int STRIDE, int COLUMNS>
+template <typename T, int LANES, int VECTORS, int PIXELS, int STRIDE, int COLUMNS, int WEIGHT_STEP>
 SASA_INLINE void weighted_sum_of(const WeightedSum<T>& s, int64_t pixel, int64_t channel, T* out,
                                  int64_t out_pitch) {
   using V = Vec<T, LANES>;
+  const int64_t weight_step = WEIGHT_STEP ? WEIGHT_STEP : s.weight_step;
   V sum[PIXELS][VECTORS] = {};
   for (int64_t row = 0; row < s.rows; ++row) {
     const T* w = s.weight_rows[row] + pixel * STRIDE;
@@ -177,21 +249,30 @@ SASA_INLINE void weighted_sum_of(const WeightedSum<T>& s, int64_t pixel, int64_t
       for (int x = 0; x < (PIXELS - 1) * STRIDE + COLUMNS; ++x) {
         V source[VECTORS];
 #pragma GCC unroll 4
-        for (int i = 0; i < VECTORS; ++i) source[i] = load<T, LANES>(z + x * s.pitch + i * LANES);
+        for (int i = 0; i < VECTORS; ++i) {
+          source[i] = load<T, LANES>(z + i * LANES);
+          keep(source[i]);
+        }
 #pragma GCC unroll 16
         for (int t = 0; t < PIXELS; ++t) {
           const int b = x - t * STRIDE;
           if (b < 0 || b >= COLUMNS) continue;
-          const V weight = broadcast<T, LANES>(w[b * s.weight_step + t * STRIDE]);
+          // w is at column x of the window of pixel 0, which is column b of that of pixel t.
+          V weight = broadcast<T, LANES>(w[t * STRIDE * (1 - weight_step)]);
+          if (VECTORS > 1) keep(weight);
 #pragma GCC unroll 4
           for (int i = 0; i < VECTORS; ++i) sum[t][i] += weight * source[i];
         }
+        z += s.pitch;
+        w += weight_step;
+        keep_address(z);
+        keep_address(w);
       }
     } else {
       for (int64_t b = 0; b < s.columns; ++b)
 #pragma GCC unroll 16
         for (int t = 0; t < PIXELS; ++t) {
-          const V weight = broadcast<T, LANES>(w[b * s.weight_step + t * STRIDE]);
+          const V weight = broadcast<T, LANES>(w[b * weight_step + t * STRIDE]);
           const T* source = z + (t * STRIDE + b * s.source_step) * s.pitch;
 #pragma GCC unroll 4
           for (int i = 0; i < VECTORS; ++i) sum[t][i] += weight * load<T, LANES>(source + i * LANES);
@@ -212,21 +293,22 @@ void weighted_sum_of_channels(const WeightedSum<T>& s, int64_t pixels, int64_t c
   constexpr int kWanted = kVectorBytes == 64 ? (VECTORS < 3 ? 8 : 4) : 8 / VECTORS;
   constexpr int kTile = kLanes<T> / STRIDE;
   constexpr int PIXELS = kWanted < kTile ? kWanted : kTile;
-  const int64_t columns = s.source_step == 1 ? s.columns : 0;
-  for (int64_t t = 0; t < pixels; t += PIXELS) {
-    switch (columns) {
-      case 3 + STRIDE - 1:
-        weighted_sum_of<T, LANES, VECTORS, PIXELS, STRIDE, 3 + STRIDE - 1>(s, t, channel, out, out_pitch);
-        break;
-      case 5 + STRIDE - 1:
-        weighted_sum_of<T, LANES, VECTORS, PIXELS, STRIDE, 5 + STRIDE - 1>(s, t, channel, out, out_pitch);
-        break;
-      case 7 + STRIDE - 1:
-        weighted_sum_of<T, LANES, VECTORS, PIXELS, STRIDE, 7 + STRIDE - 1>(s, t, channel, out, out_pitch);
-        break;
-      default:
-        weighted_sum_of<T, LANES, VECTORS, PIXELS, STRIDE, 0>(s, t, channel, out, out_pitch);
-    }
+  const auto run = [&](auto columns, auto weight_step) __attribute__((always_inline)) {
+    for (int64_t t = 0; t < pixels; t += PIXELS)
+      weighted_sum_of<T, LANES, VECTORS, PIXELS, STRIDE, decltype(columns)::value, decltype(weight_step)::value>(
+          s, t, channel, out, out_pitch);
+  };
+  const auto with_step = [&](auto columns) __attribute__((always_inline)) {
+    if (s.weight_step == kLanes<T>)
+      run(columns, std::integral_constant<int, kLanes<T>>());
+    else
+      run(columns, std::integral_constant<int, 0>());
+  };
+  switch (s.source_step == 1 ? s.columns : 0) {
+    case 3 + STRIDE - 1: with_step(std::integral_constant<int, 3 + STRIDE - 1>()); break;
+    case 5 + STRIDE - 1: with_step(std::integral_constant<int, 5 + STRIDE - 1>()); break;
+    case 7 + STRIDE - 1: with_step(std::integral_constant<int, 7 + STRIDE - 1>()); break;
+    default: run(std::integral_constant<int, 0>(), std::integral_constant<int, 0>());
   }
 }
 

@@ -134,8 +134,8 @@ class BackwardPass {
                    value_pitch_, p_.value_width, lanes, grad_, N, N, T(1));
     const T* rel_row = p_.rel_row ? static_cast<const T*>(p_.rel_row) + head * p_.kernel_rows * half_ : nullptr;
     const T* rel_col = p_.rel_col ? static_cast<const T*>(p_.rel_col) + head * kw * half_ : nullptr;
-    if (p_.rel_row) embedding_terms<T>(query_, rel_row, half_, p_.kernel_rows, row_terms_);
-    if (p_.rel_col) embedding_terms<T>(query_ + half_ * N, rel_col, half_, kw, column_terms_);
+    if (p_.rel_row) embedding_terms<T>(query_, 0, 1, rel_row, half_, p_.kernel_rows, row_terms_, 0);
+    if (p_.rel_col) embedding_terms<T>(query_ + half_ * N, 0, 1, rel_col, half_, kw, column_terms_, 0);
     for (int64_t b = 0; b < kw; ++b) {
       const Vec<T> mask = load<T>(masks_ + column * kw + b * N);
       store<T>(column_terms_ + b * N, p_.rel_col ? (mask < T(0) ? mask : load<T>(column_terms_ + b * N)) : mask);

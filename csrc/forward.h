@@ -218,16 +218,17 @@ class ForwardPass {
   void prepare_terms(int64_t head, int64_t slot_head, int64_t rows, int64_t column) {
     const int64_t half = p_.width / 2;
     const T* masks = masks_ + column * p_.kernel_cols;
+    const T* query = queries(slot_head, 0, column);
+    if (p_.rel_row)
+      embedding_terms<T>(query, query_size_, rows,
+                         static_cast<const T*>(p_.rel_row) + head * p_.kernel_rows * half, half, p_.kernel_rows,
+                         row_terms_, p_.kernel_rows * N);
+    if (p_.rel_col)
+      embedding_terms<T>(query + half * N, query_size_, rows,
+                         static_cast<const T*>(p_.rel_col) + head * p_.kernel_cols * half, half, p_.kernel_cols,
+                         column_terms_, p_.kernel_cols * N);
     for (int64_t r = 0; r < rows; ++r) {
-      const T* query = queries(slot_head, r, column);
-      T* row_terms = row_terms_ + r * p_.kernel_rows * N;
       T* column_terms = column_terms_ + r * p_.kernel_cols * N;
-      if (p_.rel_row)
-        embedding_terms<T>(query, static_cast<const T*>(p_.rel_row) + head * p_.kernel_rows * half, half,
-                           p_.kernel_rows, row_terms);
-      if (p_.rel_col)
-        embedding_terms<T>(query + half * N, static_cast<const T*>(p_.rel_col) + head * p_.kernel_cols * half,
-                           half, p_.kernel_cols, column_terms);
       for (int64_t b = 0; b < p_.kernel_cols; ++b) {
         const Vec<T> mask = load<T>(masks + b * N);
         store<T>(column_terms + b * N, p_.rel_col ? (mask < T(0) ? mask : load<T>(column_terms + b * N)) : mask);

@@ -58,6 +58,24 @@ SASA_INLINE Vec<T, N> broadcast(T x) {
   return x - Vec<T, N>{};  // the compilers' broadcast; x − 0 keeps every bit of x
 }
 
+// Keeps a value that is used several times in a register; compilers would rather load it each time.
+template <typename V>
+SASA_INLINE void keep(V& x) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(x));
+#elif defined(__x86_64__)
+  if constexpr (sizeof(V) <= std::size_t(kVectorBytes)) asm("" : "+x"(x));
+#else
+  (void)x;
+#endif
+}
+
+// The same for a pointer that runs through memory, where compilers would rather keep many.
+template <typename T>
+SASA_INLINE void keep_address(const T*& p) {
+  asm("" : "+r"(p));
+}
+
 // 0, 1, 2, …
 template <typename T, int N = kLanes<T>>
 SASA_INLINE Vec<IntOf<T>, N> lane_numbers() {

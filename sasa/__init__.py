@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sasa.layers import AttentionStem, LocalSelfAttention2d
+from sasa.layers import AttentionStem, LocalSelfAttention2d, fuse
 from sasa.ops import local_attention
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ __all__ = [
     "__version__",
     "cost",
     "create_model",
+    "fuse",
     "local_attention",
 ]
 

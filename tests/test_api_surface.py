@@ -10,7 +10,7 @@ import pytest
 import sasa
 
 OP = "num_heads kernel_size dilation scale pool"
-LOCAL_ATTENTION = f"q k v rel_row rel_col * {OP} backend"
+LOCAL_ATTENTION = f"q k v rel_row rel_col * {OP} relu backend"
 LAYER = (
     "in_channels out_channels kernel_size stride * num_heads dilation position content bias scale backend "
     "device dtype"
@@ -24,16 +24,22 @@ SURFACE = {
         "LocalSelfAttention2d": LAYER,
         "cost": "model input_size",
         "create_model": "name **options",
+        "fuse": "model",
         "local_attention": LOCAL_ATTENTION,
     },
     "sasa.ops": {
-        "LocalAttentionSpec": OP,
+        "LocalAttentionSpec": f"{OP} relu",
         "local_attention": LOCAL_ATTENTION,
         "local_attention_flops": "q_shape v_shape spec * content position",
         "local_attention_maps": f"q k rel_row rel_col * {OP}",
-        "support": f"q k v rel_row rel_col * {OP}",
+        "support": f"q k v rel_row rel_col * {OP} relu",
     },
-    "sasa.layers": {"AttentionStem": STEM, "LocalSelfAttention2d": LAYER},
+    "sasa.layers": {
+        "AttentionStem": STEM,
+        "FusedAttentionStem": "stem",
+        "LocalSelfAttention2d": LAYER,
+        "fuse": "model",
+    },
     "sasa.models": {
         "Cost": "parameters flops",
         "SASAResNet": (
@@ -54,6 +60,7 @@ METHODS = {
         "extra_repr",
         "flops",
         "forward",
+        "relative_embeddings",
         "reset_parameters",
         "value_matrices",
     ],

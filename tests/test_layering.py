@@ -79,6 +79,7 @@ ORIGIN = {
     "local_attention": "ops",
     "AttentionStem": "layers",
     "LocalSelfAttention2d": "layers",
+    "fuse": "layers",
     "cost": "models",
     "create_model": "models",
 }

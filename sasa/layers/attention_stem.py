@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sasa.layers.squares import as_maps, from_squares, softmax_inside, to_squares
 from sasa.layers.torchscript import called_in_python
 
 STEM_VALUES = ("spatially_aware", "convolution", "pointwise")
@@ -107,7 +108,7 @@ class AttentionStem(nn.Module):
         weights = self._weights(x)  # (B, L, N, P, P)
         values = self._values(x).unflatten(-1, (self.num_heads, -1))  # (B, L, P, N, D)
         out = torch.einsum("blnpq,blqnd->blpnd", weights.to(values.dtype), values).flatten(-2)
-        out = self.norm(self._from_blocks(out, x.shape[2], x.shape[3]))
+        out = self.norm(from_squares(out, self.block, *x.shape[2:]))
         return F.max_pool2d(out, self.block, ceil_mode=True) if self.pool else out
 
     def attention_maps(self, x: Tensor) -> Tensor:
@@ -115,40 +116,37 @@ class AttentionStem(nn.Module):
 
         Entry (a, b) belongs to the square's pixel (a, b); weights on padding are zero.
         """
-        weights = self._weights(x)  # (B, L, N, P, P)
-        maps = self._from_blocks(weights.transpose(2, 3).flatten(3), x.shape[2], x.shape[3])
-        maps = maps.unflatten(1, (self.num_heads, self.block, self.block))
-        return maps.movedim((2, 3), (-2, -1))
+        return as_maps(self._weights(x), self.block, *x.shape[2:])
 
     def _weights(self, x: Tensor) -> Tensor:
         """softmax(q·k + q·r) inside each of the L squares, (B, L, N, P, P) with P = block² positions."""
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"x: expected (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
-        side = self.block
-        query_key = self.query_key(self._to_blocks(x)).permute(0, 2, 3, 1)
+        query_key = self.query_key(to_squares(x, self.block)).permute(0, 2, 3, 1)
         q, k = query_key.unflatten(-1, (2, self.num_heads, -1)).unbind(3)  # (B, L, P, N, D)
+        rel = self.relative_embeddings()
+        logits = torch.einsum("blpnd,blqnd->blnpq", q, k) + torch.einsum("blpnd,npqd->blnpq", q, rel)
+        return softmax_inside(logits, self.block, *x.shape[2:])
+
+    def relative_embeddings(self) -> Tensor:
+        """r of each query position and key position in the square, (num_heads, block², block², D)."""
+        side = self.block
         # Offsets of a key position from a query position, from −(side−1) to side−1, as indices.
-        position = torch.arange(side * side, device=x.device)
+        position = torch.arange(side * side, device=self.rel_row.device)
         row, col = position // side, position % side
         rel_row = self.rel_row[:, row[None, :] - row[:, None] + side - 1]
         rel_col = self.rel_col[:, col[None, :] - col[:, None] + side - 1]
-        rel = torch.cat((rel_row, rel_col), -1)  # (N, P, P, D)
-        logits = torch.einsum("blpnd,blqnd->blnpq", q, k) + torch.einsum("blpnd,npqd->blnpq", q, rel)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if x.shape[2] % side or x.shape[3] % side:
-            outside = self._to_blocks(x.new_ones(1, 1, *x.shape[2:])) == 0  # (1, 1, L, P)
-            logits = logits.masked_fill(outside.movedim(1, 2).unsqueeze(3), -torch.inf)
-        return logits.softmax(-1)
+        return torch.cat((rel_row, rel_col), -1)
 
     def _values(self, x: Tensor) -> Tensor:
         """(B, L, P, out_channels)."""
         if self.values == "pointwise":
-            return self.value(self._to_blocks(x)).permute(0, 2, 3, 1)
+            return self.value(to_squares(x, self.block)).permute(0, 2, 3, 1)
         if self.values == "convolution":
             before, after = (self.block - 1) // 2, self.block // 2
             padded = F.pad(x, (before, after, before, after))
-            return self._to_blocks(self.value(padded)).permute(0, 2, 3, 1)
-        return torch.einsum("bclp,poc->blpo", self._to_blocks(x), self.value_matrices())
+            return to_squares(self.value(padded), self.block).permute(0, 2, 3, 1)
+        return torch.einsum("bclp,poc->blpo", to_squares(x, self.block), self.value_matrices())
 
     def value_matrices(self) -> Tensor:
         """The matrix of each position in the square, (block², out_channels, in_channels): the mixture
@@ -157,20 +155,6 @@ class AttentionStem(nn.Module):
         p = (position.flatten(0, 1) @ self.mixture.T).softmax(-1)  # (P, M)
         matrices = self.value.weight.view(self.num_mixtures, self.out_channels, self.in_channels)
         return torch.einsum("pm,moc->poc", p, matrices)
-
-    def _to_blocks(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, L, block²) with the channels innermost in memory, padded with zeros at the
-        right and below."""
-        side = self.block
-        x = F.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side))
-        x = x.unflatten(3, (-1, side)).unflatten(2, (-1, side))  # (B, C, h, side, w, side)
-        return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-
-    def _from_blocks(self, x: Tensor, height: int, width: int) -> Tensor:
-        """(B, L, block², C) to (B, C, height, width), without the padding."""
-        side = self.block
-        x = x.unflatten(2, (side, side)).unflatten(1, (-(-height // side), -1))  # (B, h, w, side, side, C)
-        return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)[..., :height, :width]
 
     def flops(self, x: Tensor) -> int:
         """FLOPs of the forward pass beyond the modules inside, by the convention of

@@ -90,6 +90,7 @@ class LocalSelfAttention2d(nn.Module):
         self.content = content
         self.scale = scale
         self.backend = backend
+        self.relu = False  # of the output; `sasa.fuse` sets it where a ReLU followed
         projections = 3 if content else 2
         self.qkv = nn.Conv2d(
             in_channels, projections * out_channels, 1, bias=bias, device=device, dtype=dtype
@@ -137,6 +138,7 @@ class LocalSelfAttention2d(nn.Module):
             dilation=self.dilation,
             scale=self.scale,
             pool=self.stride,
+            relu=self.relu,
             backend=self.backend,
         )
 
@@ -171,7 +173,9 @@ class LocalSelfAttention2d(nn.Module):
     def flops(self, x: Tensor) -> int:
         """FLOPs of the forward pass beyond the projections, which count as the convolution they are."""
         shape = (x.shape[0], self.out_channels, *x.shape[2:])
-        spec = LocalAttentionSpec(self.num_heads, self.kernel_size, self.dilation, self.scale, self.stride)
+        spec = LocalAttentionSpec(
+            self.num_heads, self.kernel_size, self.dilation, self.scale, self.stride, self.relu
+        )
         flops = local_attention_flops(
             shape, shape, spec, content=self.content, position=self.position == "relative"
         )
@@ -185,4 +189,5 @@ class LocalSelfAttention2d(nn.Module):
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
             f"stride={self.stride}, num_heads={self.num_heads}, dilation={self.dilation}, "
             f"position={self.position!r}, content={self.content}, scale={self.scale}"
+            f"{', relu=True' if self.relu else ''}"
         )

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sasa.layers import AttentionStem, LocalSelfAttention2d
+from sasa.layers import AttentionStem, FusedAttentionStem, LocalSelfAttention2d
+
+_Layer = AttentionStem | FusedAttentionStem | LocalSelfAttention2d
 
 
-def attention_layers(model: nn.Module) -> dict[str, AttentionStem | LocalSelfAttention2d]:
+def attention_layers(model: nn.Module) -> dict[str, _Layer]:
     """The attention layers of any network by their names, in the order of the modules."""
-    kinds = (AttentionStem, LocalSelfAttention2d)
-    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, _Layer)}
 
 
 @torch.no_grad()
@@ -69,12 +70,12 @@ def attention_views(
     return {name: _view(found[name], inputs[name], query) for name in names}
 
 
-def _view(layer: AttentionStem | LocalSelfAttention2d, x: Tensor, query: tuple[float, float]) -> Tensor:
+def _view(layer: _Layer, x: Tensor, query: tuple[float, float]) -> Tensor:
     """One query's windows laid out on the layer's input map, (B, N, h, w)."""
     height, width = x.shape[2:]
     row, col = (min(int(part * size), size - 1) for part, size in zip(query, (height, width), strict=True))
     view = x.new_zeros(x.shape[0], layer.num_heads, height, width)
-    if isinstance(layer, AttentionStem):
+    if isinstance(layer, (AttentionStem, FusedAttentionStem)):
         window = layer.attention_maps(x)[:, :, row, col]  # (B, N, block, block)
         top, left = row - row % layer.block, col - col % layer.block
         part = view[:, :, top : top + layer.block, left : left + layer.block]

@@ -21,14 +21,14 @@ from timm.models import (
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from sasa.layers import AttentionStem, LocalSelfAttention2d
+from sasa.layers import AttentionStem, FusedAttentionStem, LocalSelfAttention2d
 from sasa.layers.attention_stem import STEM_VALUES
 from sasa.layers.local_self_attention import POSITIONS
 
 GROUPS = ("conv", "attention")
 STEMS = (*STEM_VALUES, "conv", "small_attention", "small_conv")
 
-for layer in (AttentionStem, LocalSelfAttention2d):
+for layer in (AttentionStem, FusedAttentionStem, LocalSelfAttention2d):
     register_notrace_module(layer)
 
 
@@ -39,6 +39,7 @@ class Bottleneck(nn.Module):
     """
 
     expansion = 4
+    fusable_chains = (("conv1", "bn1", "act1"), ("spatial", "bn2", "act2"), ("conv3", "bn3"))
 
     def __init__(
         self,

@@ -144,4 +144,4 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["version"]) == 0
     out = capsys.readouterr().out
     assert f"sasa {sasa.__version__}, torch {torch.__version__}" in out
-    assert "backends: reference" in out
+    assert "backends: cpu, reference\nCPU kernels: " in out

@@ -182,15 +182,14 @@ SASA_INLINE Vec<T> exponentials(T* logits, int64_t count, Vec<T> peak, int64_t l
   return sum[0] + sum[1];
 }
 
-// For heads so narrow that their channels do not fill a vector: lanes are queries here too.
+// For heads of values so narrow that their channels do not fill a vector: lanes are queries here too.
 constexpr int kNarrow = 8;
 
-// sums[r][c] += Σ_b weights[r][b] · values[c][· + b·dilation] for ROWS vectors of queries, kNarrow planes of
-// values and all rows of keys [0, key_rows): the next has its values value_row_step further and its weights
-// weight_row_step.
+// sums[r][c] += Σ_a Σ_b weights[r][a][b] · value_rows[a][c][· + b·dilation] for ROWS vectors of queries and
+// kNarrow planes of values. The weights of a query row are weights_step elements from those of the row above.
 template <typename T, int ROWS>
-void narrow_sum(const T* weights, int64_t weights_step, int64_t weight_row_step, const T* values, int64_t pitch,
-                const int64_t* value_rows, int64_t key_rows, int64_t columns, int64_t dilation, T* sums) {
+SASA_INLINE void narrow_sum_of(const T* weights, int64_t weights_step, const T* const* value_rows,
+                               int64_t key_rows, int64_t columns, int64_t dilation, int64_t pitch, T* sums) {
   constexpr int N = kLanes<T>;
   Vec<T> sum[ROWS][kNarrow];
 #pragma GCC unroll 4
@@ -198,21 +197,20 @@ void narrow_sum(const T* weights, int64_t weights_step, int64_t weight_row_step,
 #pragma GCC unroll 8
     for (int c = 0; c < kNarrow; ++c) sum[r][c] = load<T>(sums + (r * kNarrow + c) * N);
   for (int64_t a = 0; a < key_rows; ++a) {
-    const T* w = weights + a * weight_row_step;
-    const T* z = values + value_rows[a];
-    for (int64_t b = 0; b < columns; ++b, w += N, z += dilation) {
+    const T* value = value_rows[a];
+    for (int64_t b = 0; b < columns; ++b, weights += N, value += dilation) {
       Vec<T> p[ROWS];
 #pragma GCC unroll 4
       for (int r = 0; r < ROWS; ++r) {
-        p[r] = load<T>(w + r * weights_step);
+        p[r] = load<T>(weights + r * weights_step);
         keep(p[r]);
       }
 #pragma GCC unroll 8
       for (int c = 0; c < kNarrow; ++c) {
-        Vec<T> value = load<T>(z + c * pitch);
-        if (ROWS > 1) keep(value);
+        Vec<T> v = load<T>(value + c * pitch);
+        if (ROWS > 1) keep(v);
 #pragma GCC unroll 4
-        for (int r = 0; r < ROWS; ++r) sum[r][c] += p[r] * value;
+        for (int r = 0; r < ROWS; ++r) sum[r][c] += p[r] * v;
       }
     }
   }
@@ -220,6 +218,15 @@ void narrow_sum(const T* weights, int64_t weights_step, int64_t weight_row_step,
   for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 8
     for (int c = 0; c < kNarrow; ++c) store<T>(sums + (r * kNarrow + c) * N, sum[r][c]);
+}
+
+template <typename T>
+void narrow_sum(const T* weights, int64_t weights_step, int64_t rows, const T* const* value_rows,
+                int64_t key_rows, int64_t columns, int64_t dilation, int64_t pitch, T* sums) {
+  with_rows(rows, [&](auto count) __attribute__((always_inline)) {
+    narrow_sum_of<T, decltype(count)::value>(weights, weights_step, value_rows, key_rows, columns, dilation,
+                                             pitch, sums);
+  });
 }
 
 // What a weighted sum reads. The pixel t of the result is

@@ -68,7 +68,7 @@ class ForwardPass {
   using T = Arithmetic<S>;
   static constexpr int N = kLanes<T>;
   // What the packed rows of a group of heads may take, so that they stay in the second-level cache.
-  static constexpr int64_t kRingBytes = 400 * 1024;
+  static constexpr int64_t kRingBytes = 800 * 1024;
 
  public:
   explicit ForwardPass(const Forward& f)
@@ -80,15 +80,18 @@ class ForwardPass {
         strips_((p_.height + query_rows_ - 1) / query_rows_),
         ring_(std::min(p_.height, query_rows_ + 2 * window_.reach_rows)),
         pitch_(round_up(window_.columns, N)),
+        narrow_(p_.pool == 1 && p_.dilation_rows == 1 && N > kNarrow && p_.value_width <= kNarrow),
         value_pitch_(round_up(p_.value_width, kChannelUnit<T>)),
-        key_size_(ring_ * p_.width * pitch_),
-        value_size_(ring_ * window_.columns * value_pitch_),
+        key_size_(p_.k.data ? p_.width * pitch_ : 0),
+        value_size_((narrow_ ? pitch_ : window_.columns) * value_pitch_),
         vectors_((p_.map_width + N - 1) / N) {
-    const int64_t bytes = (key_size_ * (p_.k.data != nullptr) + value_size_) * int64_t(sizeof(T));
+    const int64_t bytes = ring_ * (key_size_ + value_size_) * int64_t(sizeof(T));
     group_ = std::clamp<int64_t>(kRingBytes / bytes, 1, p_.heads);
     groups_ = (p_.heads + group_ - 1) / group_;
     group_ = (p_.heads + groups_ - 1) / groups_;
     query_size_ = vectors_ * group_ * p_.width * N;
+    key_step_ = spread(group_ * key_size_, key_size_);
+    value_step_ = spread(group_ * value_size_, value_size_);
   }
 
   int64_t tasks() const { return groups_ * p_.batch * strips_; }
@@ -110,20 +113,17 @@ class ForwardPass {
       const int64_t heads = last_head - first_head;
       for (int64_t row = packed; row < reach_end; ++row) pack_row(image, first_head, heads, row);
       for (int64_t r = 0; r < rows; ++r) pack_queries(image, first_head, heads, y + r, r);
-      int64_t part = 0;
       for (int64_t head = first_head; head < last_head; ++head)
-        for (int64_t column = 0; column < p_.map_width; column += N) {
-          if (task + 1 < end) prefetch(image, first_head, heads, y + rows, reach_end, part++, heads * vectors_);
+        for (int64_t column = 0; column < p_.map_width; column += N)
           attend(image, head, head - first_head, y, rows, column);
-        }
     }
   }
 
  private:
   void allocate() {
     scratch_.reset();
-    keys_ = scratch_.zeros<T>(p_.k.data ? group_ * key_size_ : 0);
-    values_ = scratch_.zeros<T>(group_ * value_size_);
+    keys_ = scratch_.zeros<T>(ring_ * key_step_);
+    values_ = scratch_.zeros<T>(ring_ * value_step_);
     queries_ = scratch_.zeros<T>(query_rows_ * query_size_);
     logits_ = scratch_.zeros<T>(query_rows_ * window_.positions * N);
     row_terms_ = scratch_.zeros<T>(query_rows_ * p_.kernel_rows * N);
@@ -132,18 +132,27 @@ class ForwardPass {
     for (int64_t i = 0; i < vectors_; ++i) window_.mask_columns(i * N, masks_ + i * p_.kernel_cols * N);
     peak_ = scratch_.zeros<T>(query_rows_ * N);
     out_ = scratch_.zeros<T>(query_rows_ * N * value_pitch_);
+    planes_ = scratch_.zeros<T>(narrow_ ? query_rows_ * kNarrow * N : 0);
     merged_row_ = scratch_.zeros<T>((p_.kernel_cols + 1) * N);
     merged_weights_ = scratch_.zeros<T>(merged_ ? (p_.kernel_rows + 1) * (p_.kernel_cols + 1) * N : 0);
     weight_rows_ = scratch_.zeros<const T*>(p_.kernel_rows + 1);
     source_rows_ = scratch_.zeros<const T*>(p_.kernel_rows + 1);
   }
 
-  // A packed row of keys holds the planes of all heads of the group, one of values the pixels of each head.
+  // A packed row of keys holds the planes of all heads of the group; one of values the pixels of each head,
+  // or, if they are narrow, the planes.
+  // The distance of a ring's rows: at least `size`, and such that a head's part of all rows spreads over the
+  // first-level cache as if the parts lay one behind the other.
+  static int64_t spread(int64_t size, int64_t part) {
+    constexpr int64_t kWay = 4096 / sizeof(T);
+    return size == 0 ? 0 : round_up(size - part % kWay, kWay) + part % kWay;
+  }
+
   T* key_row(int64_t slot_head, int64_t y) const {
-    return keys_ + (y % ring_ * group_ + slot_head) * p_.width * pitch_;
+    return keys_ + y % ring_ * key_step_ + slot_head * key_size_;
   }
   T* value_row(int64_t slot_head, int64_t y) const {
-    return values_ + (y % ring_ * group_ + slot_head) * window_.columns * value_pitch_;
+    return values_ + y % ring_ * value_step_ + slot_head * value_size_;
   }
   T* queries(int64_t slot_head, int64_t r, int64_t column) const {
     return queries_ + r * query_size_ + (column / N * group_ + slot_head) * p_.width * N;
@@ -153,9 +162,22 @@ class ForwardPass {
     if (p_.k.data)
       pack_planar<S>(at<S>(p_.k, image, head * p_.width, y, 0), p_.k.channel, p_.k.column, heads * p_.width,
                      p_.map_width, key_row(0, y) + window_.reach_cols, pitch_, N, T(1));
-    pack_pixels<S>(at<S>(p_.v, image, head * p_.value_width, y, 0), p_.v.channel, p_.v.column, heads,
+    if (narrow_)
+      pack_narrow_values(image, head, heads, y);
+    else
+      pack_pixels<S>(at<S>(p_.v, image, head * p_.value_width, y, 0), p_.v.channel, p_.v.column, heads,
                    p_.value_width, p_.map_width, value_row(0, y) + window_.reach_cols * value_pitch_,
-                   window_.columns * value_pitch_, value_pitch_);
+                   value_size_, value_pitch_);
+  }
+
+  void pack_narrow_values(int64_t image, int64_t head, int64_t heads, int64_t y) {
+    const S* v = at<S>(p_.v, image, head * p_.value_width, y, 0);
+    T* row = value_row(0, y) + window_.reach_cols;
+    if (p_.value_width == kNarrow)  // no plane pads a head
+      return pack_planar<S>(v, p_.v.channel, p_.v.column, heads * kNarrow, p_.map_width, row, pitch_, N, T(1));
+    for (int64_t i = 0; i < heads; ++i)
+      pack_planar<S>(v + i * p_.value_width * p_.v.channel, p_.v.channel, p_.v.column, p_.value_width,
+                     p_.map_width, row + i * kNarrow * pitch_, pitch_, N, T(1));
   }
 
   // Queries times scale · log2 e, so that the softmax is one of powers of two.
@@ -163,30 +185,6 @@ class ForwardPass {
     constexpr double kLog2E = 1.4426950408889634;
     pack_planar<S>(at<S>(p_.q, image, head * p_.width, y, 0), p_.q.channel, p_.q.column, heads * p_.width,
                    p_.map_width, queries(0, r, 0), N, group_ * p_.width * N, T(p_.scale * kLog2E));
-  }
-
-  // One of `parts` parts of what the next strip, which begins at row y, will pack: its queries and the rows
-  // of keys and values from `reached` on.
-  void prefetch(int64_t image, int64_t head, int64_t heads, int64_t y, int64_t reached, int64_t part,
-                int64_t parts) {
-    const int64_t first = part * p_.map_width / parts, last = (part + 1) * p_.map_width / parts;
-    for (int64_t r = 0; r < query_rows_; ++r) {
-      if (y + r < p_.height) prefetch_pixels(p_.q, image, head * p_.width, heads * p_.width, y + r, first, last);
-      if (reached + r < p_.height) {
-        if (p_.k.data)
-          prefetch_pixels(p_.k, image, head * p_.width, heads * p_.width, reached + r, first, last);
-        prefetch_pixels(p_.v, image, head * p_.value_width, heads * p_.value_width, reached + r, first, last);
-      }
-    }
-  }
-
-  void prefetch_pixels(const Map& m, int64_t image, int64_t channel, int64_t channels, int64_t y,
-                       int64_t first, int64_t last) {
-    if (m.channel != 1) return;
-    for (int64_t x = first; x < last; ++x) {
-      const S* pixel = at<S>(m, image, channel, y, x);
-      for (int64_t c = 0; c < channels; c += 64 / int64_t(sizeof(S))) __builtin_prefetch(pixel + c, 0, 2);
-    }
   }
 
   // The queries (y …, column …): `rows` rows of up to one vector.
@@ -210,6 +208,8 @@ class ForwardPass {
     }
     if (merged_)
       write_merged(image, head, slot_head, y, rows, column, lanes, sums);
+    else if (narrow_)
+      write_narrow(image, head, slot_head, y, rows, column, lanes, sums);
     else
       write(image, head, slot_head, y, rows, column, lanes, sums);
   }
@@ -252,19 +252,14 @@ class ForwardPass {
         const int64_t r = r0 + first;  // sees the key row at its window row a − first
         const int64_t step = window_.positions * N - window_row;
         const auto run = [&](auto number) __attribute__((always_inline)) {
-          if constexpr (decltype(number)::value <= kRows)
-            logits_of_row<T, decltype(number)::value>(
-                queries(slot_head, r, column), query_size_, p_.k.data ? key_row(slot_head, key_y) + column : nullptr,
-                pitch_, width, p_.kernel_cols, p_.dilation_cols,
-                row_terms_ + (r * p_.kernel_rows + a - first) * N, (p_.kernel_rows - 1) * N,
-                column_terms_ + r * window_row, window_row,
-                logits_ + (r * window_.positions + (a - first) * p_.kernel_cols) * N, step, peak_ + r * N);
+          logits_of_row<T, decltype(number)::value>(
+              queries(slot_head, r, column), query_size_,
+              p_.k.data ? key_row(slot_head, key_y) + column : nullptr, pitch_, width, p_.kernel_cols,
+              p_.dilation_cols, row_terms_ + (r * p_.kernel_rows + a - first) * N, (p_.kernel_rows - 1) * N,
+              column_terms_ + r * window_row, window_row,
+              logits_ + (r * window_.positions + (a - first) * p_.kernel_cols) * N, step, peak_ + r * N);
         };
-        switch (count) {
-          case 1: run(std::integral_constant<int, 1>()); break;
-          case 2: run(std::integral_constant<int, 2>()); break;
-          default: run(std::integral_constant<int, 3>());
-        }
+        with_rows(count, run);
       }
       r0 += together;
     }
@@ -297,6 +292,37 @@ class ForwardPass {
         write_pixels<S>(out_ + r * N * value_pitch_, value_pitch_, p_.value_width, lanes,
                         at<S>(f_.out, image, head * p_.value_width, y + r, column), f_.out.channel,
                         f_.out.column, f_.relu);
+    }
+  }
+
+  void write_narrow(int64_t image, int64_t head, int64_t slot_head, int64_t y, int64_t rows, int64_t column,
+                    int64_t lanes, const Vec<T>* sums) {
+    const int64_t kh = p_.kernel_rows, window_row = p_.kernel_cols * N;
+    std::fill_n(planes_, rows * kNarrow * N, T(0));
+    // Runs of key rows that the same queries see: [begin, end) of the union of the windows.
+    for (int64_t begin = 0, end; begin < kh + rows - 1; begin = end) {
+      const auto first_of = [&](int64_t a) { return std::max<int64_t>(0, a - kh + 1); };
+      const auto count_of = [&](int64_t a) { return std::min(a + 1, rows) - first_of(a); };
+      const int64_t first = first_of(begin), count = count_of(begin);
+      for (end = begin + 1; end < kh + rows - 1 && first_of(end) == first && count_of(end) == count;) ++end;
+      int64_t from = begin, used = 0;
+      for (int64_t a = begin; a < end; ++a) {
+        const int64_t key_y = window_.key_row(y, a);
+        if (key_y < 0) from = a + 1;
+        if (key_y >= 0 && key_y < p_.height) source_rows_[used++] = value_row(slot_head, key_y) + column;
+      }
+      if (used == 0) continue;
+      narrow_sum<T>(logits_ + first * window_.positions * N + (from - first) * window_row,
+                    window_.positions * N - window_row, count, source_rows_, used, p_.kernel_cols,
+                    p_.dilation_cols, pitch_, planes_ + first * kNarrow * N);
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      const Vec<T> share = T(1) / sums[r];
+      T* planes = planes_ + r * kNarrow * N;
+      for (int c = 0; c < kNarrow; ++c) store<T>(planes + c * N, load<T>(planes + c * N) * share);
+      write_planes<S>(planes, N, p_.value_width, lanes,
+                      at<S>(f_.out, image, head * p_.value_width, y + r, column), f_.out.channel,
+                      f_.out.column, f_.relu);
     }
   }
 
@@ -368,11 +394,14 @@ class ForwardPass {
   const Window<T> window_;
   const int64_t query_rows_;
   const bool merged_;
-  const int64_t strips_, ring_, pitch_, value_pitch_, key_size_, value_size_, vectors_;
-  int64_t group_, groups_, query_size_;
+  const int64_t strips_, ring_, pitch_;
+  const bool narrow_;
+  const int64_t value_pitch_, key_size_, value_size_, vectors_;
+  int64_t group_, groups_, query_size_, key_step_, value_step_;
 
   Scratch& scratch_ = Scratch::of_this_thread();
-  T *keys_, *values_, *queries_, *logits_, *row_terms_, *column_terms_, *masks_, *peak_, *out_, *merged_row_,
+  T *keys_, *values_, *queries_, *logits_, *row_terms_, *column_terms_, *masks_, *peak_, *out_, *planes_,
+      *merged_row_,
       *merged_weights_;
   const T **weight_rows_, **source_rows_;
 };

@@ -57,6 +57,19 @@ SASA_INLINE Vec<Arithmetic<S>, N> load_as(const S* p) {
   }
 }
 
+template <typename S, int N>
+SASA_INLINE void store_as(S* p, Vec<Arithmetic<S>, N> x) {
+  if constexpr (std::is_same_v<S, BFloat16>) {
+    const auto bits = (Vec<uint32_t, N>)x;
+    const Vec<uint32_t, N> nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // ties to even
+    const Vec<uint32_t, N> rounded = x == x ? nearest : (bits >> 16) | 0x40;      // NaN stays NaN
+    const Vec<uint16_t, N> narrow = __builtin_convertvector(rounded, Vec<uint16_t, N>);
+    std::memcpy(p, &narrow, sizeof narrow);
+  } else {
+    store<S, N>(p, x);
+  }
+}
+
 // A vector of N elements: PIECE neighbouring channels of each of N / PIECE pixels.
 template <typename S, int N, int PIECE>
 SASA_INLINE Vec<Arithmetic<S>, N> gather(const S* const* pixels, int64_t channel) {
@@ -99,6 +112,29 @@ SASA_INLINE void transpose(const S* const* pixels, int64_t channel, int64_t coun
   }
 #pragma GCC unroll 16
   for (int i = 0; i < CHANNELS; ++i) store<T>(planes + i * pitch, x[i] * factor);
+}
+
+// A vector's worth of pixels of eight planes to [pixel][channel]: log2(8) interleavings turn the bits of the
+// index (channel, pixel) into (pixel, channel).
+template <typename T>
+SASA_INLINE void transpose_planes(const T* const* planes, T* pixels) {
+  constexpr int N = kLanes<T>;
+  constexpr auto lanes = std::make_index_sequence<N>();
+  Vec<T> x[8], y[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) x[i] = load<T>(planes[i]);
+#pragma GCC unroll 3
+  for (int stage = 0; stage < 3; ++stage) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      y[2 * i] = interleave<T, N, false>(x[i], x[i + 4], lanes);
+      y[2 * i + 1] = interleave<T, N, true>(x[i], x[i + 4], lanes);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) x[i] = y[i];
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) store<T>(pixels + i * N, x[i]);
 }
 
 // factor · src to planes[channel · pitch + column], a vector of columns at a time: zero in the lanes beyond
@@ -163,19 +199,38 @@ void write_pixels(const Arithmetic<S>* pixels, int64_t pitch, int64_t channels, 
     const T* pixel = pixels + x * pitch;
     S* d = dst + x * pixel_stride;
     int64_t c = 0;
-    if constexpr (std::is_same_v<S, T>) {
-      if (channel_stride == 1)
-        for (; c + N <= channels; c += N) {
-          Vec<T, N> y = load<T, N>(pixel + c);
-          if (relu) y = y < 0 ? Vec<T, N>{} : y;  // NaN passes
-          store<T, N>(d + c, y);
-        }
-    }
+    if (channel_stride == 1)
+      for (; c + N <= channels; c += N) {
+        Vec<T, N> y = load<T, N>(pixel + c);
+        if (relu) y = y < 0 ? Vec<T, N>{} : y;  // NaN passes
+        store_as<S, N>(d + c, y);
+      }
     for (; c < channels; ++c) {
       const T y = relu && pixel[c] < 0 ? T(0) : pixel[c];
       d[c * channel_stride] = to_storage<S>(y);
     }
   }
+}
+
+// planes[channel · pitch + column] of up to a vector's worth of pixels to a map.
+template <typename S>
+void write_planes(const Arithmetic<S>* planes, int64_t pitch, int64_t channels, int64_t columns, S* dst,
+                  int64_t channel_stride, int64_t pixel_stride, bool relu) {
+  using T = Arithmetic<S>;
+  constexpr int N = kLanes<T>;
+  if (channel_stride == 1 && channels == 8 && N >= 8) {
+    // The planes are the pixels of a transposed map.
+    T pixels[N * 8];
+    const T* rows[8];
+    for (int c = 0; c < 8; ++c) rows[c] = planes + c * pitch;
+    transpose_planes<T>(rows, pixels);
+    return write_pixels<S>(pixels, 8, 8, columns, dst, 1, pixel_stride, relu);
+  }
+  for (int64_t c = 0; c < channels; ++c)
+    for (int64_t x = 0; x < columns; ++x) {
+      const T y = planes[c * pitch + x];
+      dst[c * channel_stride + x * pixel_stride] = to_storage<S>(relu && y < 0 ? T(0) : y);
+    }
 }
 
 }  // namespace SASA_CAPABILITY

@@ -13,9 +13,15 @@
 namespace sasa {
 namespace SASA_CAPABILITY {
 
+// AddressSanitizer sees an access beyond a piece only if the memory ends there.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kExactPieces = true;
+#else
+constexpr bool kExactPieces = false;
+#endif
+
 // Pieces are aligned for vectors, with a guard of 64 bytes behind each. A thread keeps its memory for the
-// next call, since fresh pages cost more than the computation on small maps. AddressSanitizer gets new pieces
-// without a guard, to see every access beyond one.
+// next call, since fresh pages cost more than the computation on small maps.
 class Scratch {
  public:
   static Scratch& of_this_thread() {
@@ -27,15 +33,11 @@ class Scratch {
 
   template <typename T>
   T* zeros(int64_t count) {
+    const std::size_t size = std::size_t(count) * sizeof(T);
+    const std::size_t bytes = kExactPieces ? size : (size + 127) / 64 * 64;
     if (used_ == pieces_.size()) pieces_.push_back({});
     Piece& piece = pieces_[used_++];
-#if defined(__SANITIZE_ADDRESS__)
-    const std::size_t bytes = std::size_t(count) * sizeof(T);
-    if (true) {
-#else
-    const std::size_t bytes = (std::size_t(count) * sizeof(T) + 127) / 64 * 64;
-    if (piece.size < bytes) {
-#endif
+    if (kExactPieces || piece.size < bytes) {
       piece.memory.reset();
       piece.size = 0;
       piece.memory.reset(static_cast<char*>(::operator new(bytes, std::align_val_t(64))));

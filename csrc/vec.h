@@ -8,6 +8,9 @@
 #include <utility>
 
 #if defined(__AVX2__)
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // in GCC 12's own header: GCC bug 105593
+#endif
 #include <immintrin.h>
 #endif
 
@@ -115,9 +118,8 @@ template <typename T>
 SASA_INLINE Vec<T> exp2(Vec<T> x) {
   constexpr int N = kLanes<T>;
   if constexpr (std::is_same_v<T, double>) {
-    Vec<T> y;
-    for (int i = 0; i < N; ++i) y[i] = std::exp2(x[i]);
-    return y;
+    for (int i = 0; i < N; ++i) x[i] = std::exp2(x[i]);
+    return x;
   } else {
 #if defined(__AVX512DQ__)
     const __m512 f = _mm512_reduce_ps((__m512)x, 0x09);  // x − floor(x), 0 for −inf

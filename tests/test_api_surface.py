@@ -11,6 +11,7 @@ import sasa
 
 OP = "num_heads kernel_size dilation scale pool"
 LOCAL_ATTENTION = f"q k v rel_row rel_col * {OP} relu backend"
+SQUARE = "x forms relative matrices * block"
 LAYER = (
     "in_channels out_channels kernel_size stride * num_heads dilation position content bias scale backend "
     "device dtype"
@@ -32,6 +33,8 @@ SURFACE = {
         "local_attention": LOCAL_ATTENTION,
         "local_attention_flops": "q_shape v_shape spec * content position",
         "local_attention_maps": f"q k rel_row rel_col * {OP}",
+        "square_attention": f"{SQUARE} pool backend",
+        "square_attention_statistics": f"{SQUARE} backend",
         "support": f"q k v rel_row rel_col * {OP} relu",
     },
     "sasa.layers": {

@@ -6,10 +6,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sasa.layers.squares import as_maps, from_squares, softmax_inside, to_squares
 from sasa.layers.torchscript import called_in_python
+from sasa.ops import square_attention, square_attention_statistics
+from sasa.ops.autocast import autocast_off
+from sasa.ops.square_attention.squares import as_maps, from_squares, softmax_inside, to_squares
 
 STEM_VALUES = ("spatially_aware", "convolution", "pointwise")
+
+
+def _is_plain(kind: type[nn.Module], *modules: nn.Module) -> bool:
+    """Whether the modules are of this very kind and nobody watches or changes a call of theirs, so that their
+    parameters say all that they do and they need not be called."""
+    return all(
+        type(module) is kind
+        and (kind is not nn.Conv2d or module.bias is None)
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not (module._backward_hooks or module._backward_pre_hooks)
+        and "forward" not in vars(module)
+        for module in modules
+    )
 
 
 class AttentionStem(nn.Module):
@@ -105,11 +120,68 @@ class AttentionStem(nn.Module):
         self.norm.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
+        plain = self.values != "convolution" and _is_plain(nn.Conv2d, self.query_key, self.value)
+        if plain and self.pool and _is_plain(nn.BatchNorm2d, self.norm) and x[:, 0].numel() > 1:
+            return self._pooled(x)
+        out = self.norm(square_attention(x, *self._forms(), block=self.block) if plain else self._mixed(x))
+        return F.max_pool2d(out, self.block, ceil_mode=True) if self.pool else out
+
+    def _mixed(self, x: Tensor) -> Tensor:
+        """The attention with queries, keys and values of the projections, (B, out_channels, H, W)."""
         weights = self._weights(x)  # (B, L, N, P, P)
         values = self._values(x).unflatten(-1, (self.num_heads, -1))  # (B, L, P, N, D)
         out = torch.einsum("blnpq,blqnd->blpnd", weights.to(values.dtype), values).flatten(-2)
-        out = self.norm(from_squares(out, self.block, *x.shape[2:]))
-        return F.max_pool2d(out, self.block, ceil_mode=True) if self.pool else out
+        return from_squares(out, self.block, *x.shape[2:])
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        """Attention, norm and maximum without a map of the full resolution.
+
+        The norm follows the maximum: it is increasing in each channel once the values have its weight's sign.
+        """
+        norm = self.norm
+        forms, relative, matrices = self._forms()
+        sign = torch.ones_like(matrices[0, :, 0])
+        if norm.affine:
+            sign = torch.where(norm.weight < 0, -sign, sign).detach()
+        matrices = matrices * sign[:, None]
+        if norm.training or norm.running_mean is None or norm.running_var is None:
+            out, mean, var = square_attention_statistics(x, forms, relative, matrices, block=self.block)
+            self._track(mean.detach() * sign, var.detach(), x[:, 0].numel())
+        else:
+            out = square_attention(x, forms, relative, matrices, block=self.block, pool=True)
+            mean, var = norm.running_mean.to(sign.dtype) * sign, norm.running_var.to(sign.dtype)
+        factor = (var + norm.eps).rsqrt()
+        if norm.affine:
+            factor = factor * (norm.weight * sign)
+        shift = -mean * factor if not norm.affine else norm.bias - mean * factor
+        return torch.addcmul(shift[:, None, None], out, factor[:, None, None]).to(out.dtype)
+
+    def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Update the norm's running statistics as it does itself."""
+        norm = self.norm
+        if not (norm.training and norm.track_running_stats) or norm.running_mean is None:
+            return
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        with torch.no_grad():
+            norm.num_batches_tracked.add_(1)
+            share = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
+            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
+            norm.running_var.lerp_((var * (count / (count - 1))).to(norm.running_var.dtype), share)
+
+    def _forms(self) -> tuple[Tensor, Tensor, Tensor]:
+        """forms, relative and matrices of `square_attention`, in at least float32."""
+        with autocast_off(self.rel_row):
+            wide = torch.promote_types(self.rel_row.dtype, torch.float32)
+            query_key = self.query_key.weight.to(wide).flatten(1)
+            query, key = query_key.unflatten(0, (2, self.num_heads, -1)).unbind()  # (N, D, C)
+            relative = torch.einsum("ndc,nijd->ncij", query, self.relative_embeddings().to(wide))
+            if self.values == "pointwise":
+                matrices = self.value.weight.flatten(1).expand(self.block**2, -1, -1)
+            else:
+                matrices = self.value_matrices()
+            return query.mT @ key, relative, matrices.to(wide)
 
     def attention_maps(self, x: Tensor) -> Tensor:
         """The weights of every pixel over its own square, (B, num_heads, H, W, block, block).
@@ -120,13 +192,16 @@ class AttentionStem(nn.Module):
 
     def _weights(self, x: Tensor) -> Tensor:
         """softmax(q·k + q·r) inside each of the L squares, (B, L, N, P, P) with P = block² positions."""
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f"x: expected (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
+        self._check(x)
         query_key = self.query_key(to_squares(x, self.block)).permute(0, 2, 3, 1)
         q, k = query_key.unflatten(-1, (2, self.num_heads, -1)).unbind(3)  # (B, L, P, N, D)
         rel = self.relative_embeddings()
         logits = torch.einsum("blpnd,blqnd->blnpq", q, k) + torch.einsum("blpnd,npqd->blnpq", q, rel)
         return softmax_inside(logits, self.block, *x.shape[2:])
+
+    def _check(self, x: Tensor) -> None:
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"x: expected (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
 
     def relative_embeddings(self) -> Tensor:
         """r of each query position and key position in the square, (num_heads, block², block², D)."""

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from sasa.layers.attention_stem import AttentionStem
 from sasa.layers.batch_norm import fold_batch_norm
-from sasa.layers.squares import as_maps, from_squares, softmax_inside, to_squares
 from sasa.layers.torchscript import called_in_python
+from sasa.ops import square_attention
+from sasa.ops.square_attention.backends.reference import attention_weights
+from sasa.ops.square_attention.squares import as_maps, from_squares, to_squares
 
 
 class FusedAttentionStem(nn.Module):
@@ -60,35 +62,37 @@ class FusedAttentionStem(nn.Module):
         self.requires_grad_(stem.query_key.weight.requires_grad).eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = self._weights(x)  # (B, L, N, P, P)
-        values = self._values(x).unflatten(-1, (self.num_heads, -1))  # (B, L, P, N, D)
-        out = torch.einsum("blnij,bljnd->blind", weights.to(values.dtype), values).flatten(-2)
-        out = from_squares(out, self.block, *x.shape[2:])
-        if self.pool:
-            out = F.max_pool2d(out, self.block, ceil_mode=True)
+        self._check(x)
+        if self.matrices is not None:
+            out = square_attention(
+                x, self.forms, self.relative, self.matrices, block=self.block, pool=self.pool
+            )
+        else:
+            out = self._with_convolution(x)
         return out + self.bias.to(out.dtype)[:, None, None]
 
     def attention_maps(self, x: Tensor) -> Tensor:
         """As those of `AttentionStem`."""
+        self._check(x)
         return as_maps(self._weights(x), self.block, *x.shape[2:])
 
+    def _with_convolution(self, x: Tensor) -> Tensor:
+        """Of values that a convolution gives."""
+        assert self.value is not None
+        before, after = (self.block - 1) // 2, self.block // 2
+        values = self.value(F.pad(x, (before, after, before, after)))
+        heads = to_squares(values, self.block).permute(0, 2, 3, 1).unflatten(-1, (self.num_heads, -1))
+        weights = self._weights(x).to(values.dtype)
+        out = torch.einsum("blnij,bljnd->blind", weights, heads).flatten(-2)
+        out = from_squares(out, self.block, *x.shape[2:])
+        return F.max_pool2d(out, self.block, ceil_mode=True) if self.pool else out
+
     def _weights(self, x: Tensor) -> Tensor:
-        """The softmax inside each of the L squares, (B, L, N, P, P)."""
+        return attention_weights(x, self.forms, self.relative, self.block)
+
+    def _check(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"x: expected (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
-        pixels = to_squares(x, self.block)  # (B, C, L, P)
-        queries = torch.einsum("bcli,ncd->blnid", pixels, self.forms)
-        content = torch.einsum("blnid,bdlj->blnij", queries, pixels)
-        logits = content + torch.einsum("bcli,ncij->blnij", pixels, self.relative)
-        return softmax_inside(logits, self.block, *x.shape[2:])
-
-    def _values(self, x: Tensor) -> Tensor:
-        """(B, L, P, out_channels)."""
-        if self.value is not None:
-            before, after = (self.block - 1) // 2, self.block // 2
-            padded = F.pad(x, (before, after, before, after))
-            return to_squares(self.value(padded), self.block).permute(0, 2, 3, 1)
-        return torch.einsum("bclp,poc->blpo", to_squares(x, self.block), self.matrices)
 
     def flops(self, x: Tensor) -> int:
         """FLOPs of the forward pass beyond the modules inside, by the convention of

@@ -7,11 +7,14 @@ from sasa.ops.local_attention import (
     local_attention_maps,
     support,
 )
+from sasa.ops.square_attention import square_attention, square_attention_statistics
 
 __all__ = [
     "LocalAttentionSpec",
     "local_attention",
     "local_attention_flops",
     "local_attention_maps",
+    "square_attention",
+    "square_attention_statistics",
     "support",
 ]

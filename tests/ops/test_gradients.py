@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
+import sasa
+
 from .cases import LAYOUTS, arrange
 from .runners import RUNNERS, Runner
 
@@ -96,3 +98,21 @@ def test_each_gradient_alone(runner: Runner, wanted: int) -> None:
         runner(*tensors, num_heads=2, kernel_size=3).square().sum().backward()
     assert [x.grad is not None for x in alone] == [index == wanted for index in range(5)]
     runner.assert_close(alone[wanted].grad, together[wanted].grad)
+
+
+def test_function_transforms(runner: Runner) -> None:
+    """Auto differentiates forward and under torch.func as the reference does; a backend that cannot says so."""
+    q, k, v, *_ = (x.cpu() for x in runner.inputs(4, 5))
+    options = {"num_heads": 2, "kernel_size": 3}
+
+    def attend(q: Tensor, backend: str) -> Tensor:
+        return sasa.local_attention(q, k, v, **options, backend=backend)
+
+    for transformed in (
+        lambda backend: torch.func.jvp(lambda q: attend(q, backend), (q,), (torch.ones_like(q),))[1],
+        lambda backend: torch.func.grad(lambda q: attend(q, backend).square().sum())(q),
+    ):
+        torch.testing.assert_close(transformed("auto"), transformed("reference"), rtol=0, atol=0)
+        if runner.backend != "reference":
+            with pytest.raises(ValueError, match=r"torch\.func transforms it"):
+                transformed(runner.backend)

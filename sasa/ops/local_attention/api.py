@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor
 
 from sasa.ops import compiled
+from sasa.ops.autocast import autocast_off, cast
 from sasa.ops.local_attention.backends import BACKENDS, Backend, reference
 from sasa.ops.local_attention.memory_format import is_channels_last
 from sasa.ops.local_attention.spec import LocalAttentionSpec
@@ -68,9 +67,9 @@ def local_attention(
     """
     spec = _validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool, relu)
     layout = torch.channels_last if is_channels_last(q) else torch.contiguous_format
-    q, k, v = _cast(q), None if k is None else _cast(k), _cast(v)
+    q, k, v = cast(q), None if k is None else cast(k), cast(v)
     chosen = _choose(backend, q, k, v, rel_row, rel_col, spec)
-    with _autocast_off(q):
+    with autocast_off(q):
         out = chosen.local_attention(q, k, v, rel_row, rel_col, spec)
     return out.contiguous(memory_format=layout)
 
@@ -96,8 +95,8 @@ def local_attention_maps(
         pool=2 the maps of the 2 × 2 queries are averaged, each around its own pixel.
     """
     spec = _validate(q, k, q, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool)
-    q, k = _cast(q), None if k is None else _cast(k)
-    with _autocast_off(q):
+    q, k = cast(q), None if k is None else cast(k)
+    with autocast_off(q):
         weights = reference.attention_weights(q, k, rel_row, rel_col, spec)  # (B, N, K, H, W)
     if spec.pool > 1:
         pooled = torch.nn.functional.avg_pool2d(
@@ -128,7 +127,7 @@ def support(
         these arguments; an empty list means that it can.
     """
     spec = _validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool, relu)
-    q, k, v = _cast(q), None if k is None else _cast(k), _cast(v)
+    q, k, v = cast(q), None if k is None else cast(k), cast(v)
     return {b.NAME: b.why_not(q, k, v, rel_row, rel_col, spec) for b in BACKENDS}
 
 
@@ -161,23 +160,6 @@ def _choose(
                 return backend
             refusals.append(f"{backend.NAME}: {'; '.join(reasons)}")
     raise ValueError(f"backend={name!r} cannot run these arguments. {'. '.join(refusals)}")
-
-
-def _autocasts(x: Tensor) -> bool:
-    device = x.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-
-
-def _cast(x: Tensor) -> Tensor:
-    """Cast as autocast casts the arguments of a matrix product: float64 is left alone."""
-    if not _autocasts(x) or x.dtype == torch.float64:
-        return x
-    return x.to(torch.get_autocast_dtype(x.device.type))
-
-
-def _autocast_off(x: Tensor) -> AbstractContextManager[None]:
-    """Backends choose the precision of their sums themselves."""
-    return torch.autocast(x.device.type, enabled=False) if _autocasts(x) else nullcontext()
 
 
 def _validate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sasa.ops import compiled
+from sasa.ops import compiled, transforms
 from sasa.ops.local_attention import schema
 from sasa.ops.local_attention.memory_format import is_channels_last
 from sasa.ops.local_attention.spec import LocalAttentionSpec
@@ -37,7 +37,7 @@ def why_not(
     for name, x in (("rel_row", rel_row), ("rel_col", rel_col)):
         if x is not None and torch.promote_types(x.dtype, arithmetic) != arithmetic:
             reasons.append(f"{name} is {x.dtype}, wider than the {arithmetic} of the sums")
-    return reasons
+    return reasons + transforms.why_not(*(x for x in (q, k, v, rel_row, rel_col) if x is not None))
 
 
 def local_attention(

@@ -1,0 +1,251 @@
+// The ops of sasa/ops/square_attention/schema.py for CPU tensors: arguments to plain structs, capability to
+// kernels, tasks to torch's threads.
+#include "square_attention.h"
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "capability.h"
+
+namespace sasa {
+
+namespace portable {
+extern const SquareKernels square_kernels;
+}
+#if defined(__x86_64__)
+namespace avx2 {
+extern const SquareKernels square_kernels;
+}
+namespace avx512 {
+extern const SquareKernels square_kernels;
+}
+#endif
+
+namespace {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+const SquareKernels& chosen_kernels() {
+#if defined(__x86_64__)
+  const Capability capability = chosen_capability();
+  if (capability == Capability::kAvx512) return avx512::square_kernels;
+  if (capability == Capability::kAvx2) return avx2::square_kernels;
+#else
+  chosen_capability();
+#endif
+  return portable::square_kernels;
+}
+
+Map map_of(const Tensor& x) {
+  return {const_cast<void*>(x.const_data_ptr()), x.stride(0), x.stride(1), x.stride(2), x.stride(3)};
+}
+
+Tensor empty(std::vector<int64_t> size, ScalarType dtype, bool channels_last = false) {
+  return torch::stable::empty(size, dtype, std::nullopt, std::nullopt, std::nullopt,
+                              channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+}
+
+ScalarType arithmetic_of(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+Storage storage_of(const Tensor& x) {
+  switch (x.scalar_type()) {
+    case ScalarType::Float: return Storage::kFloat32;
+    case ScalarType::BFloat16: return Storage::kBFloat16;
+    case ScalarType::Double: return Storage::kFloat64;
+    default: STD_TORCH_CHECK(false, "x: expected float32, bfloat16 or float64");
+  }
+}
+
+void check_argument(const char* name, const Tensor& argument, const Tensor& x, std::vector<int64_t> size) {
+  bool right = argument.is_cpu() && argument.is_contiguous() && argument.scalar_type() == arithmetic_of(x) &&
+               argument.dim() == int64_t(size.size());
+  for (int64_t i = 0; right && i < argument.dim(); ++i) right = argument.size(i) == size[i];
+  STD_TORCH_CHECK(right, name, ": expected a contiguous CPU tensor of its shape and the arithmetic's dtype; ",
+                  "call sasa.ops.square_attention, which sees to it");
+}
+
+SquareProblem problem_of(const Tensor& x, const Tensor& forms, const Tensor& relative, const Tensor& matrices,
+                         int64_t block) {
+  STD_TORCH_CHECK(x.is_cpu() && x.dim() == 4 && x.size(1) > 0 && x.size(2) > 0 && x.size(3) > 0,
+                  "x: expected a CPU map (B, C, H, W) with C, H, W >= 1");
+  STD_TORCH_CHECK(block >= 1 && forms.dim() == 3 && forms.size(0) > 0 && matrices.dim() == 3 &&
+                      matrices.size(1) > 0 && matrices.size(1) % forms.size(0) == 0,
+                  "call sasa.ops.square_attention, which checks its arguments");
+  SquareProblem p;
+  p.storage = storage_of(x);
+  p.batch = x.size(0), p.channels = x.size(1), p.height = x.size(2), p.map_width = x.size(3);
+  p.heads = forms.size(0), p.width = matrices.size(1) / p.heads, p.block = block;
+  const int64_t positions = block * block;
+  check_argument("forms", forms, x, {p.heads, p.channels, p.channels});
+  check_argument("relative", relative, x, {p.heads, p.channels, positions, positions});
+  check_argument("matrices", matrices, x, {positions, p.heads * p.width, p.channels});
+  p.x = map_of(x);
+  p.forms = forms.const_data_ptr(), p.relative = relative.const_data_ptr();
+  p.matrices = matrices.const_data_ptr();
+  return p;
+}
+
+// At least this many multiply-adds a thread, or starting it costs more than it saves.
+constexpr double kGrain = 200e3;
+
+int64_t grain(const SquareProblem& p, int64_t rows_of_a_task) {
+  const double pairs = double(p.columns()) * p.block * p.block * p.block * p.block;
+  const double row = pairs * p.heads * double(2 * p.channels + p.width);
+  return std::max<int64_t>(1, int64_t(kGrain / std::max(1.0, row * double(rows_of_a_task))));
+}
+
+void run(const SquareForward& f) {
+  const SquareProblem& p = f.problem;
+  const auto kernel = chosen_kernels().forward;
+  if (p.batch > 0)
+    torch::stable::parallel_for(0, p.batch * p.rows(), grain(p, 1),
+                                [&](int64_t begin, int64_t end) { kernel(f, begin, end); });
+}
+
+Tensor square_attention(Tensor x, Tensor forms, Tensor relative, Tensor matrices, int64_t block, bool pool,
+                        bool channels_last) {
+  const SquareProblem p = problem_of(x, forms, relative, matrices, block);
+  Tensor out = empty({p.batch, p.heads * p.width, pool ? p.rows() : p.height, pool ? p.columns() : p.map_width},
+                     x.scalar_type(), channels_last);
+  run({p, pool, map_of(out), nullptr});
+  return out;
+}
+
+// Mean and variance of all outputs from those of the rows of squares, in their order (Chan et al., 1979).
+template <typename T>
+void merge(const SquareProblem& p, const Tensor& rows, Tensor& mean_of_all, Tensor& var_of_all) {
+  const T* row = static_cast<const T*>(rows.const_data_ptr());
+  const int64_t outputs = p.heads * p.width, count = p.batch * p.rows();
+  std::vector<double> mean(outputs), squares(outputs);
+  double merged = 0;
+  for (int64_t r = 0; r < count; ++r, row += 2 * outputs) {
+    const int64_t height = std::min(p.block, p.height - r % p.rows() * p.block);
+    const double size = double(height * p.map_width), all = merged + size;
+    for (int64_t o = 0; o < outputs; ++o) {
+      const double difference = row[o] - mean[o];
+      mean[o] += difference * (size / all);
+      squares[o] += row[outputs + o] + difference * difference * (merged * size / all);
+    }
+    merged = all;
+  }
+  T* to_mean = static_cast<T*>(mean_of_all.mutable_data_ptr());
+  T* to_var = static_cast<T*>(var_of_all.mutable_data_ptr());
+  for (int64_t o = 0; o < outputs; ++o) {
+    to_mean[o] = T(merged > 0 ? mean[o] : NAN);
+    to_var[o] = T(squares[o] < 0 ? 0.0 : squares[o] / merged);
+  }
+}
+
+std::tuple<Tensor, Tensor, Tensor> square_attention_statistics(Tensor x, Tensor forms, Tensor relative,
+                                                               Tensor matrices, int64_t block,
+                                                               bool channels_last) {
+  const SquareProblem p = problem_of(x, forms, relative, matrices, block);
+  const int64_t outputs = p.heads * p.width;
+  const ScalarType dtype = arithmetic_of(x);
+  Tensor out = empty({p.batch, outputs, p.rows(), p.columns()}, x.scalar_type(), channels_last);
+  Tensor rows = empty({p.batch * p.rows(), 2, outputs}, dtype);
+  Tensor mean = empty({outputs}, dtype), var = empty({outputs}, dtype);
+  run({p, true, map_of(out), rows.mutable_data_ptr()});
+  (dtype == ScalarType::Double ? merge<double> : merge<float>)(p, rows, mean, var);
+  return {out, mean, var};
+}
+
+// The sum over the first dimension, in its order.
+template <typename T>
+Tensor sum_of_chunks(const Tensor& chunks, std::vector<int64_t> size) {
+  Tensor sum = empty(size, chunks.scalar_type());
+  const T* from = static_cast<const T*>(chunks.const_data_ptr());
+  T* to = static_cast<T*>(sum.mutable_data_ptr());
+  const int64_t count = chunks.size(0), numel = sum.numel();
+  std::fill_n(to, numel, T(0));
+  for (int64_t chunk = 0; chunk < count; ++chunk)
+    for (int64_t i = 0; i < numel; ++i) to[i] += from[chunk * numel + i];
+  return sum;
+}
+
+// Chunks of the backward pass: as many threads find work, and no more memory than this.
+constexpr int64_t kChunks = 128;
+constexpr int64_t kChunkBytes = 32 << 20;
+
+// Mean, shift and slope as SquareBackward has them, from the gradients of mean and variance.
+template <typename T>
+Tensor statistics_of(const SquareProblem& p, ScalarType dtype, const std::optional<Tensor>& mean,
+                     const std::optional<Tensor>& grad_mean, const std::optional<Tensor>& grad_var) {
+  const int64_t outputs = p.heads * p.width;
+  const T count = T(p.batch * p.height * p.map_width);
+  Tensor statistics = empty({3, outputs}, dtype);
+  T* to = static_cast<T*>(statistics.mutable_data_ptr());
+  const auto value = [&](const std::optional<Tensor>& x, int64_t o) {
+    return x ? static_cast<const T*>(x->const_data_ptr())[o * x->stride(0)] : T(0);
+  };
+  for (int64_t o = 0; o < outputs; ++o) {
+    to[o] = value(mean, o);
+    to[outputs + o] = value(grad_mean, o) / count;
+    to[2 * outputs + o] = 2 * value(grad_var, o) / count;
+  }
+  return statistics;
+}
+
+std::tuple<Tensor, Tensor, Tensor> square_attention_backward(
+    Tensor grad, std::optional<Tensor> grad_mean, std::optional<Tensor> grad_var, std::optional<Tensor> mean,
+    Tensor x, Tensor forms, Tensor relative, Tensor matrices, int64_t block, bool pool) {
+  const SquareProblem p = problem_of(x, forms, relative, matrices, block);
+  STD_TORCH_CHECK(grad.is_cpu() && grad.dim() == 4 && grad.scalar_type() == x.scalar_type() &&
+                      grad.size(0) == p.batch && grad.size(1) == p.heads * p.width &&
+                      grad.size(2) == (pool ? p.rows() : p.height) &&
+                      grad.size(3) == (pool ? p.columns() : p.map_width),
+                  "grad: expected the output's shape and dtype");
+  for (const auto* vector : {&grad_mean, &grad_var, &mean})
+    STD_TORCH_CHECK(!*vector || (pool && (*vector)->is_cpu() && (*vector)->dim() == 1 &&
+                                 (*vector)->size(0) == p.heads * p.width &&
+                                 (*vector)->scalar_type() == arithmetic_of(x)),
+                    "mean: expected a number of the arithmetic's dtype for each output, and pool");
+  const ScalarType dtype = arithmetic_of(x);
+  const int64_t positions = block * block, rows = p.batch * p.rows();
+  const int64_t bytes = (forms.numel() + relative.numel() + matrices.numel()) * 8;
+  const int64_t chunks = std::min(rows, std::clamp<int64_t>(kChunkBytes / bytes, 1, kChunks));
+  Tensor grad_forms = empty({chunks, p.heads, p.channels, p.channels}, dtype);
+  Tensor grad_relative = empty({chunks, p.heads, p.channels, positions, positions}, dtype);
+  Tensor grad_matrices = empty({chunks, positions, p.heads * p.width, p.channels}, dtype);
+  const Tensor statistics = (dtype == ScalarType::Double ? statistics_of<double> : statistics_of<float>)(
+      p, dtype, mean, grad_mean, grad_var);
+  const SquareBackward b{p,
+                         pool,
+                         map_of(grad),
+                         statistics.const_data_ptr(),
+                         chunks,
+                         grad_forms.mutable_data_ptr(),
+                         grad_relative.mutable_data_ptr(),
+                         grad_matrices.mutable_data_ptr()};
+  if (chunks > 0) {
+    const auto kernel = chosen_kernels().backward;
+    torch::stable::parallel_for(0, chunks, grain(p, 3 * rows / chunks),
+                                [&](int64_t begin, int64_t end) { kernel(b, begin, end); });
+  }
+  const auto sum = dtype == ScalarType::Double ? sum_of_chunks<double> : sum_of_chunks<float>;
+  return {sum(grad_forms, {p.heads, p.channels, p.channels}),
+          sum(grad_relative, {p.heads, p.channels, positions, positions}),
+          sum(grad_matrices, {positions, p.heads * p.width, p.channels})};
+}
+
+}  // namespace
+}  // namespace sasa
+
+STABLE_TORCH_LIBRARY_IMPL(sasa, CPU, m) {
+  m.impl("square_attention", TORCH_BOX(&sasa::square_attention));
+  m.impl("square_attention_statistics", TORCH_BOX(&sasa::square_attention_statistics));
+  m.impl("square_attention_backward", TORCH_BOX(&sasa::square_attention_backward));
+}

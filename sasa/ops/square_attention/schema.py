@@ -1,0 +1,121 @@
+"""What torch knows of the compiled ops: schemas, fake kernels, gradients. The kernels are in csrc/."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sasa.ops.square_attention.backends import reference
+
+_INPUTS = "Tensor x, Tensor forms, Tensor relative, Tensor matrices, int block"
+
+torch.library.define("sasa::square_attention", f"({_INPUTS}, bool pool, bool channels_last) -> Tensor")
+torch.library.define(
+    "sasa::square_attention_statistics",
+    f"({_INPUTS}, bool channels_last) -> (Tensor maximum, Tensor mean, Tensor var)",
+)
+torch.library.define(
+    "sasa::square_attention_backward",
+    f"(Tensor grad, Tensor? grad_mean, Tensor? grad_var, Tensor? mean, {_INPUTS}, bool pool)"
+    " -> (Tensor forms, Tensor relative, Tensor matrices)",
+)
+
+
+@torch.library.register_fake("sasa::square_attention")
+def _fake(
+    x: Tensor, forms: Tensor, relative: Tensor, matrices: Tensor, block: int, pool: bool, channels_last: bool
+) -> Tensor:
+    batch, _, height, width = x.shape
+    step = block if pool else 1
+    size = (batch, matrices.shape[1], (height + step - 1) // step, (width + step - 1) // step)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return x.new_empty(size).to(memory_format=layout)
+
+
+@torch.library.register_fake("sasa::square_attention_statistics")
+def _fake_statistics(
+    x: Tensor, forms: Tensor, relative: Tensor, matrices: Tensor, block: int, channels_last: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    out = _fake(x, forms, relative, matrices, block, True, channels_last)
+    return out, forms.new_empty(out.shape[1]), forms.new_empty(out.shape[1])
+
+
+@torch.library.register_fake("sasa::square_attention_backward")
+def _fake_backward(
+    grad: Tensor,
+    grad_mean: Tensor | None,
+    grad_var: Tensor | None,
+    mean: Tensor | None,
+    x: Tensor,
+    forms: Tensor,
+    relative: Tensor,
+    matrices: Tensor,
+    block: int,
+    pool: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(forms), torch.empty_like(relative), torch.empty_like(matrices)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.block, ctx.pool, _channels_last = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    grads = torch.ops.sasa.square_attention_backward(
+        grad, None, None, None, *ctx.saved_tensors, ctx.block, ctx.pool
+    )
+    _refuse_gradient_of_x(ctx)
+    return (None, *grads, None, None, None)
+
+
+def _keep_statistics(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.block, _channels_last = inputs
+    ctx.save_for_backward(output[1], *tensors)
+
+
+def _backward_statistics(ctx: Any, grad: Tensor, grad_mean: Tensor, grad_var: Tensor) -> tuple[Any, ...]:
+    grads = torch.ops.sasa.square_attention_backward(
+        grad, grad_mean, grad_var, *ctx.saved_tensors, ctx.block, True
+    )
+    _refuse_gradient_of_x(ctx)
+    return (None, *grads, None, None)
+
+
+def _refuse_gradient_of_x(ctx: Any) -> None:
+    if ctx.needs_input_grad[0]:
+        raise NotImplementedError(
+            'the cpu backend of square_attention has no gradient of x; use backend="reference"'
+        )
+
+
+def _keep_all(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.block, ctx.pool = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _second_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    """Differentiate the reference's gradients: rarely wanted, so right and not fast."""
+    upstream = [None if g is None else g.detach().requires_grad_() for g in ctx.saved_tensors[:3]]
+    with torch.enable_grad():
+        x, *learned = inputs = [x.detach().requires_grad_() for x in ctx.saved_tensors[4:]]
+        forms, relative, matrices = learned
+        outs: tuple[Tensor, ...]
+        if upstream[1] is None:
+            outs = (reference.square_attention(x, forms, relative, matrices, ctx.block, ctx.pool),)
+        else:
+            outs = reference.square_attention_statistics(x, forms, relative, matrices, ctx.block)
+        given = [g for g in upstream if g is not None]
+        first = torch.autograd.grad(outs, learned, given, create_graph=True, materialize_grads=True)
+        second = iter(torch.autograd.grad(first, [*given, *inputs], grads, allow_unused=True))
+    by_upstream = [None if g is None else next(second) for g in upstream]
+    return (*by_upstream, None, *second, None, None)
+
+
+torch.library.register_autograd("sasa::square_attention", _backward, setup_context=_keep)
+torch.library.register_autograd(
+    "sasa::square_attention_statistics", _backward_statistics, setup_context=_keep_statistics
+)
+torch.library.register_autograd("sasa::square_attention_backward", _second_backward, setup_context=_keep_all)

@@ -1,0 +1,375 @@
+"""Attention inside squares: every backend and capability against loops, and what torch does with the op."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sasa.ops import compiled, square_attention, square_attention_statistics
+
+from . import oracle
+from .cases import Case, judge
+
+CASES = int(os.environ.get("SASA_SWEEP_CASES", "40"))
+BACKENDS = ["reference", *["cpu"] * compiled.is_available()]
+STEM = Case(size=(10, 13), heads=4, width=16)  # the shape that has kernels of its own
+ODD = Case(size=(7, 8), batch=1, channels=2, heads=3, width=5, block=3, seed=1)
+
+needs_kernels = pytest.mark.skipif(not compiled.is_available(), reason="without the compiled part")
+
+
+def arguments(case: Case, **changes: Any) -> list[Tensor]:
+    """x, and forms, relative and matrices that want gradients."""
+    x, *learned = Case(**{**vars(case), **changes}).arguments()
+    return [x, *(a.detach().requires_grad_() for a in learned)]
+
+
+def contiguous(case: Case) -> list[Tensor]:
+    """What the compiled op itself takes."""
+    return [a.detach().contiguous().requires_grad_(a.requires_grad) for a in arguments(case)]
+
+
+def results(args: list[Tensor], block: int, backend: str = "cpu") -> list[Tensor]:
+    """Outputs, maxima and statistics, and the gradients of each of them."""
+    out = square_attention(*args, block=block, backend=backend)
+    statistics = square_attention_statistics(*args, block=block, backend=backend)
+    total = statistics[0].double().square().sum() + statistics[1].sum() + statistics[2].square().sum()
+    return [
+        out,
+        *statistics,
+        *torch.autograd.grad(out.double().square().sum(), args[1:]),
+        *torch.autograd.grad(total, args[1:]),
+    ]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("seed", range(CASES))
+def test_sweep(backend: str, seed: int) -> None:
+    case = Case.draw(seed)
+    wrong = {name: factor for name, factor in judge(case, backend).items() if not factor <= 1}
+    assert not wrong, case
+
+
+@needs_kernels
+@pytest.mark.parametrize("seed", range(max(8, CASES // 5)))
+@pytest.mark.parametrize("capability", compiled.capabilities())
+def test_every_capability(monkeypatch: pytest.MonkeyPatch, capability: str, seed: int) -> None:
+    monkeypatch.setenv("SASA_CPU_CAPABILITY", capability)
+    for case in (Case.draw(10_000 + seed), Case(**{**vars(STEM), "seed": seed, "layout": "channels_last"})):
+        wrong = {name: factor for name, factor in judge(case, "cpu").items() if not factor <= 1}
+        assert not wrong, case
+
+
+@needs_kernels
+def test_unknown_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SASA_CPU_CAPABILITY", "avx1024")
+    with pytest.raises(RuntimeError, match=r"SASA_CPU_CAPABILITY: .*got avx1024"):
+        square_attention(*STEM.arguments(), block=4, backend="cpu")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("pool", [None, False, True])
+def test_gradients_are_the_derivatives(backend: str, pool: bool | None) -> None:
+    """pool=None: with statistics. The first and the second derivative against finite differences."""
+    args = arguments(ODD, dtype=torch.float64, size=(4, 5), heads=2, width=2, magnitude=0.5)
+
+    def run(*learned: Tensor) -> Any:
+        if pool is None:
+            return square_attention_statistics(args[0], *learned, block=3, backend=backend)
+        return square_attention(args[0], *learned, block=3, pool=pool, backend=backend)
+
+    torch.autograd.gradcheck(run, args[1:])
+    torch.autograd.gradgradcheck(run, args[1:])
+
+
+def test_gradient_of_the_image_is_the_derivative() -> None:
+    args = arguments(ODD, dtype=torch.float64, size=(4, 5), heads=2, width=2)
+    args[0].requires_grad_()
+    torch.autograd.gradcheck(lambda *a: square_attention(*a, block=3), args)
+
+
+@needs_kernels
+@pytest.mark.parametrize("case", [STEM, ODD], ids=["stem", "odd"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_maximum_is_that_of_the_outputs_to_the_bit(case: Case, dtype: torch.dtype, layout: str) -> None:
+    args = arguments(case, dtype=dtype, layout=layout)
+    out = square_attention(*args, block=case.block, backend="cpu")
+    pooled = square_attention(*args, block=case.block, pool=True, backend="cpu")
+    assert torch.equal(pooled, F.max_pool2d(out, case.block, ceil_mode=True))
+    assert torch.equal(pooled, square_attention_statistics(*args, block=case.block, backend="cpu")[0])
+    kept = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    assert out.is_contiguous(memory_format=kept)
+    assert pooled.is_contiguous(memory_format=kept)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_equal_maxima_give_the_gradient_to_the_first(backend: str) -> None:
+    x = torch.ones(1, 1, 2, 3, dtype=torch.float64)
+    zeros = torch.zeros(1, 1, 1, dtype=torch.float64), torch.zeros(1, 1, 4, 4, dtype=torch.float64)
+    matrices = torch.ones(4, 1, 1, dtype=torch.float64, requires_grad=True)
+    relative = zeros[1].requires_grad_()
+    out = square_attention(x, zeros[0], relative, matrices, block=2, pool=True, backend=backend)
+    grads = torch.autograd.grad(out.sum(), (relative, matrices))
+    assert grads[1].flatten().tolist() == [0.75, 0.25, 0.75, 0.25]
+
+
+@needs_kernels
+@pytest.mark.parametrize("mean", [0.0, 1e3])
+def test_variance_of_outputs_far_from_zero(mean: float) -> None:
+    """Sums of squares in float32 would lose all digits."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 2, 40, 44, generator=generator)
+    x[:, 1] = 1
+    matrices = torch.cat((torch.ones(16, 16, 1), torch.full((16, 16, 1), mean)), 2)
+    zeros = torch.zeros(2, 2, 2), torch.zeros(2, 2, 16, 16)
+    _, got_mean, got_var = square_attention_statistics(x, *zeros, matrices, block=4, backend="cpu")
+    exact = square_attention(
+        x.double(), *(z.double() for z in zeros), matrices.double(), block=4, backend="reference"
+    )
+    # Float32 holds outputs near 1000 to 3e-5, and their deviation is 0.26; measured 2e-5 and 3e-5.
+    assert (got_mean - exact.mean((0, 2, 3))).abs().max() < 1e-7 * (1 + mean)
+    assert (got_var / exact.var((0, 2, 3), correction=0) - 1).abs().max() < 1e-6 + 1e-7 * mean
+
+
+@pytest.fixture
+def restored_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@needs_kernels
+@pytest.mark.usefixtures("restored_threads")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [(1, 90, 88), (5, 30, 33)], ids=str)
+def test_threads_do_not_change_a_bit(dtype: torch.dtype, size: tuple[int, ...]) -> None:
+    args = arguments(STEM, dtype=dtype, batch=size[0], size=size[1:])
+    runs = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        runs.append(results(args, 4))
+    for run in runs[1:]:
+        assert all(torch.equal(x, y) for x, y in zip(run, runs[0], strict=True))
+
+
+@needs_kernels
+@pytest.mark.parametrize("capability", compiled.capabilities())
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [(0, 0), (5, 6), (9, 12)], ids=str)
+def test_not_a_number_passes(
+    monkeypatch: pytest.MonkeyPatch, capability: str, value: float, place: tuple[int, int]
+) -> None:
+    """In a full and in partial squares; no other square is touched."""
+    monkeypatch.setenv("SASA_CPU_CAPABILITY", capability)
+    args = arguments(STEM)
+    args[0][(1, 1, *place)] = value
+    got, want = results(args, 4), results(args, 4, "reference")
+    for x, y in zip(got[:4], want, strict=False):
+        assert torch.equal(x.isnan(), y.isnan())
+    for x, y in zip(got[4:], want[4:], strict=True):
+        # In gradients the reference has some more of them: at positions that a partial square does not have.
+        assert x.isnan().any()
+        assert (x.isnan() <= y.isnan()).all()
+    assert got[0].isnan().any()
+    assert not got[0][0].isnan().any()
+
+
+@needs_kernels
+def test_one_row_of_weights_that_is_not_a_number_is_the_maximum() -> None:
+    args = [a.detach() for a in arguments(STEM)]
+    for query in (0, 7, 15):
+        relative = args[2].clone()
+        relative[0, 0, query, 3] = torch.nan
+        out = square_attention(args[0], args[1], relative, args[3], block=4, pool=True, backend="cpu")
+        assert out[:, :16, 0, 0].isnan().all()
+        assert not out[:, 16:].isnan().any()
+
+
+@needs_kernels
+@pytest.mark.parametrize("magnitude", [30.0, 1000.0])
+def test_large_logits(magnitude: float) -> None:
+    """They overflow no exponential."""
+    args = arguments(STEM, magnitude=magnitude)
+    got = square_attention(*args, block=4, backend="cpu")
+    want = square_attention(*(a.double() for a in args), block=4, backend="reference")
+    assert got.isfinite().all()
+    # A softmax of such logits picks one key; which one is a matter of the last digit only in few places.
+    wrong = (got - want).abs() > 1e-4 * want.abs().max()
+    assert wrong.float().mean() < 0.01
+
+
+def test_loops_agree_on_an_image_of_one_pixel() -> None:
+    x, forms, relative, matrices = (a.double() for a in ODD.arguments())
+    x = x[:, :, :1, :1]
+    want = torch.einsum("oc,bchw->bohw", matrices[0], x)
+    assert torch.allclose(square_attention(x, forms, relative, matrices, block=3), want)
+    got = oracle.square_attention(*(a.numpy() for a in (x, forms, relative, matrices)), 3)
+    np.testing.assert_allclose(got, want.numpy())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_images(backend: str) -> None:
+    args = arguments(STEM, batch=0)
+    out = square_attention(*args, block=4, backend=backend)
+    assert out.shape == (0, 64, 10, 13)
+    grads = torch.autograd.grad(out.sum(), args[1:])
+    assert all((g == 0).all() for g in grads)
+    assert square_attention(*args, block=4, pool=True, backend=backend).shape == (0, 64, 3, 4)
+
+
+@needs_kernels
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf"
+)  # opcheck's own doing
+@pytest.mark.parametrize("case", [STEM, ODD], ids=["stem", "odd"])
+def test_opcheck(case: Case) -> None:
+    x, *learned = contiguous(case)
+    ops = torch.ops.sasa
+    for channels_last in (False, True):
+        for pool in (False, True):
+            torch.library.opcheck(ops.square_attention, (x, *learned, case.block, pool, channels_last))
+        statistics = (x, *learned, case.block, channels_last)
+        torch.library.opcheck(ops.square_attention_statistics, statistics)
+    out = ops.square_attention(x, *learned, case.block, False, False).detach()
+    maximum, mean, var = (y.detach() for y in ops.square_attention_statistics(x, *learned, case.block, False))
+    backward, fixed = ops.square_attention_backward, [a.detach() for a in learned]
+    torch.library.opcheck(backward, (out, None, None, None, x, *fixed, case.block, False))
+    torch.library.opcheck(backward, (maximum, var, mean, mean.clone(), x, *fixed, case.block, True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiles(backend: str) -> None:
+    """The kernels for any size at once, which takes the reference a minute."""
+
+    def step(*args: Tensor) -> tuple[Tensor, ...]:
+        out = square_attention(*args, block=4, backend=backend)
+        return out, *square_attention_statistics(*args, block=4, backend=backend)
+
+    compiled_step = torch.compile(step, fullgraph=True, backend="aot_eager", dynamic=backend == "cpu")
+    for size in ((10, 13), (9, 8))[: 1 + (backend == "cpu")]:
+        args = arguments(STEM, size=size)
+        got, want = compiled_step(*args), step(*args)
+        for x, y in zip(got, want, strict=True):
+            torch.testing.assert_close(x, y)
+        grads = [torch.autograd.grad(sum(y.sum() for y in ys), args[1:]) for ys in (got, want)]  # type: ignore[arg-type]
+        for x, y in zip(*grads, strict=True):
+            torch.testing.assert_close(x, y)
+
+
+@needs_kernels
+def test_exports() -> None:
+    class Module(torch.nn.Module):
+        def forward(self, *args: Tensor) -> Tensor:
+            return square_attention(*args, block=4, pool=True, backend="cpu")
+
+    args = STEM.arguments()
+    exported = torch.export.export(Module(), args)
+    assert torch.equal(exported.module()(*args), Module()(*args))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_autocast(backend: str) -> None:
+    args = arguments(STEM)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = square_attention(*args, block=4, backend=backend)
+        maximum, mean, _ = square_attention_statistics(*args, block=4, backend=backend)
+        double = square_attention(*(a.double() for a in args), block=4, backend=backend)
+    assert (out.dtype, maximum.dtype, mean.dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)
+    assert double.dtype == torch.float64
+    assert torch.equal(out, square_attention(args[0].bfloat16(), *args[1:], block=4, backend=backend))
+
+
+@needs_kernels
+def test_less_precise_arguments_are_widened() -> None:
+    args = STEM.arguments()
+    narrow = [args[0].bfloat16(), *(a.bfloat16() for a in args[1:])]
+    wide = [narrow[0], *(a.float() for a in narrow[1:])]
+    got, want = (square_attention(*a, block=4, backend="cpu") for a in (narrow, wide))
+    assert torch.equal(got, want)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda x, *a: (x.half(), *a), "x has torch.float16"),
+        (lambda x, f, r, m: (x, f, r.double(), m), "relative has torch.float64, more precise than"),
+        (lambda x, *a: (x.clone().requires_grad_(), *a), "x requires a gradient"),
+        (lambda *a: [y.to("meta") for y in a], "x is on meta, not a CPU"),
+    ],
+)
+def test_why_the_kernels_cannot(change: Callable[..., Any], reason: str) -> None:
+    args = change(*STEM.arguments())
+    for op in (square_attention, square_attention_statistics):
+        with pytest.raises(ValueError, match=f"backend='cpu' cannot run these arguments. cpu: {reason}"):
+            op(*args, block=4, backend="cpu")
+        op(*args, block=4)  # auto takes the reference
+
+
+@needs_kernels
+def test_the_compiled_op_itself_refuses_the_gradient_of_x() -> None:
+    x, *learned = contiguous(STEM)
+    out = torch.ops.sasa.square_attention(x.requires_grad_(), *learned, 4, False, False)
+    with pytest.raises(NotImplementedError, match="no gradient of x"):
+        out.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"x": [1.0]}, TypeError, r"x: expected a torch.Tensor, got list"),
+        ({"forms": torch.ones(4, 3, 3, dtype=torch.int64)}, TypeError, r"forms: expected a floating dtype"),
+        ({"relative": torch.ones(1, device="meta")}, ValueError, r"relative: expected device cpu"),
+        ({"x": torch.ones(3, 8, 8)}, ValueError, r"x: expected \(B, C, H, W\).*got \(3, 8, 8\)"),
+        ({"x": torch.ones(2, 3, 0, 8)}, ValueError, r"x: expected \(B, C, H, W\) with C, H, W ≥ 1"),
+        ({"forms": torch.ones(4, 3, 2)}, ValueError, r"forms: expected \(heads, 3, 3\).*got \(4, 3, 2\)"),
+        ({"relative": torch.ones(4, 3, 16, 9)}, ValueError, r"relative: .*\(4, 3, 16, 16\), got \(4, 3, 16"),
+        ({"matrices": torch.ones(9, 64, 3)}, ValueError, r"matrices: .*\(16, outputs, 3\), got \(9, 64, 3\)"),
+        ({"matrices": torch.ones(16, 63, 3)}, ValueError, r"matrices: expected a multiple of the 4 heads"),
+        ({"block": 0}, ValueError, r"block: expected at least 1, got 0"),
+        ({"block": 4.0}, TypeError, r"block: expected an int, got float 4.0"),
+        ({"pool": 2}, TypeError, r"pool: expected a bool, got int 2"),
+        ({"backend": "triton"}, ValueError, r"backend: expected 'auto' or one of \['cpu', 'reference'\]"),
+        ({"backend": None}, TypeError, r"backend: expected 'auto' or one of .*, got NoneType"),
+    ],
+)
+def test_wrong_arguments(changes: dict[str, Any], kind: type[Exception], message: str) -> None:
+    right = dict(zip(("x", "forms", "relative", "matrices"), STEM.arguments(), strict=True))
+    with pytest.raises(kind, match=message):
+        square_attention(**{**right, "block": 4, **changes})
+
+
+@needs_kernels
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # which torch.func.jvp uses
+def test_function_transforms_take_the_reference() -> None:
+    """The kernels have no rules for them: a forward-mode tangent would silently be zero."""
+    args = tuple(a.detach() for a in arguments(STEM, dtype=torch.float64))
+    tangents = tuple(torch.ones_like(a) for a in args)
+
+    def run(*args: Tensor, backend: str = "auto") -> Tensor:
+        return square_attention(*args, block=4, backend=backend)
+
+    def reference(*args: Tensor) -> Tensor:
+        return run(*args, backend="reference")
+
+    for transform in (
+        lambda f: torch.func.jvp(f, args, tangents)[1],
+        lambda f: torch.func.grad(lambda forms: f(args[0], forms, *args[2:]).sum())(args[1]),
+        lambda f: torch.func.vmap(lambda x: f(x[None], *args[1:]))(args[0]),
+    ):
+        torch.testing.assert_close(transform(run), transform(reference), rtol=0, atol=1e-12)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(args[1], tangents[1])
+        assert torch.autograd.forward_ad.unpack_dual(run(args[0], dual, *args[2:])).tangent is not None
+        with pytest.raises(ValueError, match="cpu: forward-mode differentiation runs through it"):
+            run(args[0], dual, *args[2:], backend="cpu")
+    with pytest.raises(ValueError, match=r"cpu: torch.func transforms it"):
+        torch.func.vmap(lambda x: run(x[None], *args[1:], backend="cpu"))(args[0])

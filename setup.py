@@ -5,8 +5,10 @@ Without a C++17 compiler the package installs all the same, without the kernels:
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -18,12 +20,16 @@ TORCH_TARGET = "0x020b000000000000"
 FLAGS = [
     "-std=c++17",
     "-O3",
+    "-g0",  # Python's own flags ask for debugging information, 13 MB of it
     "-fvisibility=hidden",
     "-ffp-contract=fast",  # multiply and add in one instruction
     "-fno-math-errno",
     "-fno-trapping-math",
     "-Wno-psabi",
 ]
+# For `make sanitize`: what -fsanitize= takes. The library then runs under LD_PRELOAD of the sanitizers'.
+if SANITIZE := os.environ.get("SASA_SANITIZE"):
+    FLAGS += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g1"]
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -35,14 +41,17 @@ class BuildKernels(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Compile what depends on no capability last, since it is linked with the rest."""
-        build = Path(self.build_temp)
-        for capability, flags in CAPABILITIES.items():
-            ext.extra_objects += self.compiler.compile(
+
+        def compiled(capability: str) -> list[str]:
+            return self.compiler.compile(
                 [f"csrc/{capability}.cpp"],
-                output_dir=str(build),
-                extra_postargs=[*FLAGS, *flags],
+                output_dir=str(Path(self.build_temp)),
+                extra_postargs=[*FLAGS, *CAPABILITIES[capability]],
                 depends=ext.depends,
             )
+
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            ext.extra_objects += [name for names in threads.map(compiled, CAPABILITIES) for name in names]
         super().build_extension(ext)
 
 
@@ -54,6 +63,7 @@ def kernels() -> list[Extension]:
         print("sasa: torch is not installed where this is built; building without the CPU kernels")
         return []
     link = ["-Wl,-undefined,dynamic_lookup"] if sys.platform == "darwin" else []
+    link += [f"-fsanitize={SANITIZE}"] if SANITIZE else []
     own = {f"csrc/{capability}.cpp" for capability in ("portable", "avx2", "avx512")}
     return [
         Extension(

@@ -13,6 +13,8 @@ from sasa.ops import (
 )
 from sasa.ops.local_attention.api import check_backend
 
+_PROJECTION_BYTES = 16 * 2**20  # of q, k and v, where they are computed some images at a time
+
 POSITIONS = ("relative", "absolute", "none")
 
 
@@ -126,6 +128,12 @@ class LocalSelfAttention2d(nn.Module):
                 nn.init.normal_(embedding)
 
     def forward(self, x: Tensor) -> Tensor:
+        images = self._images_at_a_time(x)
+        if images < x.shape[0]:
+            return torch.cat([self._attend(part) for part in x.split(images)])
+        return self._attend(x)
+
+    def _attend(self, x: Tensor) -> Tensor:
         q, k, v = self._project(x)
         return local_attention(
             q,
@@ -141,6 +149,15 @@ class LocalSelfAttention2d(nn.Module):
             relu=self.relu,
             backend=self.backend,
         )
+
+    def _images_at_a_time(self, x: Tensor) -> int:
+        """All, but for a pooled layer on a CPU without gradients as many as keep the projections, which are
+        many times the output then, in the cache and out of fresh pages."""
+        images = x.shape[0]
+        if self.stride == 1 or x.device.type != "cpu" or torch.is_grad_enabled() or type(images) is not int:
+            return images
+        bytes_each = self.qkv.out_channels * x.shape[2] * x.shape[3] * x.element_size()
+        return max(1, _PROJECTION_BYTES // bytes_each)
 
     def attention_maps(self, x: Tensor, *, pool: bool = True) -> Tensor:
         """Where each output pixel looks: the weights (B, num_heads, H', W', kh, kw), for pictures.

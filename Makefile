@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint types sweep tables bench clean
+.PHONY: help demo test setup lint types sweep sanitize tables bench clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -32,6 +32,22 @@ types: .venv/dev.installed  ## Check types
 
 sweep: .venv/dev.installed  ## Run the random sweep of the op over 5,000 cases
 	SASA_SWEEP_CASES=5000 $(BIN)/python -m pytest -n auto tests/ops/test_sweep.py
+
+# C++ built into a copy of the package, which comes first on Python's path. The sanitizers' libraries come before
+# Python's; the leaks that they would report are Python's too.
+SANITIZED := build/sanitize/lib
+SANITIZERS = $(foreach library,libasan.so libubsan.so libstdc++.so,$(shell gcc -print-file-name=$(library)))
+
+sanitize: .venv/dev.installed $(SANITIZED)/sasa/_cpu.abi3.so  ## Run the op's tests on C++ under AddressSanitizer and UBSan (GCC, Linux; ten minutes)
+	$(BIN)/python setup.py -q build_py --build-lib $(SANITIZED)
+	PYTHONPATH=$(SANITIZED) LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		$(BIN)/pytest -n auto tests/ops --ignore tests/ops/test_tracing.py --ignore tests/ops/test_mutants.py
+
+$(SANITIZED)/sasa/_cpu.abi3.so: setup.py $(wildcard csrc/*) | .venv/dev.installed
+	rm -f $@
+	CC=gcc CXX=g++ SASA_SANITIZE=address,undefined \
+		$(BIN)/python setup.py -q build_ext --build-lib $(SANITIZED) --build-temp build/sanitize/temp
+	test -e $@
 
 tables: .venv/train.installed  ## Print the paper's tables, ours beside them
 	$(BIN)/sasa tables

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from .runners import RUNNERS, Runner
+from .runners import RUNNERS, Runner, use_capability
 
 
 @pytest.fixture(params=RUNNERS, ids=str)
-def runner(request: pytest.FixtureRequest) -> Runner:
+def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Runner:
     """A backend with a fresh stream of random numbers."""
+    use_capability(monkeypatch, request.param.capability)
     return replace(request.param, generator=torch.Generator().manual_seed(0))

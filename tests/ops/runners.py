@@ -1,6 +1,7 @@
 """The backends that can run on this machine, each with a device and its most precise dtype.
 
-A test that takes the fixture `runner` runs for each of them, so a new backend joins by being in BACKENDS.
+A test that takes the fixture `runner` runs for each of them, so a new backend joins by being in BACKENDS. The
+backend "cpu" is there once for each instruction set that this machine has.
 """
 
 from __future__ import annotations
@@ -8,12 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 import sasa
-from sasa.ops import support
+from sasa.ops import compiled, support
 
+needs_kernels = pytest.mark.skipif(
+    not compiled.is_available(), reason="nothing was compiled: there was no C++17 compiler"
+)
 DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
@@ -25,9 +30,11 @@ class Runner:
     device: str
     dtype: torch.dtype
     generator: torch.Generator = field(default_factory=torch.Generator)
+    capability: str = ""  # "": the backend has but one
 
     def __str__(self) -> str:
-        return f"{self.backend}-{self.device}-{str(self.dtype).removeprefix('torch.')}"
+        words = (self.backend, self.capability, self.device, str(self.dtype).removeprefix("torch."))
+        return "-".join(word for word in words if word)
 
     def __call__(self, *args: Tensor | None, **options: Any) -> Tensor:
         return sasa.local_attention(*args, **options, backend=self.backend)
@@ -65,6 +72,17 @@ class Runner:
         torch.testing.assert_close(got, want, rtol=0, atol=atol)
 
 
+def capabilities(backend: str) -> tuple[str, ...]:
+    """The instruction sets that a backend can be told to use on this machine."""
+    return compiled.capabilities() if backend == "cpu" else ("",)
+
+
+def use_capability(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
+    """Let the kernels use these instructions until the test ends, in its backward passes too."""
+    if capability:
+        monkeypatch.setenv("SASA_CPU_CAPABILITY", capability)
+
+
 def _most_precise() -> list[Runner]:
     runners: list[Runner] = []
     for device in DEVICES:
@@ -75,7 +93,7 @@ def _most_precise() -> list[Runner]:
             for name, reasons in table.items():
                 known = [(runner.backend, runner.device) for runner in runners]
                 if not reasons and (name, device) not in known:
-                    runners.append(Runner(name, device, dtype))
+                    runners += [Runner(name, device, dtype, capability=c) for c in capabilities(name)]
     return runners
 
 

@@ -1,6 +1,7 @@
 """Every backend against the oracle in seeded random cases; the seed is the test's index.
 
-`SASA_SWEEP_CASES=5000 python -m pytest tests/ops/test_sweep.py` (`make sweep`) runs more of the same series.
+`SASA_SWEEP_CASES=5000 python -m pytest tests/ops/test_sweep.py` (`make sweep`) runs more of the same series,
+and a fifth as many larger cases.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import sasa
 from sasa.ops import support
 
 from .cases import LAYOUTS, Case, judge
-from .runners import DEVICES
+from .runners import DEVICES, capabilities, use_capability
 
 NUM_CASES = int(os.environ.get("SASA_SWEEP_CASES", "300"))
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("seed", range(NUM_CASES))
-def test_case(seed: int, device: str) -> None:
+def test_case(seed: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outputs, and gradients in every second case; a backend that cannot run it has to say so."""
     case = Case.draw(seed)
     args = case.tensors(device)
@@ -34,9 +35,25 @@ def test_case(seed: int, device: str) -> None:
                 op(*args, **case.options())
             assert all(reason in str(refusal.value) for reason in reasons)
             continue
-        errors = judge(op, case, device=device, gradients=seed % 2 == 0)
-        wrong = {name: error for name, error in errors.items() if not error <= 1}
-        assert not wrong, f"{backend} on {device}: error / allowed error = {wrong} in {case}"
+        for capability in capabilities(backend):
+            use_capability(monkeypatch, capability)
+            errors = judge(op, case, device=device, gradients=seed % 2 == 0)
+            wrong = {name: error for name, error in errors.items() if not error <= 1}
+            assert not wrong, f"{backend} {capability} on {device}: error / allowed error = {wrong} in {case}"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("seed", range(NUM_CASES // 5))
+def test_larger_case(seed: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs and gradients of every backend but the reference, whose float64 is the judge."""
+    case = Case.draw_large(seed)
+    for backend, reasons in support(*case.tensors(device), **case.options()).items():
+        for capability in () if reasons or backend == "reference" else capabilities(backend):
+            use_capability(monkeypatch, capability)
+            op = partial(sasa.local_attention, backend=backend)
+            errors = judge(op, case, device=device, gradients=True, large=True)
+            wrong = {name: error for name, error in errors.items() if not error <= 1}
+            assert not wrong, f"{backend} {capability} on {device}: error / allowed error = {wrong} in {case}"
 
 
 def test_cases_cover_what_they_should() -> None:
@@ -66,3 +83,26 @@ def test_cases_cover_what_they_should() -> None:
     layouts = {(index, layout) for index in range(3) for layout in LAYOUTS}
     assert {("heads", n) for n in (1, 2, 3, 4)} | dtypes | layouts <= set(seen)
     assert min(seen.values()) >= 5, seen
+
+
+def test_larger_cases_cover_what_they_should() -> None:
+    """Each kind among the first 60 at least three times."""
+    seen: Counter[object] = Counter()
+    for seed in range(60):
+        case = Case.draw_large(seed)
+        height, width = case.size
+        (kh, kw), (dh, dw) = case.kernel, case.dilation
+        strip = (3 + (kh - 1) * dh) * (width + (kw - 1) * dw) * (case.width + case.value_width) * 4
+        seen["several vectors of 16 and a part of one"] += width > 32 and width % 16 != 0
+        seen["strips that share no row"] += height > 2 * (3 + (kh - 1) * dh)
+        seen["heads that do not share a cache"] += case.heads > 1 and case.heads * strip > 400 * 1024
+        seen["heads that share a cache"] += case.heads > 1 and 2 * strip < 400 * 1024
+        seen["odd blocks"] += case.pool == 2 and height % 2 == 1 and width % 2 == 1
+        seen["pooled, not dilated"] += case.pool == 2 and case.dilation == (1, 1)
+        seen["pooled, dilated"] += case.pool == 2 and case.dilation != (1, 1)
+        seen["window larger than the map in one axis"] += (kh - 1) * dh >= height or (kw - 1) * dw >= width
+        seen["channels-last throughout"] += case.layouts == ("channels_last",) * 3
+        seen.update([case.dtype, *(("k", side) for side in case.kernel), ("D", case.width)])
+        seen.update([("Dv", case.value_width), *enumerate(case.layouts), case.given])
+    assert len([key for key in seen if isinstance(key, tuple) and key[0] == "Dv"]) == 9
+    assert min(seen.values()) >= 3, seen

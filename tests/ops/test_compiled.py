@@ -1,0 +1,103 @@
+"""The compiled part: which instructions it uses, and that nobody misses it in silence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from sasa import local_attention
+from sasa.ops import compiled
+
+from .runners import needs_kernels
+
+X = torch.ones(1, 4, 3, 3)
+
+
+def run(code: str) -> str:
+    """What the code prints and warns of in a fresh interpreter that finds no compiled part."""
+    setup = """
+        import pathlib, sys
+        glob = pathlib.Path.glob
+        pathlib.Path.glob = lambda self, pattern: () if pattern.startswith("_cpu") else glob(self, pattern)
+        import torch
+        import sasa
+        from sasa.ops import compiled, local_attention, support
+        x = torch.ones(1, 4, 3, 3)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(setup) + textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout + result.stderr
+
+
+@needs_kernels
+def test_the_best_comes_first_and_portable_is_always_there() -> None:
+    best_first = [name for name in ("avx512", "avx2", "portable") if name in compiled.capabilities()]
+    assert list(compiled.capabilities()) == best_first
+    assert best_first[-1] == "portable"
+
+
+@needs_kernels
+def test_unknown_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read at every call; the error names those that can be had, and no other is taken instead."""
+    local_attention(X, X, X, num_heads=2, kernel_size=3, backend="cpu")
+    monkeypatch.setenv("SASA_CPU_CAPABILITY", "mmx")
+    with pytest.raises(RuntimeError, match="SASA_CPU_CAPABILITY") as caught:
+        local_attention(X, X, X, num_heads=2, kernel_size=3)
+    assert f"({' '.join(compiled.capabilities())}), got mmx" in str(caught.value)
+
+
+@needs_kernels
+def test_an_empty_capability_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the shell leaves one behind."""
+    want = local_attention(X, X, X, num_heads=2, kernel_size=3, backend="cpu")
+    monkeypatch.setenv("SASA_CPU_CAPABILITY", "")
+    assert torch.equal(local_attention(X, X, X, num_heads=2, kernel_size=3, backend="cpu"), want)
+
+
+@needs_kernels
+def test_the_name_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Portable code for x86 has no fused multiply-add, so its rounding differs from that of the best."""
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(1, 64, 12, 40, generator=generator)
+    results = []
+    for name in (compiled.capabilities()[0], "portable"):
+        monkeypatch.setenv("SASA_CPU_CAPABILITY", name)
+        results.append(local_attention(q, q, q, num_heads=2, backend="cpu"))
+    torch.testing.assert_close(*results)
+    assert torch.equal(*results) == (len(compiled.capabilities()) == 1)
+
+
+def test_one_warning_where_it_is_missing() -> None:
+    """At the first call that is meant to be fast, not at the import, nor where plain PyTorch is asked for."""
+    printed = run(
+        """
+        import warnings
+        assert not compiled.is_available() and compiled.capabilities() == ()
+        options = {"num_heads": 2, "kernel_size": 3}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            local_attention(x, x, x, **options, backend="reference")
+            [reason] = support(x, x, x, **options)["cpu"]
+            assert "installed without its compiled part" in reason
+            assert not caught
+            for _ in range(3):
+                local_attention(x, x, x, **options)
+                sasa.LocalSelfAttention2d(4, 16)(x)
+            [warning] = caught
+        assert "compiler" in str(warning.message) and "sasa version" in str(warning.message)
+        """
+    )
+    assert printed == ""
+
+
+def test_version_says_that_it_is_missing() -> None:
+    lines = run("from sasa.cli import main; main(['version'])").splitlines()
+    assert lines[-1].startswith("CPU kernels: none")

@@ -13,7 +13,7 @@ from sasa.ops import (
 )
 from sasa.ops.local_attention.api import check_backend
 
-_PROJECTION_BYTES = 16 * 2**20  # of q, k and v, where they are computed some images at a time
+_PROJECTION_BYTES = 8 * 2**20  # of q, k and v, where they are computed some images at a time
 
 POSITIONS = ("relative", "absolute", "none")
 
@@ -151,13 +151,14 @@ class LocalSelfAttention2d(nn.Module):
         )
 
     def _images_at_a_time(self, x: Tensor) -> int:
-        """All, but for a pooled layer on a CPU without gradients as many as keep the projections, which are
-        many times the output then, in the cache and out of fresh pages."""
+        """All, but on a CPU without gradients as many as keep the projections, three times the output and
+        more, in the cache and out of fresh pages."""
         images = x.shape[0]
-        if self.stride == 1 or x.device.type != "cpu" or torch.is_grad_enabled() or type(images) is not int:
+        if x.device.type != "cpu" or torch.is_grad_enabled() or type(images) is not int:
             return images
-        bytes_each = self.qkv.out_channels * x.shape[2] * x.shape[3] * x.element_size()
-        return max(1, _PROJECTION_BYTES // bytes_each)
+        size = images * self.qkv.out_channels * x.shape[2] * x.shape[3] * x.element_size()
+        parts = max(1, -(-size // _PROJECTION_BYTES))
+        return max(1, -(-images // parts))
 
     def attention_maps(self, x: Tensor, *, pool: bool = True) -> Tensor:
         """Where each output pixel looks: the weights (B, num_heads, H', W', kh, kw), for pictures.

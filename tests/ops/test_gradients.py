@@ -102,7 +102,7 @@ def test_each_gradient_alone(runner: Runner, wanted: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # by torch.func itself
 def test_function_transforms(runner: Runner) -> None:
-    """Auto differentiates forward and under torch.func as the reference does; a backend that cannot says so."""
+    """Auto differentiates as the reference does; a backend that cannot says so."""
     q, k, v, *_ = (x.cpu() for x in runner.inputs(4, 5))
     options = {"num_heads": 2, "kernel_size": 3}
 

@@ -152,9 +152,9 @@ class LocalSelfAttention2d(nn.Module):
 
     def _images_at_a_time(self, x: Tensor) -> int:
         """All, but on a CPU without gradients as many as keep the projections, three times the output and
-        more, in the cache and out of fresh pages."""
+        more, in the cache and out of fresh pages. An exported program is for any number."""
         images = x.shape[0]
-        if x.device.type != "cpu" or torch.is_grad_enabled() or type(images) is not int:
+        if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_exporting():
             return images
         size = images * self.qkv.out_channels * x.shape[2] * x.shape[3] * x.element_size()
         parts = max(1, -(-size // _PROJECTION_BYTES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -35,6 +36,12 @@ def run(code: str) -> str:
         check=True,
     )
     return result.stdout + result.stderr
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="an install without a C++ compiler has no kernels")
+def test_built_where_a_compiler_is() -> None:
+    """Or every test of the kernels would be left out in silence."""
+    assert compiled.is_available()
 
 
 @needs_kernels

@@ -33,6 +33,9 @@ SURFACE = {
         "local_attention": LOCAL_ATTENTION,
         "local_attention_flops": "q_shape v_shape spec * content position",
         "local_attention_maps": f"q k rel_row rel_col * {OP}",
+        "local_self_attention": (
+            "x weight bias rel_row rel_col * num_heads kernel_size dilation scale pool content relu backend"
+        ),
         "square_attention": f"{SQUARE} pool backend",
         "square_attention_statistics": f"{SQUARE} backend",
         "support": f"q k v rel_row rel_col * {OP} relu",

@@ -90,7 +90,11 @@ class ForwardPass {
         vectors_((p_.map_width + N - 1) / N) {
     const int64_t bytes = ring_ * (key_size_ + value_size_) * int64_t(sizeof(T));
     group_ = std::clamp<int64_t>(kRingBytes / bytes, 1, p_.heads);
-    groups_ = (p_.heads + group_ - 1) / group_;
+    // Threads that share an image share its heads, not its rows, since neighbouring strips need the same keys.
+    // A projection computes whole panels.
+    const int64_t fewest = f_.projection ? (kPanel<T> + p_.width - 1) / p_.width : 1;
+    const int64_t wanted = (f_.threads + p_.batch - 1) / p_.batch;
+    groups_ = std::max((p_.heads + group_ - 1) / group_, std::min(wanted, p_.heads / fewest));
     group_ = (p_.heads + groups_ - 1) / groups_;
     query_size_ = vectors_ * group_ * p_.width * N;
     width_panels_ = (group_ * p_.width + kPanel<T> - 1) / kPanel<T>;
@@ -101,30 +105,27 @@ class ForwardPass {
 
   // The panels of a group of heads lie behind one another: of its queries, keys and values.
   int64_t panels() const { return groups_ * group_panels(); }
-  int64_t panel_size() const { return (f_.projection->channels + 1) * kPanel<T>; }
+  int64_t panel_size() const { return (channels() + 1) * kPanel<T>; }
 
   void pack_panels(T* panels, int64_t begin, int64_t end) const {
-    constexpr double kLog2E = 1.4426950408889634;
     const Projection& j = *f_.projection;
-    const S* weight = static_cast<const S*>(j.weight);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t group = i / group_panels(), panel = i % group_panels();
       const bool is_value = panel >= group_panels() - value_panels_, is_query = panel < width_panels_;
       const int64_t width = is_value ? p_.value_width : p_.width;
-      const int64_t first = (is_value ? panel - (group_panels() - value_panels_) : panel % width_panels_) * kPanel<T>;
+      const int64_t first = (panel - (is_value ? group_panels() - value_panels_ : is_query ? 0 : width_panels_)) *
+                            kPanel<T>;
       const int64_t part = is_query ? 0 : p_.heads * p_.width * (is_value && p_.content ? 2 : 1);
       const int64_t heads = std::min(group_, p_.heads - group * group_);
       const int64_t count = std::clamp<int64_t>(heads * width - first, 0, kPanel<T>);
       const int64_t output = part + group * group_ * width + first;
-      const T factor = is_query ? T(p_.scale * kLog2E) : T(1);
       T* to = panels + i * panel_size();
       std::fill_n(to, panel_size(), T(0));
       if (j.bias)
-        for (int64_t n = 0; n < count; ++n)
-          to[n] = to_arithmetic(static_cast<const S*>(j.bias)[output + n]) * factor;
-      for (int64_t n = 0; n < count; n += kLanes<T>)
-        pack_planar<S>(weight + (output + n) * j.weight_output, j.weight_channel, j.weight_output, j.channels,
-                       std::min<int64_t>(kLanes<T>, count - n), to + kPanel<T> + n, kPanel<T>, 0, factor);
+        for (int64_t n = 0; n < count; ++n) to[n] = to_arithmetic(static_cast<const S*>(j.bias)[output + n]);
+      for (int64_t n = 0; n < count; n += N)
+        pack_operand(static_cast<const S*>(j.weight) + (output + n) * j.weight_output, j.weight_channel,
+                     j.weight_output, std::min<int64_t>(N, count - n), to + kPanel<T> + n, kPanel<T>);
     }
   }
 
@@ -150,7 +151,8 @@ class ForwardPass {
         project_queries(image, first_head, heads, y, rows);
       } else {
         for (int64_t row = packed; row < reach_end; ++row) pack_row(image, first_head, heads, row);
-        for (int64_t r = 0; r < rows; ++r) pack_queries(image, first_head, heads, y + r, r);
+        for (int64_t r = 0; r < rows; ++r)
+          pack_queries(at<S>(p_.q, image, first_head * p_.width, y + r, 0), p_.q.channel, p_.q.column, heads, r);
       }
       for (int64_t head = first_head; head < last_head; ++head)
         for (int64_t column = 0; column < p_.map_width; column += N)
@@ -176,7 +178,7 @@ class ForwardPass {
     merged_weights_ = scratch_.zeros<T>(merged_ ? (p_.kernel_rows + 1) * (p_.kernel_cols + 1) * N : 0);
     if (f_.projection) {
       const int64_t tiles = (p_.map_width + kTile<T> - 1) / kTile<T>;
-      x_ = scratch_.zeros<T>(rows_together() * tiles * f_.projection->channels * N);
+      x_ = scratch_.zeros<T>(rows_together() * tiles * channels() * N);
       projected_ = scratch_.zeros<T>(rows_together() * p_.map_width * kPanel<T> *
                                      std::max(width_panels_, group_panels() - width_panels_));
     }
@@ -203,6 +205,20 @@ class ForwardPass {
     return queries_ + r * query_size_ + (column / N * group_ + slot_head) * p_.width * N;
   }
 
+  // Of a projection: bfloat16 in pairs.
+  static constexpr bool kPairs = std::is_same_v<S, BFloat16>;
+  int64_t channels() const { return kPairs ? (f_.projection->channels + 1) / 2 : f_.projection->channels; }
+
+  // All channels of up to a vector's worth of columns, planar.
+  void pack_operand(const S* src, int64_t channel, int64_t column, int64_t columns, T* planes,
+                    int64_t pitch) const {
+    if constexpr (kPairs)
+      pack_pairs(src, channel, column, f_.projection->channels, columns, reinterpret_cast<uint32_t*>(planes),
+                 pitch);
+    else
+      pack_planar<S>(src, channel, column, f_.projection->channels, columns, planes, pitch, 0, T(1));
+  }
+
   int64_t group_panels() const { return (p_.content ? 2 : 1) * width_panels_ + value_panels_; }
 
   static constexpr int64_t kTogether = 84;  // pixels, about
@@ -211,20 +227,19 @@ class ForwardPass {
   // projected_[row][column][output] of `rows` rows for `count` panels from `panel` on of a group of heads.
   void project_rows(int64_t image, int64_t head, int64_t y, int64_t rows, int64_t panel, int64_t count) {
     const Projection& j = *f_.projection;
-    const int64_t width = p_.map_width, tiles = (width + kTile<T> - 1) / kTile<T>, tile_size = j.channels * N;
+    const int64_t width = p_.map_width, tiles = (width + kTile<T> - 1) / kTile<T>, tile_size = channels() * N;
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t t = 0; t < tiles; ++t)
-        pack_planar<S>(at<S>(j.x, image, 0, y + r, t * kTile<T>), j.x.channel, j.x.column, j.channels,
-                       std::min<int64_t>(kTile<T>, width - t * kTile<T>), x_ + (r * tiles + t) * tile_size, N, 0,
-                       T(1));
+        pack_operand(at<S>(j.x, image, 0, y + r, t * kTile<T>), j.x.channel, j.x.column,
+                     std::min<int64_t>(kTile<T>, width - t * kTile<T>), x_ + (r * tiles + t) * tile_size, N);
     const T* panels = static_cast<const T*>(j.panels) + (head / group_ * group_panels() + panel) * panel_size();
     const int64_t pitch = count * kPanel<T>;
     for (int64_t i = 0; i < count; ++i)
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t t = 0; t < tiles; ++t)
-          project<T>(x_ + (r * tiles + t) * tile_size, std::min<int64_t>(kTile<T>, width - t * kTile<T>),
-                     j.channels, panels + i * panel_size(),
-                     projected_ + (r * width + t * kTile<T>) * pitch + i * kPanel<T>, pitch);
+          project<T, kPairs>(x_ + (r * tiles + t) * tile_size, std::min<int64_t>(kTile<T>, width - t * kTile<T>),
+                             channels(), panels + i * panel_size(),
+                             projected_ + (r * width + t * kTile<T>) * pitch + i * kPanel<T>, pitch);
   }
 
   void project_keys_and_values(int64_t image, int64_t head, int64_t heads, int64_t begin, int64_t end) {
@@ -246,7 +261,7 @@ class ForwardPass {
       const int64_t rows = std::min(rows_together(), end - r);
       project_rows(image, head, y + r, rows, 0, width_panels_);
       for (int64_t i = 0; i < rows; ++i)
-        pack_queries(projected_ + i * p_.map_width * pitch, 1, pitch, heads, r + i, T(1));
+        pack_queries(projected_ + i * p_.map_width * pitch, 1, pitch, heads, r + i);
     }
   }
 
@@ -276,16 +291,11 @@ class ForwardPass {
   }
 
   // Queries times scale · log2 e, so that the softmax is one of powers of two.
-  void pack_queries(int64_t image, int64_t head, int64_t heads, int64_t y, int64_t r) {
-    constexpr double kLog2E = 1.4426950408889634;
-    pack_queries(at<S>(p_.q, image, head * p_.width, y, 0), p_.q.channel, p_.q.column, heads, r,
-                 T(p_.scale * kLog2E));
-  }
-
   template <typename From>
-  void pack_queries(const From* q, int64_t channel, int64_t column, int64_t heads, int64_t r, T factor) {
+  void pack_queries(const From* q, int64_t channel, int64_t column, int64_t heads, int64_t r) {
+    constexpr double kLog2E = 1.4426950408889634;
     pack_planar<From>(q, channel, column, heads * p_.width, p_.map_width, queries(0, r, 0), N,
-                      group_ * p_.width * N, factor);
+                      group_ * p_.width * N, T(p_.scale * kLog2E));
   }
 
   // The queries (y …, column …): `rows` rows of up to one vector.

@@ -118,7 +118,8 @@ std::tuple<Tensor, Tensor> local_attention(Tensor q, std::optional<Tensor> k, Te
                      q.scalar_type(), channels_last);
   Tensor lse = empty({save_lse ? p.batch : 0, p.heads, p.height, p.map_width}, arithmetic_of(q));
   const Kernels& kernels = chosen_kernels();
-  const Forward f{p, relu, map_of(out), save_lse ? lse.mutable_data_ptr() : nullptr};
+  const Forward f{p, relu, map_of(out), save_lse ? lse.mutable_data_ptr() : nullptr,
+                  torch::stable::get_num_threads()};
   if (p.batch > 0) run(p, f, kernels.forward_tasks(f), kernels.forward);
   return {out, lse};
 }
@@ -131,6 +132,8 @@ Tensor local_self_attention(Tensor x, Tensor weight, std::optional<Tensor> bias,
   const Options o{heads, kernel_rows, kernel_cols, dilation_rows, dilation_cols, scale, pool};
   check_options(o);
   check_map("x", x, x);
+  STD_TORCH_CHECK(x.scalar_type() != ScalarType::BFloat16 || multiplies_bfloat16(),
+                  "x: expected float32 or float64 on a machine without AVX512_BF16");
   const int64_t parts = content ? 3 : 2;
   STD_TORCH_CHECK(weight.is_cpu() && weight.dim() == 4 && weight.scalar_type() == x.scalar_type() &&
                       weight.size(0) % (parts * heads) == 0 && weight.size(1) == x.size(1) &&
@@ -146,7 +149,7 @@ Tensor local_self_attention(Tensor x, Tensor weight, std::optional<Tensor> bias,
   if (p.batch == 0) return out;
   Projection projection{map_of(x),        x.size(1),     weight.const_data_ptr(), weight.stride(0),
                         weight.stride(1), data_of(bias), nullptr};
-  Forward f{p, relu, map_of(out), nullptr, &projection};
+  const Forward f{p, relu, map_of(out), nullptr, torch::stable::get_num_threads(), &projection};
   const Kernels& kernels = chosen_kernels();
   const int64_t count = kernels.panels(f);
   Tensor panels = empty({count, kernels.panel_size(f)}, arithmetic_of(x));

@@ -44,6 +44,7 @@ struct Forward {
   bool relu;
   Map out;    // (B, N·Dv, ceil(H/pool), ceil(W/pool))
   void* lse;  // null: not wanted
+  int64_t threads;  // that the tasks are for; results do not depend on it
   const Projection* projection = nullptr;  // null: q, k and v are given
 };
 

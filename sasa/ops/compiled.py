@@ -40,6 +40,16 @@ def capabilities() -> tuple[str, ...]:
     return tuple(names().decode().split())
 
 
+@torch.compiler.assume_constant_result
+def multiplies_bfloat16() -> bool:
+    """Whether the kernels can multiply bfloat16 as it is (AVX512_BF16), at twice the speed of float32."""
+    if _LIBRARY is None:
+        return False
+    multiplies = _LIBRARY.sasa_cpu_multiplies_bfloat16
+    multiplies.restype = ctypes.c_bool
+    return bool(multiplies())
+
+
 def warn_once_if_missing() -> None:
     """Say that the reference runs where the kernels were meant to; once in a process."""
     global _warned

@@ -126,6 +126,27 @@ def test_float64(capability: str) -> None:
         torch.testing.assert_close(out, composition(tensors, **options), rtol=0, atol=1e-12)
 
 
+needs_bfloat16 = pytest.mark.skipif(
+    not compiled.multiplies_bfloat16(), reason="the machine has no AVX512_BF16 (or nothing was compiled)"
+)
+
+
+@needs_bfloat16
+def test_bfloat16() -> None:
+    """Closer than a bfloat16 convolution, which rounds q, k and v, or within the rounding of the result."""
+    for seed in range(2000, 2060):
+        tensors, options = draw(seed, torch.bfloat16)
+        want = composition(doubled(tensors), **options)
+        plain = composition(tensors, **options)
+        with torch.no_grad():
+            assert KERNEL in called(lambda args=tensors, o=options: local_self_attention(*args, **o))
+            out = local_self_attention(*tensors, **options)  # type: ignore[arg-type]
+        assert out.dtype == torch.bfloat16
+        if want.numel():
+            error = (plain - want).abs().max().item()
+            assert (out - want).abs().max().item() <= max(error, 2.0**-8 * want.abs().max().item()), seed
+
+
 def test_many_heads_in_groups(capability: str) -> None:
     """Wide heads on a wide map: the packed rows of all do not fit the cache together."""
     torch.manual_seed(0)
@@ -211,12 +232,33 @@ def test_the_kernel_runs_where_no_gradient_is_wanted(grad: bool) -> None:
 def test_the_kernel_is_not_for_these() -> None:
     with torch.no_grad():
         assert KERNEL not in called(lambda: attend(backend="reference"))
-        assert KERNEL not in called(lambda: attend(X.bfloat16(), WEIGHT.bfloat16()))
-        with torch.autocast("cpu", torch.bfloat16):
-            assert KERNEL not in called(attend)
-            assert attend().dtype == torch.bfloat16
+        assert KERNEL not in called(lambda: attend(X.half(), WEIGHT.half()))
         _, tangent = torch.func.jvp(attend, (X,), (X,))
         assert tangent.abs().sum() > 0
+
+
+@needs_kernels
+def test_bfloat16_only_where_the_machine_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = X.bfloat16(), WEIGHT.bfloat16()
+    with torch.no_grad():
+        assert (KERNEL in called(lambda: attend(x, weight))) is compiled.multiplies_bfloat16()
+        want = attend(x, weight)
+        monkeypatch.setenv("SASA_CPU_CAPABILITY", "portable")
+        assert KERNEL not in called(lambda: attend(x, weight))
+        torch.testing.assert_close(attend(x, weight), want, rtol=0, atol=2.0**-6 * want.abs().max().item())
+        with pytest.raises(RuntimeError, match="x: expected float32 or float64"):
+            torch.ops.sasa.local_self_attention(
+                x, weight, None, None, None, 2, 3, 3, 1, 1, 1.0, 1, True, False, False
+            )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_casts_as_for_a_convolution(dtype: torch.dtype) -> None:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        out = attend(X.to(dtype), bias=torch.ones(24))
+    assert out.dtype == torch.bfloat16
+    want = composition([X, WEIGHT, torch.ones(24), None, None], num_heads=2, kernel_size=3, content=True)
+    torch.testing.assert_close(out.float(), want, rtol=0, atol=2.0**-6 * want.abs().max().item())
 
 
 def test_gradients_are_those_of_the_parts() -> None:

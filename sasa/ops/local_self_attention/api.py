@@ -6,14 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sasa.ops import transforms
-from sasa.ops.autocast import autocasts
+from sasa.ops import compiled, transforms
+from sasa.ops.autocast import cast
 from sasa.ops.local_attention.api import check_backend, local_attention, validate
 from sasa.ops.local_attention.backends import cpu
 from sasa.ops.local_attention.memory_format import is_channels_last
 from sasa.ops.local_self_attention import schema
-
-_DTYPES = (torch.float32, torch.float64)  # of the kernel's products; narrower ones have faster convolutions
 
 
 def local_self_attention(
@@ -34,9 +32,10 @@ def local_self_attention(
 ) -> Tensor:
     """`sasa.local_attention` of queries, keys and values that are pointwise projections of x.
 
-    On a CPU in float32 or float64, where no gradient is wanted, the "cpu" backend projects the rows that a
-    strip of queries needs when it needs them, so q, k and v are never in memory. Everywhere else this is
-    a convolution and then `local_attention`; both give the same to rounding.
+    On a CPU, where no gradient is wanted, the "cpu" backend projects the rows that a strip of queries needs
+    when it needs them, so q, k and v are never in memory (bfloat16: where the machine multiplies it,
+    AVX512_BF16). Everywhere else this is a convolution and then `local_attention`; both give the same to
+    rounding.
 
     Args:
         x: The map (B, C, H, W).
@@ -67,6 +66,7 @@ def local_self_attention(
             f"weight: expected ({parts}·N·D, C, 1, 1) for x of (B, C, H, W), "
             f"got {tuple(weight.shape)} and {tuple(x.shape)}"
         )
+    x, weight, bias = cast(x), cast(weight), None if bias is None else cast(bias)
     channels = weight.shape[0] // parts
     check_backend(backend)
     if backend in ("auto", cpu.NAME):
@@ -100,9 +100,8 @@ def _can_fuse(x: Tensor, weight: Tensor, bias: Tensor | None, embeddings: list[T
     """Whether the kernel's projections are right for these, whatever the attention needs."""
     learned = [weight] if bias is None else [weight, bias]
     return (
-        x.dtype in _DTYPES
-        and all(t.dtype == x.dtype and t.device == x.device for t in learned)
-        and not autocasts(x)
+        all(t.dtype == x.dtype and t.device == x.device for t in learned)
+        and (x.dtype != torch.bfloat16 or compiled.multiplies_bfloat16())
         and not (torch.is_grad_enabled() and any(t.requires_grad for t in (x, *learned, *embeddings)))
         and not transforms.why_not(x, *learned)
     )

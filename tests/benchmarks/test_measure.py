@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,3 +171,31 @@ def inputs() -> tuple[Tensor, ...]:
 
 def test_resnet50_has_sixteen_spatial_layers() -> None:
     assert sum(shape.count for shape in RESNET50) == 16
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's allocator alone")
+def test_freed_memory_is_kept() -> None:
+    """A block of 64 MB soon costs no fresh pages; in a process of its own, which it changes."""
+    code = """
+        import argparse, resource, torch
+        from pathlib import Path
+        from benchmarks.measure import Report, arguments
+
+        report = Report("x", arguments("").parse_args(["--quick", "--threads", "1"]))
+        report.keep_freed_memory()
+        faults = []
+        for _ in range(5):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            torch.ones(16_000_000)
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        print("faults", *faults)
+        print(report.record["notes"])
+    """
+    root = Path(__file__).parents[2]
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=root, capture_output=True, text=True, check=True
+    )
+    faults = next(line for line in result.stdout.splitlines() if line.startswith("faults")).split()
+    assert int(faults[1]) > 10_000
+    assert faults[-2:] == ["0", "0"]
+    assert "glibc keeps freed memory, for every contender" in result.stdout

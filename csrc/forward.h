@@ -178,8 +178,8 @@ class ForwardPass {
     merged_weights_ = scratch_.zeros<T>(merged_ ? (p_.kernel_rows + 1) * (p_.kernel_cols + 1) * N : 0);
     if (f_.projection) {
       const int64_t tiles = (p_.map_width + kTile<T> - 1) / kTile<T>;
-      x_ = scratch_.zeros<T>(rows_together() * tiles * channels() * N);
-      projected_ = scratch_.zeros<T>(rows_together() * p_.map_width * kPanel<T> *
+      x_ = scratch_.any<T>(rows_together() * tiles * channels() * N);
+      projected_ = scratch_.any<T>(rows_together() * p_.map_width * kPanel<T> *
                                      std::max(width_panels_, group_panels() - width_panels_));
     }
     weight_rows_ = scratch_.zeros<const T*>(p_.kernel_rows + 1);

@@ -132,7 +132,8 @@ Tensor local_self_attention(Tensor x, Tensor weight, std::optional<Tensor> bias,
   const Options o{heads, kernel_rows, kernel_cols, dilation_rows, dilation_cols, scale, pool};
   check_options(o);
   check_map("x", x, x);
-  STD_TORCH_CHECK(x.scalar_type() != ScalarType::BFloat16 || multiplies_bfloat16(),
+  STD_TORCH_CHECK(x.scalar_type() != ScalarType::BFloat16 ||
+                      (chosen_capability() == Capability::kAvx512 && sasa_cpu_has_avx512_bf16()),
                   "x: expected float32 or float64 on a machine without AVX512_BF16");
   const int64_t parts = content ? 3 : 2;
   STD_TORCH_CHECK(weight.is_cpu() && weight.dim() == 4 && weight.scalar_type() == x.scalar_type() &&

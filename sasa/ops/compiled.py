@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -63,5 +64,14 @@ def warn_once_if_missing() -> None:
             "sasa was installed without its compiled part, so attention on the CPU runs in plain PyTorch, "
             "tens of times slower. Install a C++17 compiler and reinstall sasa; `sasa version` shows what "
             'was built. backend="reference" asks for plain PyTorch and silences this.',
-            stacklevel=2,
+            stacklevel=_level_of_caller(),
         )
+
+
+def _level_of_caller() -> int:
+    """Of the nearest frame outside sasa and torch, as warnings count from the function that warns."""
+    inside = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
+        frame, level = frame.f_back, level + 1
+    return level

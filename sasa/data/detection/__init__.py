@@ -1,0 +1,22 @@
+"""Annotated images for detection: the built-in scenes and a user's own, in COCO's or VOC's format."""
+
+from sasa.data.detection.annotations import AnnotationError, Objects
+from sasa.data.detection.datasets import (
+    DetectionDataset,
+    Target,
+    collate_detection,
+    without_crowds,
+)
+from sasa.data.detection.opening import open_detection
+from sasa.data.detection.scenes import SceneImages
+
+__all__ = [
+    "AnnotationError",
+    "DetectionDataset",
+    "Objects",
+    "SceneImages",
+    "Target",
+    "collate_detection",
+    "open_detection",
+    "without_crowds",
+]

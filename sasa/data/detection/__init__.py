@@ -1,6 +1,7 @@
 """Annotated images for detection: the built-in scenes and a user's own, in COCO's or VOC's format."""
 
 from sasa.data.detection.annotations import AnnotationError, Objects
+from sasa.data.detection.checks import check_categories
 from sasa.data.detection.datasets import (
     DetectionDataset,
     Target,
@@ -16,6 +17,7 @@ __all__ = [
     "Objects",
     "SceneImages",
     "Target",
+    "check_categories",
     "collate_detection",
     "open_detection",
     "without_crowds",

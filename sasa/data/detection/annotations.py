@@ -13,6 +13,9 @@ import numpy.typing as npt
 # some count pixels from 0 where VOC counts from 1.
 TOLERANCE = 1.0
 
+# A box less wide or high, in pixels, has no area: COCO rounds to hundredths, and 32 bits hold it anywhere.
+MIN_SIDE = 0.01
+
 _SHOWN = 5
 
 
@@ -97,11 +100,11 @@ def box_fault(box: Sequence[float], width: int, height: int) -> str | None:
     corners = f"box from ({x:g}, {y:g}) to ({x + w:g}, {y + h:g})"
     if not all(math.isfinite(value) for value in box):
         return f"{corners} is not finite"
-    if w <= 0 or h <= 0:
+    if w < MIN_SIDE or h < MIN_SIDE:
         return f"{corners} has no area"
     if x < -TOLERANCE or y < -TOLERANCE or x + w > width + TOLERANCE or y + h > height + TOLERANCE:
         return f"{corners} sticks out of its {size}"
-    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+    if min(x + w, width) - max(x, 0) < MIN_SIDE or min(y + h, height) - max(y, 0) < MIN_SIDE:
         return f"{corners} lies outside of its {size}"
     return None
 

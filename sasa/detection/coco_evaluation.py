@@ -218,13 +218,13 @@ class CocoEvaluation:
         return CocoMetrics(dict(zip(_NAMES, stats, strict=True)), by_class)
 
     def _indexed(self, annotations: list[dict[str, Any]]) -> Any:
-        """pycocotools' COCO object; its evaluation writes into the annotations, so they are copied."""
+        """pycocotools' COCO object."""
         from pycocotools.coco import COCO
 
         coco = COCO()
         coco.dataset = {
             "images": [{"id": image_id} for image_id in self._images],
-            "annotations": [dict(annotation) for annotation in annotations],
+            "annotations": annotations,
             "categories": self._categories,
         }
         coco.createIndex()

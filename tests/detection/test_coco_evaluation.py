@@ -242,14 +242,12 @@ def test_results_are_cocos_format(truth: dict[str, Any]) -> None:
     results = evaluated(truth, found).results()
     assert json.loads(json.dumps(results)) == results
     assert len(results) == sum(len(part["labels"]) for part in found)
-    first = next(place for place in range(IMAGES) if len(found[place]["labels"]))
-    x1, y1, x2, y2 = found[first]["boxes"][0].tolist()
-    assert results[0] == {
-        "image_id": truth["images"][first]["id"],
-        "category_id": CATEGORIES[int(found[first]["labels"][0])]["id"],
-        "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "score": float(found[first]["scores"][0]),
-    }
+    expected = []
+    for image, part in zip(truth["images"], found, strict=True):
+        for (x1, y1, x2, y2), label, score in zip(*(part[key].tolist() for key in part), strict=True):
+            category, box = CATEGORIES[label]["id"], [x1, y1, x2 - x1, y2 - y1]
+            expected.append({"image_id": image["id"], "category_id": category, "bbox": box, "score": score})
+    assert results == expected
 
 
 def test_silent_and_repeatable(truth: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:

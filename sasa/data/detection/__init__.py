@@ -10,6 +10,7 @@ from sasa.data.detection.datasets import (
 )
 from sasa.data.detection.opening import open_detection
 from sasa.data.detection.scenes import SceneImages
+from sasa.data.detection.transforms import detection_evaluation_transform, detection_training_transform
 
 __all__ = [
     "AnnotationError",
@@ -19,6 +20,8 @@ __all__ = [
     "Target",
     "check_categories",
     "collate_detection",
+    "detection_evaluation_transform",
+    "detection_training_transform",
     "open_detection",
     "without_crowds",
 ]

@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
+from sasa.data.detection import open_detection
 from sasa.detection import CocoEvaluation
 
 Detections = list[dict[str, Tensor]]
@@ -156,6 +158,28 @@ def test_the_very_numbers_of_pycocotools(truth: dict[str, Any], tmp_path: Path, 
                 assert (name, math.isnan(metrics.by_class[name][key])) == ("kite", True)
             else:
                 assert metrics.by_class[name][key] == expected.mean()
+
+
+def test_reader_and_evaluation_give_the_files_own_numbers(truth: dict[str, Any], tmp_path: Path) -> None:
+    images = [{**image, "file_name": f"{image['id']}.png"} for image in truth["images"]]
+    categories = sorted(CATEGORIES, key=lambda category: category["id"])
+    for image in images:
+        Image.new("1", (640, 640)).save(tmp_path / image["file_name"])
+    (tmp_path / "photos.json").write_text(json.dumps({**truth, "images": images}))
+    dataset = open_detection(tmp_path / "photos.json")
+    evaluation = CocoEvaluation(dataset.ground_truth())
+    for kind in FOUND:
+        found = FOUND[kind](truth)
+        for index, image_id in enumerate(dataset.image_ids):
+            numbers = [CATEGORIES[label]["id"] for label in found[index]["labels"].tolist()]
+            labels = [dataset.category_ids.index(number) for number in numbers]
+            evaluation.update(
+                [{**found[index], "labels": torch.tensor(labels, dtype=torch.int64)}], [image_id]
+            )
+        stats, _ = by_pycocotools(truth, evaluation.results(), tmp_path)
+        assert list(evaluation.compute().overall.values()) == stats.tolist()
+        evaluation.reset()
+    assert dataset.classes == [category["name"] for category in categories]
 
 
 def test_order_of_names(truth: dict[str, Any]) -> None:

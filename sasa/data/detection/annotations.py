@@ -96,17 +96,17 @@ def listed(faults: Sequence[str]) -> str:
 def box_fault(box: Sequence[float], width: int, height: int) -> str | None:
     """What is wrong with a box x, y, width, height in an image of that size; None if nothing is."""
     x, y, w, h = box
-    size = f"{width}×{height} image"
-    corners = f"box from ({x:g}, {y:g}) to ({x + w:g}, {y + h:g})"
-    if not all(math.isfinite(value) for value in box):
-        return f"{corners} is not finite"
-    if w < MIN_SIDE or h < MIN_SIDE:
-        return f"{corners} has no area"
-    if x < -TOLERANCE or y < -TOLERANCE or x + w > width + TOLERANCE or y + h > height + TOLERANCE:
-        return f"{corners} sticks out of its {size}"
-    if min(x + w, width) - max(x, 0) < MIN_SIDE or min(y + h, height) - max(y, 0) < MIN_SIDE:
-        return f"{corners} lies outside of its {size}"
-    return None
+    if not all(map(math.isfinite, box)):
+        fault = "is not finite"
+    elif w < MIN_SIDE or h < MIN_SIDE:
+        fault = "has no area"
+    elif x < -TOLERANCE or y < -TOLERANCE or x + w > width + TOLERANCE or y + h > height + TOLERANCE:
+        fault = f"sticks out of its {width}×{height} image"
+    elif min(x + w, width) - max(x, 0) < MIN_SIDE or min(y + h, height) - max(y, 0) < MIN_SIDE:
+        fault = f"lies outside of its {width}×{height} image"
+    else:
+        return None
+    return f"box from ({x:g}, {y:g}) to ({x + w:g}, {y + h:g}) {fault}"
 
 
 def duplicates(values: Iterable[object]) -> list[object]:

@@ -120,21 +120,18 @@ class _Entries:
         """Entries whose values pass the checks; the others, and ids that come twice, are faults."""
         taken = []
         for number, entry in enumerate(self._entries):
-            name = f"{self._kind} number {number}"
             if not isinstance(entry, dict):
+                name = f"{self._kind} number {number}"
                 self._faults.add(f"{name}: expected an object, got {entry!r:.60}")
                 continue
-            if _is_integer(entry.get("id")):
-                name = f"{self._kind} {entry['id']}"
-            missing = [key for key in checks if key not in entry]
-            wrong = [key for key, check in checks.items() if key in entry and not check(entry[key])]
-            if missing:
-                self._faults.add(f"{name}: no {', '.join(map(repr, missing))}")
-            elif wrong:
-                values = ", ".join(f"{key!r} {entry[key]!r:.60}" for key in wrong)
-                self._faults.add(f"{name}: cannot use {values}")
-            else:
+            wrong = [key for key, check in checks.items() if not check(entry.get(key))]
+            if not wrong:
                 taken.append(entry)
+                continue
+            name = f"{self._kind} number {number}" if "id" in wrong else f"{self._kind} {entry['id']}"
+            missing = ", ".join(repr(key) for key in wrong if key not in entry)
+            values = ", ".join(f"{key!r} {entry[key]!r:.60}" for key in wrong if key in entry)
+            self._faults.add(f"{name}: no {missing}" if missing else f"{name}: cannot use {values}")
         for again in duplicates(entry["id"] for entry in taken):
             self._faults.add(f"{self._kind} id {again} comes more than once")
         return taken

@@ -32,7 +32,7 @@ def detection_training_transform(
 
     Args:
         size: width and height of the result in pixels.
-        scale: range of the factor; (1, 1) turns the jitter off.
+        scale: range of the factor, for which the paper has no numbers; (1, 1) turns the jitter off.
         hflip: probability of a horizontal flip.
         mean: of each channel, for pixels in [0, 1], which fills the padding: with the mean that the detector
             subtracts, its own padding and this one are the same.

@@ -80,6 +80,7 @@ ORIGIN = {
     "AttentionStem": "layers",
     "LocalSelfAttention2d": "layers",
     "fuse": "layers",
+    "replace_convolutions": "layers",
     "cost": "models",
     "create_model": "models",
 }

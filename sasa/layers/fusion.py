@@ -86,7 +86,7 @@ def _fuse_chain(parent: nn.Module, names: Iterable[str]) -> None:
     last = None
     for name in names:
         child = parent.get_submodule(name)
-        if type(child) is nn.Identity and _is_untouched(child):
+        if type(child) is nn.Identity and is_untouched(child):
             continue
         fused = None if last is None else _with_follower(parent.get_submodule(last), child)
         if last is None or fused is None:
@@ -98,7 +98,7 @@ def _fuse_chain(parent: nn.Module, names: Iterable[str]) -> None:
 
 def _with_follower(layer: nn.Module, follower: nn.Module) -> nn.Module | None:
     """A new layer that does what both do; None where there is none."""
-    if not (_is_untouched(layer) and _is_untouched(follower)):
+    if not (is_untouched(layer) and is_untouched(follower)):
         return None
     if _is_convolution(layer) and is_foldable(follower):
         conv = copy.deepcopy(layer)
@@ -111,7 +111,7 @@ def _with_follower(layer: nn.Module, follower: nn.Module) -> nn.Module | None:
     if type(layer) is LocalSelfAttention2d and not layer.relu and is_foldable(follower):
         attention = copy.deepcopy(layer)
         qkv, values = attention.qkv, slice(-attention.out_channels, None)
-        if type(qkv) is not nn.Conv2d or not _is_untouched(qkv):
+        if type(qkv) is not nn.Conv2d or not is_untouched(qkv):
             return None
         weight = qkv.weight.detach().clone()
         bias = weight.new_zeros(len(weight)) if qkv.bias is None else qkv.bias.detach().clone()
@@ -137,10 +137,10 @@ def _is_plain_stem(stem: AttentionStem) -> bool:
         type(stem) is AttentionStem
         and is_foldable(stem.norm)
         and all(type(conv) is nn.Conv2d and conv.bias is None for conv in projections)
-        and all(_is_untouched(module) for module in stem.modules())
+        and all(is_untouched(module) for module in stem.modules())
     )
 
 
-def _is_untouched(module: nn.Module) -> bool:
+def is_untouched(module: nn.Module) -> bool:
     """No hook and no other forward pass on this very module."""
     return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))

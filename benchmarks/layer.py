@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="images; default 8")
     args = parser.parse_args()
     report = Report("layer", args)
+    report.keep_freed_memory()
     batch = args.batch or (1 if args.quick else 8)
     rounds = args.rounds or (2 if args.quick else 21)
     turn = 0.01 if args.quick else 0.1

@@ -7,6 +7,7 @@ gives each contender one turn (A, B, C, A, B, C, …), and a ratio is the median
 from __future__ import annotations
 
 import argparse
+import ctypes
 import datetime
 import gc
 import json
@@ -221,6 +222,20 @@ class Report:
         """Something a reader of the numbers must know."""
         self.record["notes"].append(text)
         print(f"Note: {text}", flush=True)
+
+    def keep_freed_memory(self) -> None:
+        """Let glibc keep large blocks for the next call instead of giving them back to the system.
+
+        Whether it gives them back depends on what lies behind them on the heap, and fresh pages cost
+        time. jemalloc and tcmalloc, which servers use, keep them too.
+        """
+        if platform.libc_ver()[0] != "glibc":
+            self.note("the allocator is not glibc's, and works as it was set")
+            return
+        libc = ctypes.CDLL(None)
+        m_trim_threshold, m_mmap_max = -1, -4  # of malloc.h
+        done = libc.mallopt(m_mmap_max, 0) and libc.mallopt(m_trim_threshold, 2**31 - 1)
+        self.note("glibc keeps freed memory, for every contender" if done else "mallopt refused")
 
     def timings(self, title: str, timings: Timings, baseline: str) -> None:
         """A table of times, and of ratios to the baseline."""

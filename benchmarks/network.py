@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=TARGET, default="fp32")
     args = parser.parse_args()
     report = Report("network", args, variant="" if args.dtype == "fp32" else args.dtype)
+    report.keep_freed_memory()
     batches, side = ((1, 4), 128) if args.quick else ((1, 8), 224)
     images = smooth_images(max(batches), side)
     networks = {

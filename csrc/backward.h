@@ -37,10 +37,10 @@ class BackwardPass {
   void allocate() {
     scratch_.reset();
     const int64_t map = p_.height * window_.columns, plane_rows = p_.height * pitch_;
-    key_planes_ = scratch_.zeros<T>(p_.k.data ? plane_rows * p_.width : 0);
+    key_planes_ = scratch_.zeros<T>(p_.content ? plane_rows * p_.width : 0);
     value_planes_ = scratch_.zeros<T>(plane_rows * p_.value_width);
-    key_pixels_ = scratch_.zeros<T>(p_.k.data ? map * width_pitch_ : 0);
-    query_pixels_ = scratch_.zeros<T>(p_.k.data ? map * width_pitch_ : 0);
+    key_pixels_ = scratch_.zeros<T>(p_.content ? map * width_pitch_ : 0);
+    query_pixels_ = scratch_.zeros<T>(p_.content ? map * width_pitch_ : 0);
     grad_pixels_ = scratch_.zeros<T>(map * value_pitch_);
     // Weights and their gradients: a row's window positions, each a padded row of queries.
     weights_ = scratch_.zeros<T>(ring_ * window_.positions * pitch_);
@@ -90,7 +90,7 @@ class BackwardPass {
       pack_planar<S>(v, p_.v.channel, p_.v.column, p_.value_width, columns,
                      plane(value_planes_, p_.value_width, y) + reach, pitch_, N, T(1));
       pack_grad(image, head, y);
-      if (!p_.k.data) continue;
+      if (!p_.content) continue;
       const S* k = at<S>(p_.k, image, head * p_.width, y, 0);
       const S* q = at<S>(p_.q, image, head * p_.width, y, 0);
       pack_planar<S>(k, p_.k.channel, p_.k.column, p_.width, columns,
@@ -149,8 +149,8 @@ class BackwardPass {
     Vec<T> mean = {};  // Σ p · dp
     for (int64_t a = first; a < last; ++a) {
       const int64_t key_y = window_.key_row(y, a);
-      logits_of_row<T, 1>(query_, 0, p_.k.data ? plane(key_planes_, p_.width, key_y) + column : nullptr, pitch_,
-                          p_.k.data ? p_.width : 0, kw, p_.dilation_cols, row_terms_ + a * N, 0, column_terms_,
+      logits_of_row<T, 1>(query_, 0, p_.content ? plane(key_planes_, p_.width, key_y) + column : nullptr, pitch_,
+                          p_.content ? p_.width : 0, kw, p_.dilation_cols, row_terms_ + a * N, 0, column_terms_,
                           0, logits_ + a * kw * N, 0, peak_);
       logits_of_row<T, 1>(grad_, 0, plane(value_planes_, p_.value_width, key_y) + column, pitch_,
                           p_.value_width, kw, p_.dilation_cols, none_, 0, none_, 0, products_ + a * kw * N, 0,
@@ -190,7 +190,7 @@ class BackwardPass {
   void query_gradient(int64_t image, int64_t head, int64_t y, int64_t column, int64_t lanes, int64_t first,
                       int64_t last, const T* rel_row, const T* rel_col) {
     const int64_t kw = p_.kernel_cols;
-    if (p_.k.data) {
+    if (p_.content) {
       for (int64_t a = first; a < last; ++a) {
         weight_rows_[a - first] = ring_row(slopes_, y) + a * kw * pitch_ + window_.reach_cols + column;
         source_rows_[a - first] =
@@ -237,7 +237,7 @@ class BackwardPass {
     const int64_t kw = p_.kernel_cols;
     for (int64_t column = 0; column < p_.map_width; column += N) {
       const int64_t lanes = std::min<int64_t>(N, p_.map_width - column);
-      for (int which = p_.k.data ? 0 : 1; which < 2; ++which) {
+      for (int which = p_.content ? 0 : 1; which < 2; ++which) {
         T* ring = which ? weights_ : slopes_;
         T* sources = which ? grad_pixels_ : query_pixels_;
         const int64_t pitch = which ? value_pitch_ : width_pitch_;

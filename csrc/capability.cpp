@@ -45,6 +45,15 @@ Capability chosen_capability() {
 
 }  // namespace sasa
 
+extern "C" bool sasa_cpu_has_avx512_bf16() {
+#if defined(__x86_64__)
+  return sasa::capabilities().front().capability == sasa::Capability::kAvx512 &&
+         __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
 extern "C" const char* sasa_cpu_capabilities() {
   static const std::string names = [] {
     std::string joined;

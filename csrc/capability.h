@@ -16,3 +16,6 @@ Capability chosen_capability();
 
 // The names of those that this machine has, the best first, separated by spaces.
 extern "C" __attribute__((visibility("default"))) const char* sasa_cpu_capabilities();
+
+// Whether this machine has products of bfloat16, for the capability avx512.
+extern "C" __attribute__((visibility("default"))) bool sasa_cpu_has_avx512_bf16();

@@ -9,6 +9,7 @@
 #include "attend.h"
 #include "local_attention.h"
 #include "pack.h"
+#include "project.h"
 #include "scratch.h"
 
 namespace sasa {
@@ -71,6 +72,8 @@ class ForwardPass {
   static constexpr int64_t kRingBytes = 800 * 1024;
 
  public:
+  using Element = T;
+
   explicit ForwardPass(const Forward& f)
       : f_(f),
         p_(f.problem),
@@ -82,16 +85,48 @@ class ForwardPass {
         pitch_(round_up(window_.columns, N)),
         narrow_(p_.pool == 1 && p_.dilation_rows == 1 && N > kNarrow && p_.value_width <= kNarrow),
         value_pitch_(round_up(p_.value_width, kChannelUnit<T>)),
-        key_size_(p_.k.data ? p_.width * pitch_ : 0),
+        key_size_(p_.content ? p_.width * pitch_ : 0),
         value_size_((narrow_ ? pitch_ : window_.columns) * value_pitch_),
         vectors_((p_.map_width + N - 1) / N) {
     const int64_t bytes = ring_ * (key_size_ + value_size_) * int64_t(sizeof(T));
     group_ = std::clamp<int64_t>(kRingBytes / bytes, 1, p_.heads);
-    groups_ = (p_.heads + group_ - 1) / group_;
+    // Threads that share an image share its heads, not its rows, since neighbouring strips need the same keys.
+    // A projection computes whole panels.
+    const int64_t fewest = f_.projection ? (kPanel<T> + p_.width - 1) / p_.width : 1;
+    const int64_t wanted = (f_.threads + p_.batch - 1) / p_.batch;
+    groups_ = std::max((p_.heads + group_ - 1) / group_, std::min(wanted, p_.heads / fewest));
     group_ = (p_.heads + groups_ - 1) / groups_;
     query_size_ = vectors_ * group_ * p_.width * N;
+    width_panels_ = (group_ * p_.width + kPanel<T> - 1) / kPanel<T>;
+    value_panels_ = (group_ * p_.value_width + kPanel<T> - 1) / kPanel<T>;
     key_step_ = spread(group_ * key_size_, key_size_);
     value_step_ = spread(group_ * value_size_, value_size_);
+  }
+
+  // The panels of a group of heads lie behind one another: of its queries, keys and values.
+  int64_t panels() const { return groups_ * group_panels(); }
+  int64_t panel_size() const { return (channels() + 1) * kPanel<T>; }
+
+  void pack_panels(T* panels, int64_t begin, int64_t end) const {
+    const Projection& j = *f_.projection;
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t group = i / group_panels(), panel = i % group_panels();
+      const bool is_value = panel >= group_panels() - value_panels_, is_query = panel < width_panels_;
+      const int64_t width = is_value ? p_.value_width : p_.width;
+      const int64_t first = (panel - (is_value ? group_panels() - value_panels_ : is_query ? 0 : width_panels_)) *
+                            kPanel<T>;
+      const int64_t part = is_query ? 0 : p_.heads * p_.width * (is_value && p_.content ? 2 : 1);
+      const int64_t heads = std::min(group_, p_.heads - group * group_);
+      const int64_t count = std::clamp<int64_t>(heads * width - first, 0, kPanel<T>);
+      const int64_t output = part + group * group_ * width + first;
+      T* to = panels + i * panel_size();
+      std::fill_n(to, panel_size(), T(0));
+      if (j.bias)
+        for (int64_t n = 0; n < count; ++n) to[n] = to_arithmetic(static_cast<const S*>(j.bias)[output + n]);
+      for (int64_t n = 0; n < count; n += N)
+        pack_operand(static_cast<const S*>(j.weight) + (output + n) * j.weight_output, j.weight_channel,
+                     j.weight_output, std::min<int64_t>(N, count - n), to + kPanel<T> + n, kPanel<T>);
+    }
   }
 
   int64_t tasks() const { return groups_ * p_.batch * strips_; }
@@ -111,8 +146,14 @@ class ForwardPass {
         packed = std::min(p_.height, y + window_.reach_rows);  // by the strip above
       previous = task;
       const int64_t heads = last_head - first_head;
-      for (int64_t row = packed; row < reach_end; ++row) pack_row(image, first_head, heads, row);
-      for (int64_t r = 0; r < rows; ++r) pack_queries(image, first_head, heads, y + r, r);
+      if (f_.projection) {
+        project_keys_and_values(image, first_head, heads, packed, reach_end);
+        project_queries(image, first_head, heads, y, rows);
+      } else {
+        for (int64_t row = packed; row < reach_end; ++row) pack_row(image, first_head, heads, row);
+        for (int64_t r = 0; r < rows; ++r)
+          pack_queries(at<S>(p_.q, image, first_head * p_.width, y + r, 0), p_.q.channel, p_.q.column, heads, r);
+      }
       for (int64_t head = first_head; head < last_head; ++head)
         for (int64_t column = 0; column < p_.map_width; column += N)
           attend(image, head, head - first_head, y, rows, column);
@@ -135,6 +176,12 @@ class ForwardPass {
     planes_ = scratch_.zeros<T>(narrow_ ? query_rows_ * kNarrow * N : 0);
     merged_row_ = scratch_.zeros<T>((p_.kernel_cols + 1) * N);
     merged_weights_ = scratch_.zeros<T>(merged_ ? (p_.kernel_rows + 1) * (p_.kernel_cols + 1) * N : 0);
+    if (f_.projection) {
+      const int64_t tiles = (p_.map_width + kTile<T> - 1) / kTile<T>;
+      x_ = scratch_.any<T>(rows_together() * tiles * channels() * N);
+      projected_ = scratch_.any<T>(rows_together() * p_.map_width * kPanel<T> *
+                                     std::max(width_panels_, group_panels() - width_panels_));
+    }
     weight_rows_ = scratch_.zeros<const T*>(p_.kernel_rows + 1);
     source_rows_ = scratch_.zeros<const T*>(p_.kernel_rows + 1);
   }
@@ -158,33 +205,97 @@ class ForwardPass {
     return queries_ + r * query_size_ + (column / N * group_ + slot_head) * p_.width * N;
   }
 
-  void pack_row(int64_t image, int64_t head, int64_t heads, int64_t y) {
-    if (p_.k.data)
-      pack_planar<S>(at<S>(p_.k, image, head * p_.width, y, 0), p_.k.channel, p_.k.column, heads * p_.width,
-                     p_.map_width, key_row(0, y) + window_.reach_cols, pitch_, N, T(1));
-    if (narrow_)
-      pack_narrow_values(image, head, heads, y);
+  // Of a projection: bfloat16 in pairs.
+  static constexpr bool kPairs = std::is_same_v<S, BFloat16>;
+  int64_t channels() const { return kPairs ? (f_.projection->channels + 1) / 2 : f_.projection->channels; }
+
+  // All channels of up to a vector's worth of columns, planar.
+  void pack_operand(const S* src, int64_t channel, int64_t column, int64_t columns, T* planes,
+                    int64_t pitch) const {
+    if constexpr (kPairs)
+      pack_pairs(src, channel, column, f_.projection->channels, columns, reinterpret_cast<uint32_t*>(planes),
+                 pitch);
     else
-      pack_pixels<S>(at<S>(p_.v, image, head * p_.value_width, y, 0), p_.v.channel, p_.v.column, heads,
-                   p_.value_width, p_.map_width, value_row(0, y) + window_.reach_cols * value_pitch_,
-                   value_size_, value_pitch_);
+      pack_planar<S>(src, channel, column, f_.projection->channels, columns, planes, pitch, 0, T(1));
   }
 
-  void pack_narrow_values(int64_t image, int64_t head, int64_t heads, int64_t y) {
-    const S* v = at<S>(p_.v, image, head * p_.value_width, y, 0);
+  int64_t group_panels() const { return (p_.content ? 2 : 1) * width_panels_ + value_panels_; }
+
+  static constexpr int64_t kTogether = 84;  // pixels, about
+  int64_t rows_together() const { return std::max<int64_t>(1, kTogether / p_.map_width); }
+
+  // projected_[row][column][output] of `rows` rows for `count` panels from `panel` on of a group of heads.
+  void project_rows(int64_t image, int64_t head, int64_t y, int64_t rows, int64_t panel, int64_t count) {
+    const Projection& j = *f_.projection;
+    const int64_t width = p_.map_width, tiles = (width + kTile<T> - 1) / kTile<T>, tile_size = channels() * N;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t t = 0; t < tiles; ++t)
+        pack_operand(at<S>(j.x, image, 0, y + r, t * kTile<T>), j.x.channel, j.x.column,
+                     std::min<int64_t>(kTile<T>, width - t * kTile<T>), x_ + (r * tiles + t) * tile_size, N);
+    const T* panels = static_cast<const T*>(j.panels) + (head / group_ * group_panels() + panel) * panel_size();
+    const int64_t pitch = count * kPanel<T>;
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t t = 0; t < tiles; ++t)
+          project<T, kPairs>(x_ + (r * tiles + t) * tile_size, std::min<int64_t>(kTile<T>, width - t * kTile<T>),
+                             channels(), panels + i * panel_size(),
+                             projected_ + (r * width + t * kTile<T>) * pitch + i * kPanel<T>, pitch);
+  }
+
+  void project_keys_and_values(int64_t image, int64_t head, int64_t heads, int64_t begin, int64_t end) {
+    const int64_t keys = p_.content ? width_panels_ : 0, pitch = (keys + value_panels_) * kPanel<T>;
+    for (int64_t y = begin; y < end; y += rows_together()) {
+      const int64_t rows = std::min(rows_together(), end - y);
+      project_rows(image, head, y, rows, width_panels_, keys + value_panels_);
+      for (int64_t r = 0; r < rows; ++r) {
+        const T* row = projected_ + r * p_.map_width * pitch;
+        if (p_.content) pack_keys(row, 1, pitch, heads, y + r);
+        pack_values(row + keys * kPanel<T>, 1, pitch, heads, y + r);
+      }
+    }
+  }
+
+  void project_queries(int64_t image, int64_t head, int64_t heads, int64_t y, int64_t end) {
+    const int64_t pitch = width_panels_ * kPanel<T>;
+    for (int64_t r = 0; r < end; r += rows_together()) {
+      const int64_t rows = std::min(rows_together(), end - r);
+      project_rows(image, head, y + r, rows, 0, width_panels_);
+      for (int64_t i = 0; i < rows; ++i)
+        pack_queries(projected_ + i * p_.map_width * pitch, 1, pitch, heads, r + i);
+    }
+  }
+
+  void pack_row(int64_t image, int64_t head, int64_t heads, int64_t y) {
+    if (p_.content)
+      pack_keys(at<S>(p_.k, image, head * p_.width, y, 0), p_.k.channel, p_.k.column, heads, y);
+    pack_values(at<S>(p_.v, image, head * p_.value_width, y, 0), p_.v.channel, p_.v.column, heads, y);
+  }
+
+  template <typename From>
+  void pack_keys(const From* k, int64_t channel, int64_t column, int64_t heads, int64_t y) {
+    pack_planar<From>(k, channel, column, heads * p_.width, p_.map_width, key_row(0, y) + window_.reach_cols,
+                      pitch_, N, T(1));
+  }
+
+  template <typename From>
+  void pack_values(const From* v, int64_t channel, int64_t column, int64_t heads, int64_t y) {
+    if (!narrow_)
+      return pack_pixels<From>(v, channel, column, heads, p_.value_width, p_.map_width,
+                               value_row(0, y) + window_.reach_cols * value_pitch_, value_size_, value_pitch_);
     T* row = value_row(0, y) + window_.reach_cols;
     if (p_.value_width == kNarrow)  // no plane pads a head
-      return pack_planar<S>(v, p_.v.channel, p_.v.column, heads * kNarrow, p_.map_width, row, pitch_, N, T(1));
+      return pack_planar<From>(v, channel, column, heads * kNarrow, p_.map_width, row, pitch_, N, T(1));
     for (int64_t i = 0; i < heads; ++i)
-      pack_planar<S>(v + i * p_.value_width * p_.v.channel, p_.v.channel, p_.v.column, p_.value_width,
-                     p_.map_width, row + i * kNarrow * pitch_, pitch_, N, T(1));
+      pack_planar<From>(v + i * p_.value_width * channel, channel, column, p_.value_width, p_.map_width,
+                        row + i * kNarrow * pitch_, pitch_, N, T(1));
   }
 
   // Queries times scale · log2 e, so that the softmax is one of powers of two.
-  void pack_queries(int64_t image, int64_t head, int64_t heads, int64_t y, int64_t r) {
+  template <typename From>
+  void pack_queries(const From* q, int64_t channel, int64_t column, int64_t heads, int64_t r) {
     constexpr double kLog2E = 1.4426950408889634;
-    pack_planar<S>(at<S>(p_.q, image, head * p_.width, y, 0), p_.q.channel, p_.q.column, heads * p_.width,
-                   p_.map_width, queries(0, r, 0), N, group_ * p_.width * N, T(p_.scale * kLog2E));
+    pack_planar<From>(q, channel, column, heads * p_.width, p_.map_width, queries(0, r, 0), N,
+                      group_ * p_.width * N, T(p_.scale * kLog2E));
   }
 
   // The queries (y …, column …): `rows` rows of up to one vector.
@@ -238,7 +349,7 @@ class ForwardPass {
   }
 
   void find_logits(int64_t slot_head, int64_t y, int64_t rows, int64_t column) {
-    const int64_t width = p_.k.data ? p_.width : 0;
+    const int64_t width = p_.content ? p_.width : 0;
     const int64_t window_row = p_.kernel_cols * N;
     for (int64_t r0 = 0; r0 < rows;) {
       // Rows that share keys: all of the strip where the window is not dilated, else each alone.
@@ -254,7 +365,7 @@ class ForwardPass {
         const auto run = [&](auto number) __attribute__((always_inline)) {
           logits_of_row<T, decltype(number)::value>(
               queries(slot_head, r, column), query_size_,
-              p_.k.data ? key_row(slot_head, key_y) + column : nullptr, pitch_, width, p_.kernel_cols,
+              p_.content ? key_row(slot_head, key_y) + column : nullptr, pitch_, width, p_.kernel_cols,
               p_.dilation_cols, row_terms_ + (r * p_.kernel_rows + a - first) * N, (p_.kernel_rows - 1) * N,
               column_terms_ + r * window_row, window_row,
               logits_ + (r * window_.positions + (a - first) * p_.kernel_cols) * N, step, peak_ + r * N);
@@ -397,12 +508,12 @@ class ForwardPass {
   const int64_t strips_, ring_, pitch_;
   const bool narrow_;
   const int64_t value_pitch_, key_size_, value_size_, vectors_;
-  int64_t group_, groups_, query_size_, key_step_, value_step_;
+  int64_t group_, groups_, query_size_, key_step_, value_step_, width_panels_, value_panels_;
 
   Scratch& scratch_ = Scratch::of_this_thread();
   T *keys_, *values_, *queries_, *logits_, *row_terms_, *column_terms_, *masks_, *peak_, *out_, *planes_,
       *merged_row_,
-      *merged_weights_;
+      *merged_weights_, *x_, *projected_;
   const T **weight_rows_, **source_rows_;
 };
 

@@ -26,8 +26,23 @@ void run(const Arguments& a, int64_t begin, int64_t end) {
   with_storage<Pass>(a, [=](auto pass) { pass.run(begin, end); });
 }
 
+inline int64_t panels(const Forward& f) {
+  return with_storage<ForwardPass>(f, [](auto pass) { return pass.panels(); });
+}
+
+inline int64_t panel_size(const Forward& f) {
+  return with_storage<ForwardPass>(f, [](auto pass) { return pass.panel_size(); });
+}
+
+inline void pack_panels(const Forward& f, void* panels, int64_t begin, int64_t end) {
+  with_storage<ForwardPass>(f, [=](auto pass) {
+    pass.pack_panels(static_cast<typename decltype(pass)::Element*>(panels), begin, end);
+  });
+}
+
 extern const Kernels kernels;
 const Kernels kernels = {
+    panels, panel_size, pack_panels,
     tasks<ForwardPass, Forward>, run<ForwardPass, Forward>,
     tasks<BackwardPass, Backward>, run<BackwardPass, Backward>,
 };

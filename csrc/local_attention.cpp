@@ -1,19 +1,14 @@
 // The ops of sasa/ops/local_attention/schema.py for CPU tensors: arguments to plain structs, capability to
 // kernels, tasks to torch's threads.
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
 #include <optional>
-#include <string>
 #include <tuple>
 #include <vector>
 
 #include "capability.h"
-#include "local_attention.h"
+#include "tensors.h"
 
 namespace sasa {
 
@@ -31,10 +26,6 @@ extern const Kernels kernels;
 
 namespace {
 
-using torch::headeronly::MemoryFormat;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
 const Kernels& chosen_kernels() {
 #if defined(__x86_64__)
   const Capability capability = chosen_capability();
@@ -44,32 +35,6 @@ const Kernels& chosen_kernels() {
   chosen_capability();
 #endif
   return portable::kernels;
-}
-
-Map map_of(const Tensor& x) {
-  return {const_cast<void*>(x.const_data_ptr()), x.stride(0), x.stride(1), x.stride(2), x.stride(3)};
-}
-
-Map map_of(const std::optional<Tensor>& x) { return x ? map_of(*x) : Map{}; }
-
-const void* data_of(const std::optional<Tensor>& x) { return x ? x->const_data_ptr() : nullptr; }
-
-Tensor empty(std::vector<int64_t> size, ScalarType dtype, bool channels_last = false) {
-  return torch::stable::empty(size, dtype, std::nullopt, std::nullopt, std::nullopt,
-                              channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
-}
-
-ScalarType arithmetic_of(const Tensor& x) {
-  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-Storage storage_of(const Tensor& x) {
-  switch (x.scalar_type()) {
-    case ScalarType::Float: return Storage::kFloat32;
-    case ScalarType::BFloat16: return Storage::kBFloat16;
-    case ScalarType::Double: return Storage::kFloat64;
-    default: STD_TORCH_CHECK(false, "q: expected float32, bfloat16 or float64");
-  }
 }
 
 struct Options {
@@ -84,20 +49,42 @@ void check_map(const char* name, const Tensor& x, const Tensor& q) {
                   name, ": expected a CPU map of q's dtype, batch and size");
 }
 
-void check_embedding(const char* name, const std::optional<Tensor>& x, const Tensor& q, int64_t heads,
-                     int64_t taps) {
-  STD_TORCH_CHECK(!x || (x->is_cpu() && x->is_contiguous() && x->scalar_type() == arithmetic_of(q) &&
-                         x->dim() == 3 && x->size(0) == heads && x->size(1) == taps &&
-                         2 * heads * x->size(2) == q.size(1)),
+void check_embedding(const char* name, const std::optional<Tensor>& x, const Problem& p, int64_t taps,
+                     ScalarType arithmetic) {
+  STD_TORCH_CHECK(!x || (x->is_cpu() && x->is_contiguous() && x->scalar_type() == arithmetic && x->dim() == 3 &&
+                         x->size(0) == p.heads && x->size(1) == taps && 2 * x->size(2) == p.width),
                   name, ": expected a contiguous (num_heads, extent, D/2) of the arithmetic's dtype");
+}
+
+void check_options(const Options& o) {
+  STD_TORCH_CHECK(o.heads >= 1 && o.kernel_rows % 2 == 1 && o.kernel_cols % 2 == 1 && o.dilation_rows >= 1 &&
+                      o.dilation_cols >= 1 && (o.pool == 1 || o.pool == 2),
+                  "call sasa.local_attention, which checks its arguments");
+}
+
+// All but q, k and v.
+Problem problem_of(const Tensor& map, int64_t width, int64_t value_width, bool content,
+                   const std::optional<Tensor>& rel_row, const std::optional<Tensor>& rel_col,
+                   const Options& o) {
+  Problem p;
+  p.storage = storage_of(map);
+  p.batch = map.size(0), p.heads = o.heads;
+  p.width = width, p.value_width = value_width;
+  p.height = map.size(2), p.map_width = map.size(3);
+  p.kernel_rows = o.kernel_rows, p.kernel_cols = o.kernel_cols;
+  p.dilation_rows = o.dilation_rows, p.dilation_cols = o.dilation_cols;
+  p.scale = o.scale, p.pool = o.pool;
+  p.content = content;
+  check_embedding("rel_row", rel_row, p, o.kernel_rows, arithmetic_of(map));
+  check_embedding("rel_col", rel_col, p, o.kernel_cols, arithmetic_of(map));
+  p.rel_row = data_of(rel_row), p.rel_col = data_of(rel_col);
+  return p;
 }
 
 Problem problem_of(const Tensor& q, const std::optional<Tensor>& k, const Tensor& v,
                    const std::optional<Tensor>& rel_row, const std::optional<Tensor>& rel_col,
                    const Options& o) {
-  STD_TORCH_CHECK(o.heads >= 1 && o.kernel_rows % 2 == 1 && o.kernel_cols % 2 == 1 && o.dilation_rows >= 1 &&
-                      o.dilation_cols >= 1 && (o.pool == 1 || o.pool == 2),
-                  "call sasa.local_attention, which checks its arguments");
+  check_options(o);
   check_map("q", q, q);
   check_map("v", v, q);
   if (k) {
@@ -105,23 +92,10 @@ Problem problem_of(const Tensor& q, const std::optional<Tensor>& k, const Tensor
     STD_TORCH_CHECK(k->size(1) == q.size(1), "k: expected q's channels");
   }
   STD_TORCH_CHECK(q.size(1) % o.heads == 0 && v.size(1) % o.heads == 0, "num_heads divides all channels");
-  check_embedding("rel_row", rel_row, q, o.heads, o.kernel_rows);
-  check_embedding("rel_col", rel_col, q, o.heads, o.kernel_cols);
-  Problem p;
-  p.storage = storage_of(q);
-  p.batch = q.size(0), p.heads = o.heads;
-  p.width = q.size(1) / o.heads, p.value_width = v.size(1) / o.heads;
-  p.height = q.size(2), p.map_width = q.size(3);
-  p.kernel_rows = o.kernel_rows, p.kernel_cols = o.kernel_cols;
-  p.dilation_rows = o.dilation_rows, p.dilation_cols = o.dilation_cols;
-  p.scale = o.scale, p.pool = o.pool;
+  Problem p = problem_of(q, q.size(1) / o.heads, v.size(1) / o.heads, k.has_value(), rel_row, rel_col, o);
   p.q = map_of(q), p.k = map_of(k), p.v = map_of(v);
-  p.rel_row = data_of(rel_row), p.rel_col = data_of(rel_col);
   return p;
 }
-
-// At least this many multiply-adds a thread, or starting it costs more than it saves.
-constexpr double kGrain = 200e3;
 
 template <typename Arguments>
 void run(const Problem& p, const Arguments& arguments, int64_t tasks,
@@ -144,9 +118,49 @@ std::tuple<Tensor, Tensor> local_attention(Tensor q, std::optional<Tensor> k, Te
                      q.scalar_type(), channels_last);
   Tensor lse = empty({save_lse ? p.batch : 0, p.heads, p.height, p.map_width}, arithmetic_of(q));
   const Kernels& kernels = chosen_kernels();
-  const Forward f{p, relu, map_of(out), save_lse ? lse.mutable_data_ptr() : nullptr};
+  const Forward f{p, relu, map_of(out), save_lse ? lse.mutable_data_ptr() : nullptr,
+                  torch::stable::get_num_threads()};
   if (p.batch > 0) run(p, f, kernels.forward_tasks(f), kernels.forward);
   return {out, lse};
+}
+
+// With q, k and v projected from x on the way; nothing is kept for a backward pass.
+Tensor local_self_attention(Tensor x, Tensor weight, std::optional<Tensor> bias, std::optional<Tensor> rel_row,
+                            std::optional<Tensor> rel_col, int64_t heads, int64_t kernel_rows,
+                            int64_t kernel_cols, int64_t dilation_rows, int64_t dilation_cols, double scale,
+                            int64_t pool, bool content, bool relu, bool channels_last) {
+  const Options o{heads, kernel_rows, kernel_cols, dilation_rows, dilation_cols, scale, pool};
+  check_options(o);
+  check_map("x", x, x);
+  STD_TORCH_CHECK(x.scalar_type() != ScalarType::BFloat16 ||
+                      (chosen_capability() == Capability::kAvx512 && sasa_cpu_has_avx512_bf16()),
+                  "x: expected float32 or float64 on a machine without AVX512_BF16");
+  const int64_t parts = content ? 3 : 2;
+  STD_TORCH_CHECK(weight.is_cpu() && weight.dim() == 4 && weight.scalar_type() == x.scalar_type() &&
+                      weight.size(0) % (parts * heads) == 0 && weight.size(1) == x.size(1) &&
+                      weight.size(2) == 1 && weight.size(3) == 1,
+                  "weight: expected (", parts, "·N·D, C, 1, 1) of x's dtype");
+  STD_TORCH_CHECK(!bias || (bias->is_cpu() && bias->is_contiguous() && bias->dim() == 1 &&
+                            bias->scalar_type() == x.scalar_type() && bias->size(0) == weight.size(0)),
+                  "bias: expected one contiguous number an output of x's dtype");
+  const int64_t channels = weight.size(0) / parts;
+  const Problem p = problem_of(x, channels / heads, channels / heads, content, rel_row, rel_col, o);
+  Tensor out = empty({p.batch, channels, (p.height + pool - 1) / pool, (p.map_width + pool - 1) / pool},
+                     x.scalar_type(), channels_last);
+  if (p.batch == 0) return out;
+  Projection projection{map_of(x),        x.size(1),     weight.const_data_ptr(), weight.stride(0),
+                        weight.stride(1), data_of(bias), nullptr};
+  const Forward f{p, relu, map_of(out), nullptr, torch::stable::get_num_threads(), &projection};
+  const Kernels& kernels = chosen_kernels();
+  const int64_t count = kernels.panels(f);
+  Tensor panels = empty({count, kernels.panel_size(f)}, arithmetic_of(x));
+  void* memory = panels.mutable_data_ptr();
+  torch::stable::parallel_for(0, count, 4, [&](int64_t begin, int64_t end) {
+    kernels.pack_panels(f, memory, begin, end);
+  });
+  projection.panels = memory;
+  run(p, f, kernels.forward_tasks(f), kernels.forward);
+  return out;
 }
 
 // The sum over the images of what each contributed, in their order.
@@ -211,5 +225,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> local_attention_backward(
 
 STABLE_TORCH_LIBRARY_IMPL(sasa, CPU, m) {
   m.impl("local_attention", TORCH_BOX(&sasa::local_attention));
+  m.impl("local_self_attention", TORCH_BOX(&sasa::local_self_attention));
   m.impl("local_attention_backward", TORCH_BOX(&sasa::local_attention_backward));
 }

@@ -22,9 +22,21 @@ struct Problem {
   int64_t kernel_rows, kernel_cols, dilation_rows, dilation_cols;
   double scale;
   int64_t pool;
+  bool content;  // whether there are keys
   Map q, k, v;
   const void* rel_row;
   const void* rel_col;
+};
+
+// Where q, k and v are pointwise projections of x (B, C, H, W) that are computed on the way: row
+// n of the weight (N·D + N·D + N·Dv, C), or without keys (N·D + N·Dv, C), gives output n.
+struct Projection {
+  Map x;
+  int64_t channels;
+  const void* weight;  // of the maps' storage
+  int64_t weight_output, weight_channel;  // its strides
+  const void* bias;    // contiguous; null: none
+  const void* panels;  // the weights as the kernels want them
 };
 
 struct Forward {
@@ -32,6 +44,8 @@ struct Forward {
   bool relu;
   Map out;    // (B, N·Dv, ceil(H/pool), ceil(W/pool))
   void* lse;  // null: not wanted
+  int64_t threads;  // that the tasks are for; results do not depend on it
+  const Projection* projection = nullptr;  // null: q, k and v are given
 };
 
 struct Backward {
@@ -47,6 +61,9 @@ struct Backward {
 // The kernels of one capability. Work is counted in tasks that are independent of each other; a range of
 // tasks gives the same bits as the same tasks one by one.
 struct Kernels {
+  int64_t (*panels)(const Forward&);      // of a projection's weights: their number
+  int64_t (*panel_size)(const Forward&);  // elements of one, of the arithmetic's type
+  void (*pack_panels)(const Forward&, void* panels, int64_t begin, int64_t end);
   int64_t (*forward_tasks)(const Forward&);
   void (*forward)(const Forward&, int64_t begin, int64_t end);
   int64_t (*backward_tasks)(const Backward&);

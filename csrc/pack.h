@@ -31,6 +31,7 @@ SASA_INLINE float to_arithmetic(BFloat16 x) {
   return y;
 }
 SASA_INLINE float to_arithmetic(float x) { return x; }
+SASA_INLINE uint32_t to_arithmetic(uint32_t x) { return x; }
 SASA_INLINE double to_arithmetic(double x) { return x; }
 
 template <typename S>
@@ -83,6 +84,15 @@ SASA_INLINE Vec<Arithmetic<S>, N> gather(const S* const* pixels, int64_t channel
   }
 }
 
+// Whole numbers stand for bits that are moved as they are.
+template <typename T>
+SASA_INLINE Vec<T> times(Vec<T> x, T factor) {
+  if constexpr (std::is_integral_v<T>)
+    return x;
+  else
+    return x * factor;
+}
+
 // CHANNELS channels of a vector's worth of pixels, channels neighbours in memory, to planes[c · pitch].
 // Interleaving the first half of the registers with the second rotates the bits of an element's index
 // (register, lane) by one, so log2(lanes) of that turn (pixel, channel) into (channel, pixel).
@@ -111,7 +121,7 @@ SASA_INLINE void transpose(const S* const* pixels, int64_t channel, int64_t coun
     for (int i = 0; i < CHANNELS; ++i) x[i] = valid ? x[i] : Vec<T>{};
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < CHANNELS; ++i) store<T>(planes + i * pitch, x[i] * factor);
+  for (int i = 0; i < CHANNELS; ++i) store<T>(planes + i * pitch, times<T>(x[i], factor));
 }
 
 // A vector's worth of pixels of eight planes to [pixel][channel]: log2(8) interleavings turn the bits of the
@@ -164,13 +174,28 @@ void pack_planar(const S* src, int64_t channel_stride, int64_t pixel_stride, int
       const S* from = s + c * channel_stride;
       T* to = out + c * pitch;
       if (pixel_stride == 1 && count == N) {
-        store<T>(to, load_as<S, N>(from) * factor);
+        store<T>(to, times<T>(load_as<S, N>(from), factor));
       } else {
         for (int64_t i = 0; i < count; ++i) to[i] = to_arithmetic(from[i * pixel_stride]) * factor;
         for (int64_t i = count; i < N; ++i) to[i] = T(0);
       }
     }
   }
+}
+
+// Pairs of neighbouring channels of src, the first in the lower half, to pairs[pair · pitch + column], zero beyond
+// the last channel. Up to a vector's worth of columns.
+inline void pack_pairs(const BFloat16* src, int64_t channel_stride, int64_t pixel_stride, int64_t channels,
+                       int64_t columns, uint32_t* pairs, int64_t pitch) {
+  if (channel_stride == 1 && channels % 2 == 0 && pixel_stride % 2 == 0)
+    return pack_planar<uint32_t>(reinterpret_cast<const uint32_t*>(src), 1, pixel_stride / 2, channels / 2,
+                                 columns, pairs, pitch, 0, 1);
+  for (int64_t c = 0; c < channels; c += 2)
+    for (int64_t i = 0; i < columns; ++i) {
+      const BFloat16* pixel = src + i * pixel_stride + c * channel_stride;
+      const uint32_t second = c + 1 < channels ? pixel[channel_stride].bits : 0;
+      pairs[c / 2 * pitch + i] = second << 16 | pixel->bits;
+    }
 }
 
 // src to pixels[head · head_step + column · pitch + channel]; the channels that pad a head are left alone.

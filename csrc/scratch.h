@@ -33,8 +33,20 @@ class Scratch {
 
   template <typename T>
   T* zeros(int64_t count) {
-    const std::size_t size = std::size_t(count) * sizeof(T);
-    const std::size_t bytes = kExactPieces ? size : (size + 127) / 64 * 64;
+    const std::size_t bytes = with_guard(std::size_t(count) * sizeof(T));
+    return static_cast<T*>(std::memset(next(bytes), 0, bytes));
+  }
+
+  // Whatever is in it.
+  template <typename T>
+  T* any(int64_t count) {
+    return static_cast<T*>(next(with_guard(std::size_t(count) * sizeof(T))));
+  }
+
+ private:
+  static std::size_t with_guard(std::size_t bytes) { return kExactPieces ? bytes : (bytes + 127) / 64 * 64; }
+
+  void* next(std::size_t bytes) {
     if (used_ == pieces_.size()) pieces_.push_back({});
     Piece& piece = pieces_[used_++];
     if (kExactPieces || piece.size < bytes) {
@@ -43,11 +55,9 @@ class Scratch {
       piece.memory.reset(static_cast<char*>(::operator new(bytes, std::align_val_t(64))));
       piece.size = bytes;
     }
-    std::memset(piece.memory.get(), 0, bytes);
-    return reinterpret_cast<T*>(piece.memory.get());
+    return piece.memory.get();
   }
 
- private:
   struct Free {
     void operator()(char* p) const { ::operator delete(p, std::align_val_t(64)); }
   };

@@ -3,10 +3,6 @@
 #include "square_attention.h"
 
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
 #include <cmath>
@@ -15,6 +11,7 @@
 #include <vector>
 
 #include "capability.h"
+#include "tensors.h"
 
 namespace sasa {
 
@@ -32,10 +29,6 @@ extern const SquareKernels square_kernels;
 
 namespace {
 
-using torch::headeronly::MemoryFormat;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
 const SquareKernels& chosen_kernels() {
 #if defined(__x86_64__)
   const Capability capability = chosen_capability();
@@ -45,28 +38,6 @@ const SquareKernels& chosen_kernels() {
   chosen_capability();
 #endif
   return portable::square_kernels;
-}
-
-Map map_of(const Tensor& x) {
-  return {const_cast<void*>(x.const_data_ptr()), x.stride(0), x.stride(1), x.stride(2), x.stride(3)};
-}
-
-Tensor empty(std::vector<int64_t> size, ScalarType dtype, bool channels_last = false) {
-  return torch::stable::empty(size, dtype, std::nullopt, std::nullopt, std::nullopt,
-                              channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
-}
-
-ScalarType arithmetic_of(const Tensor& x) {
-  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-Storage storage_of(const Tensor& x) {
-  switch (x.scalar_type()) {
-    case ScalarType::Float: return Storage::kFloat32;
-    case ScalarType::BFloat16: return Storage::kBFloat16;
-    case ScalarType::Double: return Storage::kFloat64;
-    default: STD_TORCH_CHECK(false, "x: expected float32, bfloat16 or float64");
-  }
 }
 
 void check_argument(const char* name, const Tensor& argument, const Tensor& x, std::vector<int64_t> size) {
@@ -97,9 +68,6 @@ SquareProblem problem_of(const Tensor& x, const Tensor& forms, const Tensor& rel
   p.matrices = matrices.const_data_ptr();
   return p;
 }
-
-// At least this many multiply-adds a thread, or starting it costs more than it saves.
-constexpr double kGrain = 200e3;
 
 int64_t grain(const SquareProblem& p, int64_t rows_of_a_task) {
   const double pairs = double(p.columns()) * p.block * p.block * p.block * p.block;

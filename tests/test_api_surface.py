@@ -35,6 +35,9 @@ SURFACE = {
         "local_attention": LOCAL_ATTENTION,
         "local_attention_flops": "q_shape v_shape spec * content position",
         "local_attention_maps": f"q k rel_row rel_col * {OP}",
+        "local_self_attention": (
+            "x weight bias rel_row rel_col * num_heads kernel_size dilation scale pool content relu backend"
+        ),
         "square_attention": f"{SQUARE} pool backend",
         "square_attention_statistics": f"{SQUARE} backend",
         "support": f"q k v rel_row rel_col * {OP} relu",
@@ -48,6 +51,8 @@ SURFACE = {
         "replace_convolutions": REPLACE,
     },
     "sasa.detection": {
+        "CocoEvaluation": "ground_truth",
+        "CocoMetrics": "overall by_class",
         "RetinaNet": "backbone head anchor_generator * min_size max_size image_mean image_std",
         "cost": "detector input_size",
         "create_retinanet": (

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sasa.layers.hooks import is_untouched
 from sasa.layers.torchscript import called_in_python
 from sasa.ops import square_attention, square_attention_statistics
 from sasa.ops.autocast import autocast_off
@@ -15,14 +16,10 @@ STEM_VALUES = ("spatially_aware", "convolution", "pointwise")
 
 
 def _is_plain(kind: type[nn.Module], *modules: nn.Module) -> bool:
-    """Whether the modules are of this very kind and nobody watches or changes a call of theirs, so that their
-    parameters say all that they do and they need not be called."""
+    """Whether the modules are of this very kind and untouched, so that their parameters say all that they
+    do and they need not be called."""
     return all(
-        type(module) is kind
-        and (kind is not nn.Conv2d or module.bias is None)
-        and not (module._forward_hooks or module._forward_pre_hooks)
-        and not (module._backward_hooks or module._backward_pre_hooks)
-        and "forward" not in vars(module)
+        type(module) is kind and (kind is not nn.Conv2d or module.bias is None) and is_untouched(module)
         for module in modules
     )
 

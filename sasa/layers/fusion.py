@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from sasa.layers.attention_stem import AttentionStem
 from sasa.layers.batch_norm import fold_batch_norm, is_foldable
 from sasa.layers.fused_stem import FusedAttentionStem
+from sasa.layers.hooks import is_untouched
 from sasa.layers.local_self_attention import LocalSelfAttention2d
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -139,8 +140,3 @@ def _is_plain_stem(stem: AttentionStem) -> bool:
         and all(type(conv) is nn.Conv2d and conv.bias is None for conv in projections)
         and all(is_untouched(module) for module in stem.modules())
     )
-
-
-def is_untouched(module: nn.Module) -> bool:
-    """No hook and no other forward pass on this very module."""
-    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))

@@ -1,8 +1,11 @@
 """The attention layer that stands where a k × k convolution stood."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from sasa.layers.hooks import is_untouched
 from sasa.layers.sinusoid import sinusoid_2d
 from sasa.layers.torchscript import called_in_python
 from sasa.ops import (
@@ -10,10 +13,9 @@ from sasa.ops import (
     local_attention,
     local_attention_flops,
     local_attention_maps,
+    local_self_attention,
 )
 from sasa.ops.local_attention.api import check_backend
-
-_PROJECTION_BYTES = 8 * 2**20  # of q, k and v, where they are computed some images at a time
 
 POSITIONS = ("relative", "absolute", "none")
 
@@ -128,37 +130,41 @@ class LocalSelfAttention2d(nn.Module):
                 nn.init.normal_(embedding)
 
     def forward(self, x: Tensor) -> Tensor:
-        images = self._images_at_a_time(x)
-        if images < x.shape[0]:
-            return torch.cat([self._attend(part) for part in x.split(images)])
-        return self._attend(x)
-
-    def _attend(self, x: Tensor) -> Tensor:
-        q, k, v = self._project(x)
-        return local_attention(
-            q,
-            k,
-            v,
+        if torch.is_grad_enabled() or not self._projects_plainly():
+            q, k, v = self._project(x)
+            return local_attention(q, k, v, self.rel_row, self.rel_col, **self._window)
+        x = self._with_position(x)
+        return local_self_attention(
+            x,
+            self.qkv.weight,
+            self.qkv.bias,
             self.rel_row,
             self.rel_col,
-            num_heads=self.num_heads,
-            kernel_size=self.kernel_size,
-            dilation=self.dilation,
-            scale=self.scale,
-            pool=self.stride,
-            relu=self.relu,
-            backend=self.backend,
+            content=self.content,
+            **self._window,
         )
 
-    def _images_at_a_time(self, x: Tensor) -> int:
-        """All, but on a CPU without gradients as many as keep the projections, three times the output and
-        more, in the cache and out of fresh pages. An exported program is for any number."""
-        images = x.shape[0]
-        if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_exporting():
-            return images
-        size = images * self.qkv.out_channels * x.shape[2] * x.shape[3] * x.element_size()
-        parts = max(1, -(-size // _PROJECTION_BYTES))
-        return max(1, -(-images // parts))
+    @property
+    def _window(self) -> dict[str, Any]:
+        """What the ops want to know beside the tensors."""
+        return {
+            "num_heads": self.num_heads,
+            "kernel_size": self.kernel_size,
+            "dilation": self.dilation,
+            "scale": self.scale,
+            "pool": self.stride,
+            "relu": self.relu,
+            "backend": self.backend,
+        }
+
+    def _projects_plainly(self) -> bool:
+        """Whether qkv is the convolution that it was built as, whose weights say all that it does."""
+        qkv = self.qkv
+        return (
+            type(qkv) is nn.Conv2d
+            and (qkv.kernel_size, qkv.stride, qkv.padding, qkv.groups) == ((1, 1), (1, 1), (0, 0), 1)
+            and is_untouched(qkv)
+        )
 
     def attention_maps(self, x: Tensor, *, pool: bool = True) -> Tensor:
         """Where each output pixel looks: the weights (B, num_heads, H', W', kh, kw), for pictures.
@@ -180,12 +186,15 @@ class LocalSelfAttention2d(nn.Module):
             pool=self.stride if pool else 1,
         )
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    def _with_position(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"x: expected (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
         if self.position == "absolute":
-            x = x + sinusoid_2d(*x.shape[1:], device=x.device, dtype=x.dtype)
-        parts = self.qkv(x).split(self.out_channels, dim=1)
+            return x + sinusoid_2d(*x.shape[1:], device=x.device, dtype=x.dtype)
+        return x
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        parts = self.qkv(self._with_position(x)).split(self.out_channels, dim=1)
         return parts[0], parts[1] if self.content else None, parts[-1]
 
     def flops(self, x: Tensor) -> int:

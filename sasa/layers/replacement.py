@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from sasa.layers.attention_stem import AttentionStem
 from sasa.layers.fused_stem import FusedAttentionStem
-from sasa.layers.fusion import is_untouched
+from sasa.layers.hooks import is_untouched
 from sasa.layers.local_self_attention import LocalSelfAttention2d
 from sasa.ops import LocalAttentionSpec
 

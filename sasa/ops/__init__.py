@@ -7,6 +7,7 @@ from sasa.ops.local_attention import (
     local_attention_maps,
     support,
 )
+from sasa.ops.local_self_attention import local_self_attention
 from sasa.ops.square_attention import square_attention, square_attention_statistics
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "local_attention",
     "local_attention_flops",
     "local_attention_maps",
+    "local_self_attention",
     "square_attention",
     "square_attention_statistics",
     "support",

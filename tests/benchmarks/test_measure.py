@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,3 +171,34 @@ def inputs() -> tuple[Tensor, ...]:
 
 def test_resnet50_has_sixteen_spatial_layers() -> None:
     assert sum(shape.count for shape in RESNET50) == 16
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's allocator alone")
+def test_freed_memory_is_kept() -> None:
+    """In a process of its own, which it changes."""
+    code = """
+        import torch
+        from pathlib import Path
+        from benchmarks.measure import Report, arguments
+
+        def resident() -> int:
+            return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+        report = Report("x", arguments("").parse_args(["--quick", "--threads", "1"]))
+        for keep in (False, True):
+            if keep:
+                report.keep_freed_memory()
+            blocks = [torch.ones(1_000_000) for _ in range(60)]
+            full = resident()
+            del blocks
+            print("given back", full - resident())
+        print(report.record["notes"])
+    """
+    root = Path(__file__).parents[2]
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=root, capture_output=True, text=True, check=True
+    )
+    before, after = (int(line.split()[-1]) for line in result.stdout.splitlines() if "given back" in line)
+    assert before > 200_000_000
+    assert abs(after) < 1_000_000
+    assert "glibc keeps freed memory, for every contender" in result.stdout

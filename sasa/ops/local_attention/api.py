@@ -65,7 +65,7 @@ def local_attention(
         TypeError: An argument has the wrong type.
         ValueError: An argument has a wrong value, shape or device, or the named backend cannot run them.
     """
-    spec = _validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool, relu)
+    spec = validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool, relu)
     layout = torch.channels_last if is_channels_last(q) else torch.contiguous_format
     q, k, v = cast(q), None if k is None else cast(k), cast(v)
     chosen = _choose(backend, q, k, v, rel_row, rel_col, spec)
@@ -94,7 +94,7 @@ def local_attention_maps(
         (B, N, ceil(H/pool), ceil(W/pool), kh, kw), at least float32. Weights outside the map are zero. With
         pool=2 the maps of the 2 × 2 queries are averaged, each around its own pixel.
     """
-    spec = _validate(q, k, q, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool)
+    spec = validate(q, k, q, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool)
     q, k = cast(q), None if k is None else cast(k)
     with autocast_off(q):
         weights = reference.attention_weights(q, k, rel_row, rel_col, spec)  # (B, N, K, H, W)
@@ -126,7 +126,7 @@ def support(
         Each backend's name, in the order in which "auto" tries them, with every reason why it cannot run
         these arguments; an empty list means that it can.
     """
-    spec = _validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool, relu)
+    spec = validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool, relu)
     q, k, v = cast(q), None if k is None else cast(k), cast(v)
     return {b.NAME: b.why_not(q, k, v, rel_row, rel_col, spec) for b in BACKENDS}
 
@@ -162,7 +162,7 @@ def _choose(
     raise ValueError(f"backend={name!r} cannot run these arguments. {'. '.join(refusals)}")
 
 
-def _validate(
+def validate(
     q: Tensor,
     k: Tensor | None,
     v: Tensor,

@@ -1,0 +1,98 @@
+"""The fused op as torch knows it: schema, fake kernel and FLOPs. For inference: it has no gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from sasa.ops.local_attention.flops import local_attention_flops
+from sasa.ops.local_attention.schema import arithmetic_dtype
+from sasa.ops.local_attention.spec import LocalAttentionSpec
+
+torch.library.define(
+    "sasa::local_self_attention",
+    "(Tensor x, Tensor weight, Tensor? bias, Tensor? rel_row, Tensor? rel_col, int num_heads, "
+    "int kernel_rows, int kernel_cols, int dilation_rows, int dilation_cols, float scale, int pool, "
+    "bool content, bool relu, bool channels_last) -> Tensor",
+)
+
+
+def call(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    rel_row: Tensor | None,
+    rel_col: Tensor | None,
+    spec: LocalAttentionSpec,
+    *,
+    content: bool,
+    channels_last: bool,
+) -> Tensor:
+    """Call the registered op: x, weight and bias of one dtype."""
+    arithmetic = arithmetic_dtype(x.dtype)
+    rel_row, rel_col = (None if e is None else e.to(arithmetic).contiguous() for e in (rel_row, rel_col))
+    out: Tensor = torch.ops.sasa.local_self_attention(
+        x,
+        weight,
+        None if bias is None else bias.contiguous(),
+        rel_row,
+        rel_col,
+        spec.num_heads,
+        *spec.kernel_size,
+        *spec.dilation,
+        spec.scale,
+        spec.pool,
+        content,
+        spec.relu,
+        channels_last,
+    )
+    return out
+
+
+@torch.library.register_fake("sasa::local_self_attention")
+def _fake(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    rel_row: Tensor | None,
+    rel_col: Tensor | None,
+    num_heads: int,
+    kernel_rows: int,
+    kernel_cols: int,
+    dilation_rows: int,
+    dilation_cols: int,
+    scale: float,
+    pool: int,
+    content: bool,
+    relu: bool,
+    channels_last: bool,
+) -> Tensor:
+    batch, _, height, width = x.shape
+    channels = weight.shape[0] // (3 if content else 2)
+    size = (batch, channels, (height + pool - 1) // pool, (width + pool - 1) // pool)
+    return x.new_empty(size).to(
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )
+
+
+@register_flop_formula(torch.ops.sasa.local_self_attention)
+def _flops(
+    x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    bias_shape: tuple[int, ...] | None,
+    row_shape: tuple[int, ...] | None,
+    col_shape: tuple[int, ...] | None,
+    *options: Any,
+    **kwargs: Any,
+) -> int:
+    """The projections as torch counts a convolution's, and the attention."""
+    num_heads, rows, cols, dilation_rows, dilation_cols, scale, pool, content, relu = options[:9]
+    batch, channels, height, width = x_shape
+    spec = LocalAttentionSpec(num_heads, (rows, cols), (dilation_rows, dilation_cols), scale, pool, relu)
+    shape = (batch, weight_shape[0] // (3 if content else 2), height, width)
+    position = row_shape is not None or col_shape is not None
+    projections = 2 * batch * height * width * channels * weight_shape[0]
+    return projections + local_attention_flops(shape, shape, spec, content=content, position=position)

@@ -3,7 +3,8 @@
     python -m tests.ops.triton.offline CAPABILITY DTYPE [SHAPE ...]      # 90 bfloat16 0 1 6
 
 prints a JSON object: for each shape and kernel the registers (REG), stack (STACK) and shared memory (SHARED)
-of its cubin, in bytes where they are not registers.
+of its cubin, in bytes where they are not registers, and the machine instructions of its largest innermost loop
+(LOOP): one row of the window.
 """
 
 from __future__ import annotations
@@ -76,9 +77,28 @@ def usage(cubin: bytes) -> dict[str, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return {name: int(n) for name, n in re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", text)}
+
+        def dump(what: str) -> str:
+            command = [knobs.nvidia.cuobjdump.path, what, file.name]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+        found = re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", dump("--dump-resource-usage"))
+        return {name: int(n) for name, n in found} | {"LOOP": largest_innermost_loop(dump("--dump-sass"))}
+
+
+def largest_innermost_loop(sass: str) -> int:
+    """Instructions between a branch and the earlier one that it jumps to, loops around loops left out."""
+    lines = [
+        (int(address, 16), text) for address, text in re.findall(r"/\*([0-9a-f]{4,})\*/\s+(\S.*?);", sass)
+    ]
+    branches = [(address, re.search(r"\bBRA\b.*?0x([0-9a-f]+)", text)) for address, text in lines]
+    loops = [(int(m[1], 16), address) for address, m in branches if m and int(m[1], 16) < address]
+    innermost = [
+        (start, end)
+        for start, end in loops
+        if not any((start, end) != other and start <= other[0] and other[1] <= end for other in loops)
+    ]
+    return max((sum(start <= a <= end for a, _ in lines) for start, end in innermost), default=0)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python -m tests.ops.triton.offline CAPABILITY DTYPE [SHAPE ...]      # 90 bfloat16 0 1 6
 
 prints a JSON object: for each shape and kernel the registers (REG), stack (STACK) and shared memory (SHARED)
-of its cubin, in bytes where they are not registers, and the machine instructions of its largest innermost loop
-(LOOP): one row of the window.
+of its cubin, in bytes where they are not registers, and the machine instructions of its largest innermost
+loop (LOOP): one row of the window.
 """
 
 from __future__ import annotations

@@ -32,11 +32,11 @@ def forward_kernel(
     k_image,
     k_channel,
     k_row,
-    k_col,
+    k_col: tl.constexpr,
     v_image,
     v_channel,
     v_row,
-    v_col,
+    v_col: tl.constexpr,
     out_image,
     out_channel,
     out_row,
@@ -100,6 +100,10 @@ def forward_kernel(
                 if HAS_REL:
                     r = load_row_embedding(rel, head, tap, inside, EXTENT, D, BLOCK_D)
                     by_row = tl.sum(query * r, 1)
+                # Columns are compile-time steps from the window's first: offsets inside load instructions.
+                left = x + (first - KERNEL_COLS // 2) * DILATION_COLS
+                at_k = k + head * (D * k_channel) + key_y * k_row + left * k_col
+                at_v = v + head * (DV * v_channel) + key_y * v_row + left * v_col
                 top = peak
                 logits = ()
                 for j in tl.static_range(COLS):
@@ -107,7 +111,7 @@ def forward_kernel(
                     seen = row_inside & (first + j < KERNEL_COLS) & (key_x >= 0) & (key_x < width)
                     logit = tl.zeros([R], tl.float32)
                     if HAS_K:
-                        at = k + head * (D * k_channel) + key_y * k_row + key_x * k_col
+                        at = at_k + j * (DILATION_COLS * k_col)
                         logit += tl.sum(query * load_rows(at, seen, k_channel, 0, D, BLOCK_D), 1)
                     if HAS_REL:
                         logit += by_col[j] + by_row
@@ -125,7 +129,7 @@ def forward_kernel(
                     seen = row_inside & (first + j < KERNEL_COLS) & (key_x >= 0) & (key_x < width)
                     weight = tl.exp2(logits[j] - base)
                     total += weight
-                    at = v + head * (DV * v_channel) + key_y * v_row + key_x * v_col
+                    at = at_v + j * (DILATION_COLS * v_col)
                     value += weight[:, None] * load_rows(at, seen, v_channel, 0, DV, BLOCK_DV)
         share = share_of_block(y, x, height, width, POOL)
         mean += tl.where(inside[:, None], value * (share / total)[:, None], 0.0)

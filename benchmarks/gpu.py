@@ -42,6 +42,7 @@ from benchmarks.measure import RESULTS, Contender, Timings, _commit, against, we
 from benchmarks.shapes import RESNET50, Spatial
 
 ROOT = Path(__file__).parents[1]
+DEVICE, BACKEND = "cuda", "triton"
 # Of the largest value: bf16 rounds results to 2⁻⁸, and FlexAttention its weights too.
 TOLERANCE = 0.02
 SWEEP_CASES = 48
@@ -240,9 +241,9 @@ def correctness(check: Check) -> bool:
 
 def ceilings(check: Check) -> None:
     """What this device moves and multiplies: a large copy and a large matrix product."""
-    source = torch.randn(2**30, device="cuda").to(torch.bfloat16)
+    source = torch.randn(2**30, device=DEVICE).to(torch.bfloat16)
     target = torch.empty_like(source)
-    a, b = (torch.randn(8192, 8192, device="cuda").to(torch.bfloat16) for _ in range(2))
+    a, b = (torch.randn(8192, 8192, device=DEVICE).to(torch.bfloat16) for _ in range(2))
     contenders = [
         Contender("copy", lambda: target.copy_(source), lambda _: 0.0, 0.0),
         Contender("matrix product", lambda: a @ b, lambda _: 0.0, 0.0),
@@ -255,8 +256,8 @@ def ceilings(check: Check) -> None:
 def op_inputs(shape: Spatial, batch: int) -> tuple[Tensor, Tensor, Tensor]:
     """As `benchmarks.op` has them, on the device in bf16; the embeddings float32, as under autocast."""
     qkv, rel_row, rel_col = op.inputs(shape, batch)
-    qkv = (qkv * 0.5).to("cuda", torch.bfloat16).contiguous(memory_format=torch.channels_last)
-    return qkv, rel_row.cuda(), rel_col.cuda()
+    qkv = (qkv * 0.5).to(DEVICE, torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    return qkv, rel_row.to(DEVICE), rel_col.to(DEVICE)
 
 
 def op_call(attend: Callable[..., Tensor], shape: Spatial, gradients: bool, batch: int) -> Callable[[], Any]:
@@ -264,7 +265,7 @@ def op_call(attend: Callable[..., Tensor], shape: Spatial, gradients: bool, batc
     leaves = [x.requires_grad_(gradients) for x in op_inputs(shape, batch)]
     side = -(-shape.side // shape.stride)
     torch.manual_seed(1)
-    grad = torch.randn(batch, shape.channels, side, side, device="cuda").to(torch.bfloat16)
+    grad = torch.randn(batch, shape.channels, side, side, device=DEVICE).to(torch.bfloat16)
     grad = grad.contiguous(memory_format=torch.channels_last)
 
     def call() -> Any:
@@ -280,7 +281,7 @@ def op_call(attend: Callable[..., Tensor], shape: Spatial, gradients: bool, batc
 
 def convolution_call(shape: Spatial, gradients: bool, batch: int) -> Callable[[], Any]:
     """The 3 × 3 convolution in the same place."""
-    leaves = [x.to("cuda", torch.bfloat16) for x in op.convolution_inputs(shape, batch)]
+    leaves = [x.to(DEVICE, torch.bfloat16) for x in op.convolution_inputs(shape, batch)]
     x, weight = (y.contiguous(memory_format=torch.channels_last).requires_grad_(gradients) for y in leaves)
 
     def call() -> Any:
@@ -299,7 +300,7 @@ def op_against_plain(check: Check, shape: Spatial, gradients: bool, name: str) -
     """Ours, the reference and the convolution."""
     plain = op_call(op.attention("reference", shape.stride), shape, gradients, check.batch)
     truth = against(plain())
-    ours = graphed(op_call(op.attention("triton", shape.stride), shape, gradients, check.batch))
+    ours = graphed(op_call(op.attention(BACKEND, shape.stride), shape, gradients, check.batch))
     convolution = graphed(convolution_call(shape, gradients, check.batch))
     contenders = [
         Contender("sasa", ours, truth, TOLERANCE),
@@ -313,7 +314,7 @@ def op_against_plain(check: Check, shape: Spatial, gradients: bool, name: str) -
 
 def op_against_flex(check: Check, shape: Spatial) -> None:
     """Ours and compiled FlexAttention, at full resolution as it does not pool."""
-    flex = FlexLocalAttention(shape.side, shape.side, op.KERNEL, device="cuda")
+    flex = FlexLocalAttention(shape.side, shape.side, op.KERNEL, device=DEVICE)
 
     def attend(q: Tensor, k: Tensor, v: Tensor, rel_row: Tensor, rel_col: Tensor) -> Tensor:
         return flex(q, k, v, rel_row.to(q.dtype), rel_col.to(q.dtype))
@@ -324,7 +325,7 @@ def op_against_flex(check: Check, shape: Spatial) -> None:
         truth = against(plain())
         contenders = [
             Contender(name, graphed(op_call(call, full, gradients, check.batch)), truth, 2 * TOLERANCE)
-            for name, call in (("sasa", op.attention("triton", 1)), ("FlexAttention", attend))
+            for name, call in (("sasa", op.attention(BACKEND, 1)), ("FlexAttention", attend))
         ]
         timings = measure_cuda(contenders, rounds=7)
         check.timings(f"op {what}, {full}, not pooled", timings)
@@ -344,11 +345,11 @@ NETWORKS: dict[str, Callable[[str], nn.Module]] = {
 def networks(check: Check, training: bool) -> None:
     """Throughput, peak memory and the targets."""
     what = "training" if training else "inference"
-    images = network.smooth_images(check.batch, 224).cuda()
+    images = network.smooth_images(check.batch, 224).to(DEVICE)
     contenders = []
     for name, create in NETWORKS.items():
         before, held = time.monotonic(), torch.cuda.memory_allocated()  # by those before it, and the images
-        call, error = (training_call if training else inference_call)(create("auto").cuda(), images)
+        call, error = (training_call if training else inference_call)(create("auto").to(DEVICE), images)
         call()
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -393,10 +394,10 @@ def training_call(model: nn.Module, images: Tensor) -> tuple[Callable[[], Tensor
     """A compiled SGD step under autocast; its first loss is compared with plain PyTorch's on eight images."""
     plain = copy.deepcopy(network.with_reference(model)).train()
     ours = copy.deepcopy(model).train()
-    labels = torch.arange(len(images), device="cuda") % 1000
+    labels = torch.arange(len(images), device=DEVICE) % 1000
 
     def loss_of(model: nn.Module, count: int) -> Tensor:
-        with torch.autocast("cuda", torch.bfloat16):
+        with torch.autocast(DEVICE, torch.bfloat16):
             return F.cross_entropy(model(images[:count]), labels[:count])
 
     with torch.no_grad():

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.measure import Timings
+from benchmarks.measure import Contender, Timings, measure
+from benchmarks.shapes import Spatial
 
 
 def check(tmp_path: Path, seconds: float = 100.0) -> gpu.Check:
@@ -36,13 +41,24 @@ def test_no_speed_where_the_op_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert written(tmp_path)["timings"] == {}
 
 
-def test_tests_that_do_not_run_are_no_proof(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As where every test is left out because there is no GPU."""
-    monkeypatch.setattr(gpu, "TESTS", ("triton/test_cuda.py",))
+@pytest.mark.parametrize(
+    ("code", "last", "proof"),
+    [
+        (0, "61 passed, 40 deselected in 9.13s", True),
+        (1, "1 failed, 60 passed in 9.13s", False),
+        (0, "14 skipped in 1.02s", False),  # as without a GPU
+        (5, "40 deselected in 1.02s", False),
+    ],
+)
+def test_what_proves_the_op_right(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, last: str, proof: bool
+) -> None:
+    ran = subprocess.CompletedProcess([], code, f"...\n{last}\n")
+    monkeypatch.setattr(subprocess, "run", lambda *args, **options: ran)
     one = check(tmp_path)
-    if not torch.cuda.is_available():
-        assert not gpu.correctness(one)
-        assert "skipped" in (tmp_path / "tests.txt").read_text(encoding="utf-8")
+    assert gpu.correctness(one) is proof
+    assert one.record["correct"] is proof
+    assert last in (tmp_path / "tests.txt").read_text(encoding="utf-8")
 
 
 def test_a_part_that_would_end_too_late_is_left_out_and_named(tmp_path: Path) -> None:
@@ -71,3 +87,35 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert record["timings"] == {"op": {"sasa": {"ms": 2.0, "low": 1.5, "high": 2.5}}}
     assert record["targets"] == [{"what": "faster", "measured": 1.5, "target": ">= 2", "met": False}]
     assert {"versions", "commit", "date", "command"} <= set(record)
+
+
+@pytest.fixture
+def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same calls without a GPU: another device and backend, no graphs, no compiler, the CPU's clock."""
+
+    def timed(contenders: Sequence[Contender], **options: Any) -> Timings:
+        return measure(contenders, rounds=1, turn=0)
+
+    monkeypatch.setattr(gpu, "DEVICE", "cpu")
+    monkeypatch.setattr(gpu, "BACKEND", "reference")
+    monkeypatch.setattr(gpu, "measure_cuda", timed)
+    monkeypatch.setattr(gpu, "graphed", lambda run: run)
+    monkeypatch.setattr(gpu, "frozen", lambda module, x: module)
+    monkeypatch.setattr(torch, "compile", lambda module, **options: module)
+
+
+@pytest.mark.usefixtures("on_a_cpu")
+@pytest.mark.parametrize("gradients", [False, True])
+def test_op_is_checked_and_timed(tmp_path: Path, gradients: bool) -> None:
+    one = check(tmp_path)
+    timings = gpu.op_against_plain(one, Spatial(64, 6, 2, 1), gradients, "op")
+    assert set(timings.seconds) == {"sasa", "plain PyTorch", "3×3 convolution"}
+
+
+@pytest.mark.usefixtures("on_a_cpu")
+def test_networks_are_checked_and_called() -> None:
+    images = gpu.network.smooth_images(8, 32)
+    create = partial(gpu.sasa.create_model, "sasa_resnet26_convstem", width=0.25)
+    for make in (gpu.inference_call, gpu.training_call):
+        call, error = make(gpu.network.steady(create()), images)
+        assert error(call()) < 0.15

@@ -63,11 +63,11 @@ def queries_kernel(
     k_image,
     k_channel,
     k_row,
-    k_col,
+    k_col: tl.constexpr,
     v_image,
     v_channel,
     v_row,
-    v_col,
+    v_col: tl.constexpr,
     grad_q_image,
     grad_q_channel,
     grad_q_row,
@@ -139,19 +139,23 @@ def queries_kernel(
                     if HAS_REL:
                         r_row = load_row_embedding(rel, head, tap, inside, EXTENT, D, BLOCK_D)
                         by_row = tl.sum(query * r_row, 1)
+                    # As in the forward kernel: columns are offsets inside load instructions.
+                    left = x + (first - KERNEL_COLS // 2) * DILATION_COLS
+                    at_k = k_of_image + head * (D * k_channel) + key_y * k_row + left * k_col
+                    at_v = v_of_image + head * (DV * v_channel) + key_y * v_row + left * v_col
                     slopes = ()
                     for j in tl.static_range(COLS):
                         key_x = x + (first + j - KERNEL_COLS // 2) * DILATION_COLS
                         seen = row_inside & (first + j < KERNEL_COLS) & (key_x >= 0) & (key_x < width)
                         logit = tl.zeros([R], tl.float32)
                         if HAS_K:
-                            at = k_of_image + head * (D * k_channel) + key_y * k_row + key_x * k_col
+                            at = at_k + j * (DILATION_COLS * k_col)
                             key = load_rows(at, seen, k_channel, 0, D, BLOCK_D)
                             logit += tl.sum(query * key, 1)
                         if HAS_REL:
                             logit += by_col[j] + by_row
                         weight = tl.exp2(logit * factor - normalizer)
-                        at = v_of_image + head * (DV * v_channel) + key_y * v_row + key_x * v_col
+                        at = at_v + j * (DILATION_COLS * v_col)
                         product = tl.sum(g * load_rows(at, seen, v_channel, 0, DV, BLOCK_DV), 1)
                         if with_delta == 0:
                             slope += tl.where(seen, weight * product, 0.0)
@@ -219,7 +223,7 @@ def keys_kernel(
     q_image,
     q_channel,
     q_row,
-    q_col,
+    q_col: tl.constexpr,
     k_image,
     k_channel,
     k_row,
@@ -286,10 +290,12 @@ def keys_kernel(
             target = key
             if HAS_REL:
                 target += load_row_embedding(rel, head, tap, inside, EXTENT, D, BLOCK_D)
+            right = x - (first - KERNEL_COLS // 2) * DILATION_COLS
+            at_q = q + head * (D * q_channel) + query_y * q_row + right * q_col
             for j in tl.static_range(COLS):
                 query_x = x - (first + j - KERNEL_COLS // 2) * DILATION_COLS
                 sees = row_inside & (first + j < KERNEL_COLS) & (query_x >= 0) & (query_x < width)
-                at = q + head * (D * q_channel) + query_y * q_row + query_x * q_col
+                at = at_q - j * (DILATION_COLS * q_col)
                 query = load_rows(at, sees, q_channel, 0, D, BLOCK_D)
                 if HAS_REL:
                     r = load_col_embedding(rel, head, first + j, sees, EXTENT, D, BLOCK_D)

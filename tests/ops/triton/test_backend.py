@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+import sasa
 from sasa.ops import support
 from sasa.ops.local_attention.backends import BACKENDS, triton
 from sasa.ops.local_attention.spec import LocalAttentionSpec
+
+from .needs import needs_triton
 
 SPEC = LocalAttentionSpec(2, (3, 3), (1, 1), 1.0, 1)
 X = torch.zeros(1, 4, 3, 3)
@@ -52,6 +56,32 @@ def test_images_beyond_32_bit_offsets_are_refused() -> None:
     assert "an image of k spans more than 2**31 elements" in reasons(X, large, X, None, None)
     fits = torch.empty(1, 4, 2**15, 2**14, device="meta")
     assert "spans" not in reasons(fits, fits, fits, None, None)
+
+
+@needs_triton
+@pytest.mark.parametrize("pool", [1, 2])
+def test_auto_takes_it_for_cuda_tensors(pool: int) -> None:
+    """Fake ones, with the fake kernel."""
+    with FakeTensorMode():
+        q = torch.empty(1, 4, 7, 8, device="cuda").to(memory_format=torch.channels_last)
+        rel = torch.empty(2, 3, 1, device="cuda")
+        table = support(q, q, q, rel, rel, num_heads=2, kernel_size=3)
+        assert next(name for name, reasons in table.items() if not reasons) == "triton"
+        out = sasa.local_attention(q, q, q, rel, rel, num_heads=2, kernel_size=3, pool=pool)
+    assert (out.device.type, out.shape) == ("cuda", (1, 4, -(-7 // pool), 8 // pool))
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_why_not_can_be_traced(dynamic: bool) -> None:
+    """Else torch.compile(fullgraph) could not choose a backend."""
+
+    def count(q: torch.Tensor, rel: torch.Tensor) -> torch.Tensor:
+        return q + len(triton.why_not(q, q, q, rel, rel, SPEC))
+
+    traced = torch.compile(count, backend="eager", fullgraph=True, dynamic=dynamic)
+    rel = torch.zeros(2, 3, 1)
+    assert torch.equal(traced(X, rel), count(X, rel))
 
 
 @pytest.mark.parametrize("name", ["local_attention", "local_attention_backward"])

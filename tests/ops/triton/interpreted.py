@@ -14,10 +14,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
+import triton.language as tl
 from torch import Tensor
+from triton.runtime.interpreter import InterpreterBuilder
 
 from sasa.ops.local_attention import schema
 from sasa.ops.local_attention.backends.triton import launch, op
@@ -29,6 +32,17 @@ from ..cases import Case, judge
 from ..runners import Runner
 
 ALLOWED = {torch.float32: 1.0, torch.float16: 1.0, torch.bfloat16: 2.0}
+
+
+def multiply_bfloat16() -> None:
+    """Let the interpreter's tl.dot multiply bfloat16: its own multiplies the numbers' bits as integers."""
+    create_dot = InterpreterBuilder.create_dot
+
+    def widened(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        a, b = (self.create_fp_ext(x, tl.float32) if x.dtype.scalar == tl.bfloat16 else x for x in (a, b))
+        return create_dot(self, a, b, *rest)
+
+    InterpreterBuilder.create_dot = widened
 
 
 class _Attention(torch.autograd.Function):
@@ -81,8 +95,8 @@ def attention(
 class Interpreted(Runner):
     """So that tests written for every backend run with this one."""
 
-    def __init__(self) -> None:
-        super().__init__("triton", "cpu", torch.float32, torch.Generator().manual_seed(0))
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__("triton", "cpu", dtype, torch.Generator().manual_seed(0))
 
     def __call__(self, *args: Tensor | None, **options: Any) -> Tensor:
         return attention(*args, **options)
@@ -153,7 +167,7 @@ def judged(name: str, case: Case) -> Iterator[tuple[str, float]]:
         yield f"{name}, {result}", error / ALLOWED[case.dtype]
 
 
-def nonfinite() -> Iterator[tuple[str, float]]:
+def nonfinite(dtype: torch.dtype = torch.float32) -> Iterator[tuple[str, float]]:
     """What is outside is never read, and a NaN reaches only whom it must."""
     checks: dict[str, Callable[[Runner], None]] = {
         "surroundings": lambda r: test_nonfinite.test_surroundings_are_never_read(r, (3, 5), 1, None),
@@ -169,7 +183,7 @@ def nonfinite() -> Iterator[tuple[str, float]]:
         "gradient": lambda r: test_nonfinite.test_nan_in_the_upstream_gradient(r, (0, 0)),
     }
     for name, check in checks.items():
-        check(Interpreted())  # raises
+        check(Interpreted(dtype))  # raises
         yield name, 0.0
 
 
@@ -191,14 +205,56 @@ def promised() -> Iterator[tuple[str, float]]:
         yield name, 0.0
 
 
+DOT_SHAPES: dict[str, dict[str, Any]] = {
+    "heads of 16": {
+        "width": 16,
+        "value_width": 16,
+        "size": (4, 10),
+        "kernel": (7, 7),
+        "dtype": torch.float16,
+    },
+    "heads of 32, pooled": {"width": 32, "value_width": 32, "size": (3, 9), "kernel": (7, 7), "pool": 2},
+    "a narrow map": {"width": 16, "value_width": 24, "size": (5, 3), "kernel": (5, 7)},
+    "wide window": {"width": 16, "kernel": (3, 15), "size": (3, 19), "layouts": ("contiguous",) * 3},
+    "no k": {"width": 16, "given": ("rel_row",), "kernel": (5, 5)},
+    "relu, pooled": {"relu": True, "pool": 2, "size": (5, 5)},
+}
+
+
+def dot() -> Iterator[tuple[str, float]]:
+    """The form with products on tensor cores, wherever it can run and not only where it pays."""
+    launch.forward = partial(launch.forward, dot=True)
+    for name, change in DOT_SHAPES.items():
+        changes: dict[str, Any] = {"dtype": torch.bfloat16, "batch": 1} | change
+        yield from judged(name, replace(PLAIN, **changes))
+    for seed in (1, 5, 12):
+        case = Case.draw(seed)
+        dtype = torch.float16 if seed == 12 else torch.bfloat16
+        rel_dtype = torch.float32 if case.rel_dtype == torch.float64 else case.rel_dtype
+        scale = abs(case.scale) or 0.3
+        case = replace(case, dtype=dtype, rel_dtype=rel_dtype, dilation=(1, 1), scale=scale)
+        yield from judged(f"seed {seed}", case)
+
+
+def dot_nonfinite() -> Iterator[tuple[str, float]]:
+    """As the other form, without dilation."""
+    launch.forward = partial(launch.forward, dot=True)
+    test_nonfinite.DILATION = (1, 1)
+    test_nonfinite.WINDOW["dilation"] = (1, 1)
+    yield from nonfinite(torch.bfloat16)
+
+
 GROUPS: dict[str, Callable[[], Iterator[tuple[str, float]]]] = {
     "sweep": lambda: sweep(range(8)),
     "shapes": shapes,
     "nonfinite": nonfinite,
     "promised": promised,
+    "dot": dot,
+    "dot_nonfinite": dot_nonfinite,
 }
 
 
 if __name__ == "__main__":
+    multiply_bfloat16()
     torch.use_deterministic_algorithms(True)  # new memory is NaN, so that what is not written shows
     print(json.dumps(dict(GROUPS[sys.argv[1]]())))

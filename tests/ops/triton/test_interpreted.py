@@ -14,7 +14,7 @@ from .needs import needs_triton
 
 
 @needs_triton
-@pytest.mark.parametrize("group", ["sweep", "shapes", "nonfinite", "promised"])
+@pytest.mark.parametrize("group", ["sweep", "shapes", "nonfinite", "promised", "dot", "dot_nonfinite"])
 def test_group(group: str) -> None:
     """In a process of its own, as Triton reads the variable when it is imported."""
     result = subprocess.run(

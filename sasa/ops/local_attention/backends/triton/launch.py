@@ -14,6 +14,7 @@ from torch import Tensor
 from sasa.ops.local_attention.backends.triton import tiles
 from sasa.ops.local_attention.backends.triton.backward import keys_kernel, queries_kernel
 from sasa.ops.local_attention.backends.triton.forward import forward_kernel
+from sasa.ops.local_attention.backends.triton.forward_dot import forward_dot_kernel
 from sasa.ops.local_attention.spec import LocalAttentionSpec
 
 # Of `queries_kernel` in the grid's first axis: enough for any GPU, few enough partial sums. Not a device's
@@ -52,76 +53,119 @@ class Maps:
     spec: LocalAttentionSpec
     channels_last: bool
 
+    @property
+    def head_width(self) -> int:
+        """The larger of queries' and values', a power of two."""
+        widest = max(self.q.shape[1], self.v.shape[1])
+        return tiles.power_of_two(widest // self.spec.num_heads)
+
+    def arguments(self) -> dict[str, Any]:
+        """What all kernels take."""
+        spec, (num_rows, num_cols) = self.spec, self.spec.kernel_size
+        # What is not given is not read, but a pointer has to be passed.
+        k, rel = (self.q if x is None else x for x in (self.k, self.rel))
+        return {
+            "q": self.q,
+            "k": k,
+            "v": self.v,
+            "rel": rel,
+            **_strides("q", self.q),
+            **_strides("k", k),
+            **_strides("v", self.v),
+            "height": self.q.shape[2],
+            "width": self.q.shape[3],
+            "heads": spec.num_heads,
+            "factor": spec.scale * math.log2(math.e),
+            "D": self.q.shape[1] // spec.num_heads,
+            "DV": self.v.shape[1] // spec.num_heads,
+            "KERNEL_ROWS": num_rows,
+            "KERNEL_COLS": num_cols,
+            "EXTENT": max(num_rows, num_cols),
+            "POOL": spec.pool,
+            "HAS_K": self.k is not None,
+            "HAS_REL": self.rel is not None,
+        }
+
     def common(
         self, height: int, width: int, *, warps: int = 4
     ) -> tuple[tiles.Tile, tuple[int, int], dict[str, Any]]:
-        """Tile, number of tiles along each axis of a map, and the arguments that all kernels take."""
-        spec, (num_rows, num_cols) = self.spec, self.spec.kernel_size
-        head, value = self.q.shape[1] // spec.num_heads, self.v.shape[1] // spec.num_heads
-        block_d, block_dv = tiles.power_of_two(head), tiles.power_of_two(value)
+        """Tile, number of tiles along each axis of a map, and the arguments of kernels without products."""
         tile = tiles.choose(
             height=height,
             width=width,
-            heads=spec.num_heads,
-            head_width=max(block_d, block_dv),
+            heads=self.spec.num_heads,
+            head_width=self.head_width,
             itemsize=self.q.element_size(),
             channels_last=self.channels_last,
             warps=warps,
         )
         count = (-(-height // tile.rows), -(-width // tile.cols))
-        # What is not given is not read, but a pointer has to be passed.
-        k, rel = (self.q if x is None else x for x in (self.k, self.rel))
+        arguments = self.arguments()
         return (
             tile,
             count,
-            {
-                "q": self.q,
-                "k": k,
-                "v": self.v,
-                "rel": rel,
-                **_strides("q", self.q),
-                **_strides("k", k),
-                **_strides("v", self.v),
-                "height": self.q.shape[2],
-                "width": self.q.shape[3],
-                "heads": spec.num_heads,
+            arguments
+            | {
                 "tiles_y": count[0],
                 "tiles_x": count[1],
-                "factor": spec.scale * math.log2(math.e),
-                "D": head,
-                "DV": value,
-                "KERNEL_ROWS": num_rows,
-                "KERNEL_COLS": num_cols,
-                "DILATION_ROWS": spec.dilation[0],
-                "DILATION_COLS": spec.dilation[1],
-                "EXTENT": max(num_rows, num_cols),
-                "POOL": spec.pool,
-                "HAS_K": self.k is not None,
-                "HAS_REL": self.rel is not None,
+                "DILATION_ROWS": self.spec.dilation[0],
+                "DILATION_COLS": self.spec.dilation[1],
                 "TILE_ROWS": tile.rows,
                 "TILE_COLS": tile.cols,
                 "TILE_HEADS": tile.heads,
-                "BLOCK_D": block_d,
-                "BLOCK_DV": block_dv,
-                "COLS": tiles.columns_at_once(num_cols),
+                "BLOCK_D": tiles.power_of_two(arguments["D"]),
+                "BLOCK_DV": tiles.power_of_two(arguments["DV"]),
+                "COLS": tiles.columns_at_once(self.spec.kernel_size[1]),
             },
         )
 
 
-def forward(maps: Maps, out: Tensor, lse: Tensor, *, save_lse: bool) -> Launch:
-    """The launch that fills out and, if it is saved, lse (B, N, H, W)."""
-    # Without pooling it needs few enough registers for 16 warps a multiprocessor in either size of program;
-    # the larger tile has less halo.
-    tile, count, arguments = maps.common(*out.shape[2:], warps=8 if maps.spec.pool == 1 else 4)
-    arguments |= {
+def forward(maps: Maps, out: Tensor, lse: Tensor, *, save_lse: bool, dot: bool | None = None) -> Launch:
+    """The launch that fills out and, if it is saved, lse (B, N, H, W).
+
+    dot: With products on tensor cores; by default where `tiles` says that it can run and pays.
+    """
+    can = tiles.can_dot(maps.spec, itemsize=maps.q.element_size(), head_width=maps.head_width)
+    if dot is None:
+        query_width = maps.q.shape[1] // maps.spec.num_heads
+        dot = can and tiles.dot_pays(maps.spec, query_width=query_width, head_width=maps.head_width)
+    assert can or not dot
+    given = {
         "out": out,
         "lse": lse,
         **_strides("out", out),
         "RELU": maps.spec.relu,
         "SAVE_LSE": save_lse,
     }
+    return (_forward_dot if dot else _forward)(maps, out, given)
+
+
+def _forward(maps: Maps, out: Tensor, given: dict[str, Any]) -> Launch:
+    # Without pooling it needs few enough registers for 16 warps a multiprocessor in either size of program;
+    # the larger tile has less halo.
+    tile, count, arguments = maps.common(*out.shape[2:], warps=8 if maps.spec.pool == 1 else 4)
     grid = (len(out) * math.prod(count), -(-maps.spec.num_heads // tile.heads))
-    return Launch(forward_kernel, grid, arguments, tile.warps, registers=168)
+    return Launch(forward_kernel, grid, arguments | given, tile.warps, registers=168)
+
+
+def _forward_dot(maps: Maps, out: Tensor, given: dict[str, Any]) -> Launch:
+    height, width = maps.q.shape[2:]
+    tile = tiles.choose_dot(width=width, kernel_cols=maps.spec.kernel_size[1], head_width=maps.head_width)
+    count = (-(-height // tile.rows), -(-width // tile.cols))
+    arguments = maps.arguments()
+    arguments |= given | {
+        "tiles_y": count[0],
+        "tiles_x": count[1],
+        "TILE_ROWS": tile.rows,
+        "TILE_COLS": tile.cols,
+        "BLOCK_D": max(16, tiles.power_of_two(arguments["D"])),
+        "BLOCK_DV": max(16, tiles.power_of_two(arguments["DV"])),
+        "KEY_ROWS": tile.key_rows,
+        "KEY_COLS": tile.key_cols,
+        "TAPS": tiles.TAPS,
+    }
+    grid = (len(out) * math.prod(count) * maps.spec.num_heads, 1)
+    return Launch(forward_dot_kernel, grid, arguments, tile.warps, 168 if maps.head_width <= 32 else 255)
 
 
 def queries(maps: Maps, grad: Tensor, lse: Tensor, grad_q: Tensor, delta: Tensor, partial: Tensor) -> Launch:

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from sasa.ops.local_attention.spec import LocalAttentionSpec
+
 # Bytes of a row that one thread reads at a time: the widest load that there is.
 _LOAD = 16
 # Pixels of a tile by how many there are: as square as can be, as the halo is then least.
 _SHAPES = {1: (1, 1), 2: (1, 2), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8), 128: (8, 16)}
+
+# Rows or columns of a window in a product on tensor cores, padded.
+TAPS = 16
 
 
 class Tile(NamedTuple):
@@ -19,6 +24,16 @@ class Tile(NamedTuple):
     rows: int
     cols: int
     heads: int
+    warps: int
+
+
+class DotTile(NamedTuple):
+    """A program's share of the work with products on tensor cores; all are powers of two."""
+
+    rows: int  # of queries
+    cols: int
+    key_rows: int  # of keys at once
+    key_cols: int
     warps: int
 
 
@@ -53,6 +68,41 @@ def choose(
     tile_rows, tile_cols = min(tile_rows, power_of_two(height)), min(tile_cols, power_of_two(width))
     group = min(power_of_two(heads), rows // (tile_rows * tile_cols))
     return Tile(tile_rows, tile_cols, group, warps)
+
+
+def can_dot(spec: LocalAttentionSpec, *, itemsize: int, head_width: int) -> bool:
+    """Whether the kernel with products on tensor cores can run.
+
+    It masks products before it scales them, with −∞, so that the scale has to be positive.
+    """
+    plain = spec.dilation == (1, 1) and max(spec.kernel_size) <= TAPS and spec.scale > 0
+    return plain and itemsize == 2 and head_width <= 128
+
+
+def dot_pays(spec: LocalAttentionSpec, *, query_width: int, head_width: int) -> bool:
+    """Whether it is predicted to be faster, where it can run.
+
+    Heads of 8 would fill half of a product, heads wider than 64 do not fit registers, and of small windows
+    most of what it computes is masked.
+    """
+    return query_width >= 16 and head_width <= 64 and min(spec.kernel_size) >= 5
+
+
+def choose_dot(*, width: int, kernel_cols: int, head_width: int) -> DotTile:
+    """The tile for the kernel with products on tensor cores.
+
+    A warp has the 16 queries that a product has at least: larger squares have more masked logits. Keys at
+    once are as many as fit registers.
+
+    Args:
+        width: Of the map of queries and keys.
+        kernel_cols: Columns of the window.
+        head_width: The larger of the widths of a head of queries and of values, a power of two.
+    """
+    rows, cols = 2, 8
+    key_cols = max(16, power_of_two(min(width, cols + kernel_cols - 1)))
+    key_rows = max(1, (64 if head_width <= 16 else 32) // key_cols)
+    return DotTile(rows, cols, key_rows, key_cols, warps=1)
 
 
 def columns_at_once(columns: int) -> int:

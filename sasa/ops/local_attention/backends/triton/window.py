@@ -32,14 +32,20 @@ def rows_of_tile(
 
 
 @triton.jit
-def load_rows(at, inside, step, first: tl.constexpr, last: tl.constexpr, BLOCK: tl.constexpr):
-    """Elements first … last − 1 of R rows that start at the pointers `at`, (R, BLOCK) in float32.
+def load_as_stored(at, inside, step, first: tl.constexpr, last: tl.constexpr, BLOCK: tl.constexpr):
+    """Elements first … last − 1 of R rows that start at the pointers `at`, (R, BLOCK).
 
     0 elsewhere and where a row is not inside.
     """
     d = tl.arange(0, BLOCK)
     mask = inside[:, None] & ((d >= first) & (d < last))[None, :]
-    return tl.load(at[:, None] + (d * step)[None, :], mask, 0.0).to(tl.float32)
+    return tl.load(at[:, None] + (d * step)[None, :], mask, 0.0)
+
+
+@triton.jit
+def load_rows(at, inside, step, first: tl.constexpr, last: tl.constexpr, BLOCK: tl.constexpr):
+    """The same in float32."""
+    return load_as_stored(at, inside, step, first, last, BLOCK).to(tl.float32)
 
 
 @triton.jit

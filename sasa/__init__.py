@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sasa.layers import AttentionStem, LocalSelfAttention2d, fuse
+from sasa.layers import AttentionStem, LocalSelfAttention2d, fuse, replace_convolutions
 from sasa.ops import local_attention
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ __all__ = [
     "create_model",
     "fuse",
     "local_attention",
+    "replace_convolutions",
 ]
 
 

@@ -16,6 +16,7 @@ LAYER = (
     "in_channels out_channels kernel_size stride * num_heads dilation position content bias scale backend "
     "device dtype"
 )
+REPLACE = "model * where kernel_size num_heads position content scale backend"
 STEM = "in_channels out_channels * values num_heads num_mixtures block pool device dtype"
 
 # Module: public name: parameters, those after * by keyword alone.
@@ -27,6 +28,7 @@ SURFACE = {
         "create_model": "name **options",
         "fuse": "model",
         "local_attention": LOCAL_ATTENTION,
+        "replace_convolutions": REPLACE,
     },
     "sasa.ops": {
         "LocalAttentionSpec": f"{OP} relu",
@@ -44,7 +46,17 @@ SURFACE = {
         "AttentionStem": STEM,
         "FusedAttentionStem": "stem",
         "LocalSelfAttention2d": LAYER,
+        "ReplacedConvolutions": "replaced left",
         "fuse": "model",
+        "replace_convolutions": REPLACE,
+    },
+    "sasa.detection": {
+        "RetinaNet": "backbone head anchor_generator * min_size max_size image_mean image_std",
+        "cost": "detector input_size",
+        "create_retinanet": (
+            "backbone num_classes * fpn_and_heads width kernel_size num_heads backend backbone_options "
+            "frozen_batch_norm min_size max_size image_mean image_std"
+        ),
     },
     "sasa.models": {
         "Cost": "parameters flops",

@@ -23,7 +23,12 @@ HOUSE: dict[str, set[str]] = {
     "cli": {"ops", "layers", "models", "detection", "data", "report", "train"},
 }
 # What these rooms may import beside the standard library when they are imported themselves.
-NEEDS = {"ops": {"torch"}, "layers": {"torch"}, "models": {"torch", "timm"}}
+NEEDS = {
+    "ops": {"torch"},
+    "layers": {"torch"},
+    "models": {"torch", "timm"},
+    "detection": {"torch", "timm", "torchvision"},  # a dependency of timm
+}
 
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -80,6 +85,7 @@ ORIGIN = {
     "AttentionStem": "layers",
     "LocalSelfAttention2d": "layers",
     "fuse": "layers",
+    "replace_convolutions": "layers",
     "cost": "models",
     "create_model": "models",
 }

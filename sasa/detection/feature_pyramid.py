@@ -1,0 +1,50 @@
+"""The feature pyramid P3 … P7 of convolution or of attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
+
+from sasa.layers import replace_convolutions
+
+KINDS = ("conv", "attention")
+
+
+class FeaturePyramid(FeaturePyramidNetwork):
+    """torchvision's pyramid whose 3 × 3 layers are convolutions or, each in its place, attention (App. A.3).
+
+    The 1 × 1 convolutions of C3, C4 and C5 stay. P6 comes from P5 and P7 from P6, with stride 2: the
+    attention runs at full resolution and a 2 × 2 average pool follows.
+
+    Args:
+        channels: Of the maps C3, C4 and C5.
+        width: Channels of every level.
+        kind: "conv" or "attention".
+        kernel_size: Extent of the attention windows.
+        num_heads: Of the attention.
+        backend: Of the attention, see `sasa.local_attention`.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        width: int = 256,
+        *,
+        kind: str = "attention",
+        kernel_size: int | tuple[int, int] = 7,
+        num_heads: int = 8,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(list(channels), width, extra_blocks=LastLevelP6P7(width, width))
+        self.width = width
+        if kind == "attention":
+            replace_convolutions(self, kernel_size=kernel_size, num_heads=num_heads, backend=backend)
+
+    def flops(self, x: dict[str, Tensor]) -> int:
+        """FLOPs of the top-down additions and of the ReLU before P7; the rest are modules."""
+        *fine, coarsest = (feature.shape for feature in x.values())
+        pixels = sum(batch * height * width for batch, _, height, width in fine)
+        batch, _, height, width = coarsest
+        return self.width * (pixels + batch * -(-height // 2) * -(-width // 2))

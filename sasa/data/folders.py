@@ -1,14 +1,47 @@
-"""Images in a folder on disk."""
+"""Files and images in a folder on disk."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from sasa.data.images import decode_image
 from sasa.data.layout import find_split, is_hidden, label_files
+
+
+class FolderFiles:
+    """The files below a folder, hidden ones left out.
+
+    Attributes:
+        where: the folder.
+        files: their paths relative to it, "/" between the parts; after keep(), of those kept.
+        folders: the folders below it, likewise; none after keep().
+    """
+
+    def __init__(self, root: Path) -> None:
+        """List them; root is an existing folder."""
+        self.where = str(root)
+        files, folders = _walk(root)
+        self.files, self.folders = files, set(folders)
+
+    def keep(self, names: Sequence[str]) -> None:
+        """Forget the other files."""
+        self.files, self.folders = list(names), set()
+
+    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Contents of some files."""
+        return {name: self.read(name) for name in names}
+
+    def name(self, file: str) -> str:
+        """Path of one file."""
+        return os.path.join(self.where, file)
+
+    def read(self, file: str) -> bytes:
+        """The bytes of one file; raises OSError."""
+        return Path(self.name(file)).read_bytes()
 
 
 class FolderImages:

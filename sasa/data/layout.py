@@ -21,6 +21,11 @@ _SPLIT_FOLDERS = {
 _SPLIT_NAMES = {name for names in _SPLIT_FOLDERS.values() for name in names}
 
 
+def split_spellings(split: str) -> tuple[str, ...]:
+    """The names under which a split may lie, the likeliest first; "test" ends in those of validation."""
+    return _SPLIT_FOLDERS.get(split, (split,))
+
+
 def is_image(path: str) -> bool:
     """Whether a path ends like an image file that torchvision reads, in any letter case."""
     return path.lower().endswith(IMG_EXTENSIONS)
@@ -72,7 +77,7 @@ def find_split(folders: Collection[str], split: str | None, where: str) -> str:
     while True:
         children = {folder.rpartition("/")[2]: folder for folder in _children(folders, base)}
         if split is not None:
-            for name in _SPLIT_FOLDERS.get(split, (split,)):
+            for name in split_spellings(split):
                 if name in children:
                     return children[name]
         only = next(iter(children.values())) if len(children) == 1 else None
@@ -90,7 +95,7 @@ def find_split(folders: Collection[str], split: str | None, where: str) -> str:
     hint = f"; did you mean split={close[0]!r}?" if close else ""
     raise ValueError(
         f"{where}: no folder for split {split!r} (looked for "
-        f"{quoted(_SPLIT_FOLDERS.get(split, (split,)))}, found {quoted(children) or 'no folders'})"
+        f"{quoted(split_spellings(split))}, found {quoted(children) or 'no folders'})"
         f"{hint}; if it holds the class folders directly, put them under train/ and test/, or in Python "
         "pass split=None"
     )

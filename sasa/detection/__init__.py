@@ -1,6 +1,7 @@
 """RetinaNet on torchvision's parts, from convolutional to fully attentional (§4.2, App. A.3, Table 2)."""
 
+from sasa.detection.coco_evaluation import CocoEvaluation, CocoMetrics
 from sasa.detection.cost import cost
 from sasa.detection.retinanet import RetinaNet, create_retinanet
 
-__all__ = ["RetinaNet", "cost", "create_retinanet"]
+__all__ = ["CocoEvaluation", "CocoMetrics", "RetinaNet", "cost", "create_retinanet"]

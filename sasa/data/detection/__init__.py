@@ -1,0 +1,27 @@
+"""Annotated images for detection: the built-in scenes and a user's own, in COCO's or VOC's format."""
+
+from sasa.data.detection.annotations import AnnotationError, Objects
+from sasa.data.detection.checks import check_categories
+from sasa.data.detection.datasets import (
+    DetectionDataset,
+    Target,
+    collate_detection,
+    without_crowds,
+)
+from sasa.data.detection.opening import open_detection
+from sasa.data.detection.scenes import SceneImages
+from sasa.data.detection.transforms import detection_evaluation_transform, detection_training_transform
+
+__all__ = [
+    "AnnotationError",
+    "DetectionDataset",
+    "Objects",
+    "SceneImages",
+    "Target",
+    "check_categories",
+    "collate_detection",
+    "detection_evaluation_transform",
+    "detection_training_transform",
+    "open_detection",
+    "without_crowds",
+]

@@ -1,0 +1,237 @@
+"""The built-in detection data: Fashion-MNIST items on cluttered canvases, composed when they are loaded.
+
+The layout is synthetic. Nothing about a scene is stored: seed, split and index determine it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from sasa.data.detection.annotations import Objects
+from sasa.data.fashion_mnist import CLASSES, load_fashion_mnist
+
+# The number that a split's random streams start from, and its default number of scenes.
+_SPLITS = {"train": (0, 4000), "validation": (1, 500), "test": (2, 500)}
+_SPELLINGS = {"val": "validation"}
+
+# Items for training; the other training images are the validation scenes' items.
+_TRAINING_ITEMS = 9000
+
+MIN_SCALE, MAX_SCALE = 0.7, 2.5
+_SIDE = 28  # of an item at scale 1
+
+# Darker pixels of an item are background: some items have stray pixels of a few grey levels.
+_BACKGROUND = 24
+
+# Two boxes share at most this part of the smaller one, and at most this part of an item's pixels is hidden.
+_OVERLAP = 0.2
+_ATTEMPTS = 10
+
+# Grey level → opacity.
+_OPAQUE = [255 * (value > _BACKGROUND) for value in range(256)]
+
+Grey = npt.NDArray[np.uint8]
+Box = tuple[int, int, int, int]  # x, y, width, height
+
+
+class SceneImages:
+    """Synthetic scenes: 0 … max_items items of ten classes on a cluttered canvas, grey in RGB.
+
+    An item is a Fashion-MNIST image, scaled by a factor drawn log-uniformly from 0.7 … 2.5 of its 28 pixels,
+    and drawn over the background where it is not background itself. Its box is tight around its pixels that
+    can be seen, its area is their number. Clutter: a slope of grey, noise, lines, ellipses and rectangles,
+    and torn pieces of items, which have no box. Training, validation and test scenes share no item: the first
+    9,000 and the other 1,000 of the built-in training images, and the test images.
+
+    Attributes:
+        where: "scenes/train" and so on.
+        classes: the ten names.
+        category_ids: 1 … 10.
+        image_ids: 0 … length - 1.
+        skipped: empty.
+    """
+
+    skipped: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        split: str | None = "train",
+        *,
+        length: int | None = None,
+        size: int = 128,
+        max_items: int = 5,
+        seed: int = 0,
+    ) -> None:
+        """Load the items.
+
+        Args:
+            split: "train", "validation" (also "val") or "test".
+            length: number of scenes; None means 4,000 to train on and 500 of the others. Scene i is the same
+                whatever the length.
+            size: width and height of the canvas in pixels, at least 32.
+            max_items: each number of items from 0 to this is equally likely; where no place is left on the
+                canvas there are fewer.
+            seed: of all the scenes, 0 or more.
+
+        Raises:
+            ValueError: an argument is out of its range.
+        """
+        split = _SPELLINGS.get(split or "", split)
+        if split not in _SPLITS:
+            raise ValueError(f"split of scenes must be one of {', '.join(_SPLITS)}, got {split!r}")
+        stream, usual = _SPLITS[split]
+        length = usual if length is None else length
+        for name, value, least in (
+            ("length", length, 1),
+            ("size", size, 32),
+            ("max_items", max_items, 0),
+            ("seed", seed, 0),
+        ):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} of scenes must be an integer of at least {least}, got {value!r}")
+        images, labels = load_fashion_mnist("test" if split == "test" else "train")
+        if split != "test":
+            part = slice(None, _TRAINING_ITEMS) if split == "train" else slice(_TRAINING_ITEMS, None)
+            images, labels = images[part], labels[part]
+        self._items, self._labels = images, labels
+        self._stream, self._seed = stream, seed
+        self._size, self._max_items = size, max_items
+        self._last: tuple[int, Grey, npt.NDArray[np.int16], Objects] | None = None
+        self.where = f"scenes/{split}"
+        self.classes = list(CLASSES)
+        self.category_ids = list(range(1, len(CLASSES) + 1))
+        self.image_ids: Sequence[int] = range(length)
+
+    def name(self, index: int) -> str:
+        """The scene's number in its split, "scenes/train[17]"."""
+        return f"{self.where}[{index}]"
+
+    def file_name(self, index: int) -> str:
+        """The same."""
+        return self.name(index)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """The canvas's width and height, the same for every scene."""
+        return self._size, self._size
+
+    def objects(self, index: int) -> Objects:
+        """The items of one scene that can be seen."""
+        return self._compose(index)[3]
+
+    def load(self, index: int) -> Image.Image:
+        """One scene, mode "RGB"."""
+        _, pixels, owners, _ = self._compose(index)
+        canvas = _background(self._random(index, 1), self._size, self._items)
+        return Image.fromarray(np.where(owners >= 0, pixels, canvas)).convert("RGB")
+
+    def _random(self, index: int, part: int) -> np.random.Generator:
+        """The random stream of a scene's items (part 0) or clutter (part 1)."""
+        if not 0 <= index < len(self.image_ids):
+            raise IndexError(f"{self.where} has {len(self.image_ids)} scenes, got index {index}")
+        return np.random.default_rng((self._seed, self._stream, index, part))
+
+    def _compose(self, index: int) -> tuple[int, Grey, npt.NDArray[np.int16], Objects]:
+        """Index, the items' pixels, which item each pixel shows (-1: none), and the items."""
+        if self._last is not None and self._last[0] == index:
+            return self._last
+        random = self._random(index, 0)
+        pixels = np.zeros((self._size, self._size), np.uint8)
+        owners = np.full(pixels.shape, -1, np.int16)
+        placed: list[Box] = []
+        labels: list[int] = []
+        whole: list[int] = []  # number of each item's pixels
+        seen: list[int] = []  # and of those that no later item hides
+        for _ in range(random.integers(self._max_items + 1)):
+            number = random.integers(len(self._items))
+            scale = math.exp(random.uniform(math.log(MIN_SCALE), math.log(MAX_SCALE)))
+            item = _scaled(self._items[number], min(round(scale * _SIDE), self._size))
+            brightness = random.uniform(0.7, 1.0)
+            shape = item > _BACKGROUND
+            height, width = item.shape
+            for _ in range(_ATTEMPTS):
+                x = int(random.integers(self._size - width + 1))
+                y = int(random.integers(self._size - height + 1))
+                part = np.s_[y : y + height, x : x + width]
+                hidden = np.bincount(owners[part][shape] + 1, minlength=len(placed) + 1)[1:].tolist()
+                if all(_free(box, (x, y, width, height)) for box in placed) and all(
+                    now - less >= (1 - _OVERLAP) * full
+                    for now, less, full in zip(seen, hidden, whole, strict=True)
+                ):
+                    break
+            else:
+                continue
+            pixels[part][shape] = (item * brightness).astype(np.uint8)[shape]
+            owners[part][shape] = len(placed)
+            placed.append((x, y, width, height))
+            labels.append(int(self._labels[number]))
+            seen = [now - less for now, less in zip(seen, hidden, strict=True)]
+            whole.append(int(shape.sum()))
+            seen.append(whole[-1])
+        boxes = [_tight(owners, number, box) for number, box in enumerate(placed)]
+        objects = Objects.make(boxes, labels, seen, [False] * len(boxes))
+        self._last = index, pixels, owners, objects
+        return self._last
+
+
+def _scaled(item: Grey, side: int) -> Grey:
+    """An item scaled to side × side and cut to its own pixels."""
+    scaled = np.asarray(Image.fromarray(item).resize((side, side), Image.Resampling.BILINEAR))
+    rows, columns = (np.flatnonzero((scaled > _BACKGROUND).any(axis)) for axis in (1, 0))
+    return scaled[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _free(placed: Box, box: Box) -> bool:
+    """Whether two boxes overlap by at most _OVERLAP of the smaller one."""
+    width = min(placed[0] + placed[2], box[0] + box[2]) - max(placed[0], box[0])
+    height = min(placed[1] + placed[3], box[1] + box[3]) - max(placed[1], box[1])
+    if width <= 0 or height <= 0:
+        return True
+    return width * height <= _OVERLAP * min(placed[2] * placed[3], box[2] * box[3])
+
+
+def _tight(owners: npt.NDArray[np.int16], number: int, box: Box) -> Box:
+    """The box around the pixels that show an item, which was placed in box."""
+    x, y, width, height = box
+    seen = owners[y : y + height, x : x + width] == number
+    rows, columns = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
+    return (
+        x + int(columns[0]),
+        y + int(rows[0]),
+        int(columns[-1] - columns[0]) + 1,
+        int(rows[-1] - rows[0]) + 1,
+    )
+
+
+def _background(random: np.random.Generator, size: int, items: Grey) -> Grey:
+    """A canvas with clutter."""
+    slope = random.uniform(-40, 40, 2) / size
+    grey = random.uniform(20, 110) + slope[0] * np.arange(size)[:, None] + slope[1] * np.arange(size)
+    canvas = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(canvas)
+    for _ in range(random.integers(7)):
+        x1, x2 = sorted(random.integers(size, size=2).tolist())
+        y1, y2 = sorted(random.integers(size, size=2).tolist())
+        value, kind = int(random.integers(200)), random.integers(3)
+        width = int(random.integers(1, 4))
+        if kind == 0:
+            ends = (x1, y1, x2, y2) if random.integers(2) else (x1, y2, x2, y1)
+            draw.line(ends, fill=value, width=width)
+        elif kind == 1:
+            draw.ellipse((x1, y1, x2, y2), outline=value, width=width)
+        else:
+            draw.rectangle((x1, y1, x2, y2), outline=value, width=width)
+    for _ in range(random.integers(4)):
+        item = items[random.integers(len(items))]
+        side = int(random.integers(8, 13))
+        top, left = random.integers(_SIDE - side + 1, size=2).tolist()
+        piece = Image.fromarray(item[top : top + side, left : left + side])
+        x, y = random.integers(size - side + 1, size=2).tolist()
+        canvas.paste(piece, (x, y), piece.point(_OPAQUE))
+    noise = random.standard_normal((size, size), np.float32)
+    noisy = np.asarray(canvas) + np.float32(random.uniform(2, 10)) * noise
+    return noisy.clip(0, 255).astype(np.uint8)

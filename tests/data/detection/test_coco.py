@@ -1,0 +1,261 @@
+"""COCO's annotation files: what is read, from where, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sasa.data import BrokenImageError
+from sasa.data.detection import AnnotationError, DetectionDataset, open_detection
+
+Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
+
+
+def same(one: DetectionDataset, other: DetectionDataset) -> bool:
+    pairs = [(one[index], other[index]) for index in range(len(one))]
+    return len(one) == len(other) and all(
+        a.tobytes() == b.tobytes()
+        and s.keys() == t.keys()
+        and all(torch.equal(torch.as_tensor(s[key]), torch.as_tensor(t[key])) for key in s)
+        for (a, s), (b, t) in pairs
+    )
+
+
+def test_what_is_read(coco: Path) -> None:
+    dataset = open_detection(coco)
+    assert (dataset.classes, dataset.category_ids) == (["car", "dog"], [3, 18])
+    assert dataset.image_ids == [7, 3, 5]
+    assert [dataset.size(index) for index in range(3)] == [(40, 30), (20, 50), (64, 64)]
+    image, target = dataset[0]
+    assert (image.mode, image.size) == ("RGB", (40, 30))
+    assert target["boxes"].tolist() == [[1.5, 2.25, 11.5, 22.75], [0, 0, 40, 30], [5, 5, 7, 7]]
+    assert target["labels"].tolist() == [1, 0, 0]
+    assert target["iscrowd"].tolist() == [0, 1, 0]
+    assert target["area"].tolist() == [153.75, 900, 3]
+    assert target["image_id"] == 7
+    assert target["boxes"].canvas_size == (30, 40)
+    assert dataset.name(0) == str(coco / "train2017" / "7.png")
+    assert dataset.skipped == ()
+
+
+def test_an_empty_image(coco: Path) -> None:
+    _, target = open_detection(coco)[1]
+    assert (target["boxes"].shape, target["labels"].shape) == ((0, 4), (0,))
+    assert (target["boxes"].dtype, target["labels"].dtype) == (torch.float32, torch.int64)
+
+
+def test_a_box_that_sticks_out_by_rounding_is_cut_off_in_the_target_alone(coco: Path) -> None:
+    dataset = open_detection(coco)
+    assert dataset.target(2)["boxes"].tolist() == [[60.5, 0, 64, 64]]
+    assert dataset.ground_truth()["annotations"][3]["bbox"] == [60.5, 0, 3.505, 64.004]
+
+
+def test_ground_truth_is_the_file(coco: Path) -> None:
+    content = json.loads((coco / "annotations" / "instances_train2017.json").read_text())
+    truth = open_detection(coco).ground_truth()
+    assert truth["images"] == content["images"]
+    assert truth["categories"] == sorted(content["categories"], key=lambda category: category["id"])
+    read = [{**entry, "id": 0} for entry in truth["annotations"]]
+    for entry in content["annotations"]:
+        del entry["segmentation"]
+    assert read == [{**entry, "id": 0} for entry in content["annotations"]]
+    assert [entry["id"] for entry in truth["annotations"]] == [1, 2, 3, 4]
+
+
+def test_ground_truth_of_a_selection(coco: Path) -> None:
+    part = open_detection(coco).select([2, 1], None)
+    truth = part.ground_truth()
+    assert [image["id"] for image in truth["images"]] == part.image_ids == [5, 3]
+    assert [entry["image_id"] for entry in truth["annotations"]] == [5]
+    assert part[0][0].size == (64, 64)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("kind", ["tar", "gztar", "zip"])
+def test_archive_equals_folder(coco: Path, kind: str, nested: bool) -> None:
+    place = (coco.parent, coco.name) if nested else (coco, None)
+    archive = shutil.make_archive(str(coco.parent / "packed"), kind, *place)
+    for split in ("train", "val"):
+        assert same(open_detection(archive, split), open_detection(coco, split))
+
+
+def test_an_annotation_file_of_any_name(coco: Path) -> None:
+    file = shutil.copy(coco / "annotations" / "instances_train2017.json", coco / "mine.JSON")
+    apart = open_detection(file, images=coco / "train2017")
+    assert same(apart, open_detection(coco))
+    beside = shutil.copy(file, coco / "train2017" / "mine.json")
+    assert same(open_detection(beside, None), apart)
+
+
+@pytest.mark.parametrize("folder", ["images/train2017", "images"])
+def test_other_places_for_the_images(coco: Path, folder: str) -> None:
+    before = [(image.tobytes(), target["boxes"].tolist()) for image, target in open_detection(coco)]
+    (coco / "images").mkdir()
+    (coco / "train2017").rename(coco / folder if folder != "images" else coco / "images" / "x")
+    if folder == "images":
+        for path in (coco / "images" / "x").iterdir():
+            path.rename(coco / "images" / path.name)
+    dataset = open_detection(coco)
+    assert [(image.tobytes(), target["boxes"].tolist()) for image, target in dataset] == before
+
+
+@pytest.mark.parametrize("split", ["train", "train2017"])
+def test_names_of_the_training_split(coco: Path, split: str) -> None:
+    assert len(open_detection(coco, split)) == 3
+
+
+@pytest.mark.parametrize("split", ["val", "validation", "test", "val2017"])
+def test_names_of_the_validation_split(coco: Path, split: str) -> None:
+    assert open_detection(coco, split).image_ids == [9]
+
+
+def test_split_errors(coco: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"no annotations of split 'trial'; there are 'train2017', 'val2017'"
+    ):
+        open_detection(coco, "trial")
+    with pytest.raises(ValueError, match="split None could be any of 'train2017', 'val2017'; name one"):
+        open_detection(coco, None)
+    annotations = coco / "annotations"
+    shutil.copy(annotations / "instances_train2017.json", annotations / "instances_train2014.json")
+    with pytest.raises(ValueError, match="split 'train' could be any of 'train2014', 'train2017'"):
+        open_detection(coco)
+    assert len(open_detection(coco, "train2017")) == 3
+
+
+def test_area_and_crowd_may_be_left_out(edit: Edit) -> None:
+    def strip(content: dict[str, Any]) -> None:
+        for entry in content["annotations"]:
+            del entry["area"], entry["iscrowd"]
+
+    target = open_detection(edit(strip)).target(0)
+    assert target["area"].tolist() == [205, 1200, 4]
+    assert target["iscrowd"].tolist() == [0, 0, 0]
+
+
+def entry(kind: str, number: int = 0, **values: object) -> Callable[[dict[str, Any]], object]:
+    """Changes values of one entry of the file; None takes a value away."""
+
+    def change(content: dict[str, Any]) -> None:
+        content[kind][number].update(values)
+        for key in [key for key, value in values.items() if value is None]:
+            del content[kind][number][key]
+
+    return change
+
+
+NOT_LISTED = "the file lists no"
+FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no width": (entry("annotations", bbox=[4, 5, 0, 6]), r"annotation 100 of train2017/7\.png: .* no area"),
+    "negative": (entry("annotations", bbox=[4, 5, -3, 6]), r"from \(4, 5\) to \(1, 11\) has no area"),
+    "thin": (entry("annotations", bbox=[4, 5, 1e-7, 6]), "has no area"),
+    "out of range": (entry("annotations", bbox=[30, 5, 11.5, 6]), "sticks out of its 40×30 image"),
+    "before the image": (entry("annotations", bbox=[-1.5, 5, 9, 6]), "sticks out of its 40×30 image"),
+    "beside the image": (entry("annotations", bbox=[40, 5, 0.9, 6]), "lies outside of its 40×30 image"),
+    "not finite": (entry("annotations", bbox=[1, 2, float("nan"), 4]), "not finite"),
+    "three numbers": (entry("annotations", bbox=[1, 2, 3]), r"annotation 100: cannot use 'bbox' \[1, 2, 3\]"),
+    "text": (entry("annotations", bbox=["1", 2, 3, 4]), "annotation 100: cannot use 'bbox'"),
+    "no box": (entry("annotations", bbox=None), "annotation 100: no 'bbox'"),
+    "category": (
+        entry("annotations", category_id=5),
+        rf"annotation 100 of .*7\.png: {NOT_LISTED} category .* 5",
+    ),
+    "image": (entry("annotations", image_id=44), rf"annotation 100: {NOT_LISTED} image with id 44"),
+    "annotation id": (entry("annotations", 1, id=100), "annotation id 100 comes more than once"),
+    "no annotation id": (entry("annotations", 1, id=None), "annotation number 1: no 'id'"),
+    "image id": (entry("images", 1, id=7), "image id 7 comes more than once"),
+    "category id": (entry("categories", 1, id=18), "category id 18 comes more than once"),
+    "category name": (entry("categories", 1, name="dog"), "category name 'dog' comes more than once"),
+    "missing image": (entry("images", 1, file_name="4.png"), r"image 3: no file .*train2017/4\.png"),
+    "file elsewhere": (entry("images", file_name="../../7.png"), "image 7: no file"),
+    "no file name": (entry("images", file_name=None), "image 7: no 'file_name'"),
+    "height": (entry("images", height=0), "image 7: cannot use 'height' 0"),
+    "width": (entry("images", width=40.0), "image 7: cannot use 'width' 40.0"),
+    "crowd": (entry("annotations", iscrowd=2), "annotation 100 .*'iscrowd' must be 0 or 1, got 2"),
+    "area": (entry("annotations", area=-1), "annotation 100 .*'area' must be a number of at least 0, got -1"),
+    "no object": (lambda content: content["images"].append(4), "image number 3: expected an object, got 4"),
+    "no categories": (lambda content: content.update(categories=[], annotations=[]), "lists no categories"),
+    "no list": (lambda content: content.pop("categories"), "lists 'images', 'annotations', 'categories'"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_named(edit: Edit, fault: str) -> None:
+    how, message = FAULTS[fault]
+    with pytest.raises(AnnotationError, match=rf"(?s)instances_train2017\.json: .*{message}"):
+        open_detection(edit(how))
+
+
+def test_all_faults_are_told_at_once(edit: Edit) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["annotations"] = [
+            {**content["annotations"][0], "id": number, "bbox": [0, 0, 0, number]}
+            for number in range(1, 1201)
+        ]
+        content["images"][1]["file_name"] = "gone.png"
+
+    with pytest.raises(AnnotationError) as caught:
+        open_detection(edit(spoil))
+    message = str(caught.value)
+    assert "1,201 faults" in message
+    assert "gone.png" in message
+    assert "annotation 4 of" in message
+    assert "annotation 5 of" not in message
+    assert "… and 1,196 more" in message
+    assert "on_invalid='skip' leaves" in message
+
+
+@pytest.mark.parametrize("text", [b"{", b"", b"\xff\xfe", b"[1]", b'{"images": []}'])
+def test_broken_json(coco: Path, text: bytes) -> None:
+    (coco / "annotations" / "instances_train2017.json").write_bytes(text)
+    with pytest.raises(AnnotationError, match=r"instances_train2017\.json: (broken json|expected COCO's)"):
+        open_detection(coco)
+
+
+def test_skip_leaves_out_invalid_boxes_and_says_so(edit: Edit, caplog: pytest.LogCaptureFixture) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["annotations"][0]["bbox"] = [0, 0, 0, 5]
+        content["annotations"][3]["bbox"] = [0, 0, 70, 5]
+
+    with caplog.at_level(logging.WARNING, "sasa.data.detection"):
+        dataset = open_detection(edit(spoil), on_invalid="skip")
+    assert len(dataset) == 3
+    assert dataset.target(0)["boxes"].tolist() == [[0, 0, 40, 30], [5, 5, 7, 7]]
+    assert len(dataset.target(2)["boxes"]) == 0
+    assert len(dataset.skipped) == 2
+    assert "annotation 97 of train2017/5.png" in dataset.skipped[1]
+    assert len(caplog.messages) == 1
+    assert "left out 2 faults" in caplog.messages[0]
+
+
+def test_skip_leaves_other_faults_errors(edit: Edit) -> None:
+    with pytest.raises(AnnotationError, match="no category with id 5"):
+        open_detection(edit(entry("annotations", category_id=5)), on_invalid="skip")
+
+
+def test_objects_stay_with_their_images(edit: Edit) -> None:
+    def shuffle(content: dict[str, Any]) -> None:
+        content["annotations"].reverse()
+
+    dataset = open_detection(edit(shuffle))
+    assert [len(dataset.objects(index)) for index in range(3)] == [3, 0, 1]
+    assert dataset.target(0)["boxes"][-1].tolist() == [1.5, 2.25, 11.5, 22.75]
+
+
+def test_an_image_of_another_size_than_annotated(edit: Edit) -> None:
+    dataset = open_detection(edit(entry("images", width=41)))
+    with pytest.raises(ValueError, match=r"train2017/7\.png: the image is 40×30, but its .* say 41×30"):
+        dataset[0]
+
+
+def test_a_broken_image(coco: Path) -> None:
+    (coco / "train2017" / "3.png").write_bytes(b"")
+    with pytest.raises(BrokenImageError, match=r"train2017/3\.png: broken image"):
+        open_detection(coco)[1]

@@ -1,0 +1,150 @@
+"""VOC's xml files: its way of counting pixels, classes, splits, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sasa.data.detection import AnnotationError, open_detection
+
+Xml = Callable[..., str]
+
+
+def test_what_is_read(voc: Path) -> None:
+    dataset = open_detection(voc)
+    assert (dataset.classes, dataset.category_ids) == (["blue", "red", "white"], [1, 2, 3])
+    assert dataset.image_ids == [1, 2]
+    image, target = dataset[0]
+    assert (image.mode, image.size) == ("RGB", (30, 20))
+    # From 1 to 30 and 1 to 20, both ends inside: the whole image; from 5 to 5: one pixel.
+    assert target["boxes"].tolist() == [[0, 0, 30, 20], [4, 5, 5, 6]]
+    assert target["labels"].tolist() == [1, 2]
+    assert target["iscrowd"].tolist() == [0, 1], "a difficult object is to be ignored"
+    assert target["area"].tolist() == [600, 1]
+    assert dataset.target(1)["boxes"].shape == (0, 4)
+    assert dataset.name(0) == str(voc / "VOC2007" / "JPEGImages" / "b.png")
+
+
+def test_ground_truth(voc: Path) -> None:
+    truth = open_detection(voc, "val").ground_truth()
+    assert truth == {
+        "images": [{"id": 1, "file_name": "c.png", "width": 12, "height": 12}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1.5, 2, 2.5, 6], "area": 15, "iscrowd": 0}
+        ],
+        "categories": [{"id": 1, "name": "blue"}, {"id": 2, "name": "red"}, {"id": 3, "name": "white"}],
+    }
+
+
+def test_splits(voc: Path) -> None:
+    assert [len(open_detection(voc, split)) for split in ("train", "val", "validation", "test")] == [
+        2,
+        1,
+        1,
+        1,
+    ]
+    every = open_detection(voc, None)
+    assert [every.source.file_name(index) for index in range(3)] == ["a.png", "b.png", "c.png"]
+    with pytest.raises(ValueError, match=r"no annotations of split 'trainval'; there are 'train', 'val'"):
+        open_detection(voc, "trainval")
+    sets = voc / "VOC2007" / "ImageSets" / "Main"
+    (sets / "red_train.txt").write_text("b  1\na -1\n")
+    assert open_detection(voc, "red_train").image_ids == [1, 2]
+    shutil.rmtree(sets)
+    with pytest.raises(ValueError, match="there are no splits, so give split=None"):
+        open_detection(voc)
+
+
+@pytest.mark.parametrize("kind", ["tar", "gztar", "zip"])
+def test_archive_equals_folder(voc: Path, kind: str) -> None:
+    archive = open_detection(shutil.make_archive(str(voc) + "-packed", kind, voc))
+    folder = open_detection(voc)
+    assert archive.ground_truth() == folder.ground_truth()
+    assert [image.tobytes() for image, _ in archive] == [image.tobytes() for image, _ in folder]
+
+
+def test_given_classes(voc: Path) -> None:
+    dataset = open_detection(voc, classes=["white", "red"])
+    assert dataset.target(0)["labels"].tolist() == [1, 0]
+    with pytest.raises(
+        AnnotationError, match=r"Annotations/c\.xml: object 1 \('blue'\): the classes are 'red', 'white'"
+    ):
+        open_detection(voc, "val", classes=["white", "red"])
+
+
+FAULTS: dict[str, tuple[tuple, str]] = {
+    "turned round": (("red", 6, 1, 5, 20, 0), r"b\.xml: object 1 \('red'\): box .* has no area"),
+    "out of range": (("red", 1, 1, 32, 20, 0), r"sticks out of its 30×20 image"),
+    "text": (("red", "left", 1, 30, 20, 0), r"b\.xml: object 1: bndbox/xmin must be a number, got 'left'"),
+    "no name": ((" ", 1, 1, 30, 20, 0), r"b\.xml: object 1: no name"),
+    "difficult": (("red", 1, 1, 30, 20, 2), r"object 1: difficult must be 0 or 1, got '2'"),
+    "not finite": (("red", 1, 1, "inf", 20, 0), "not finite"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_named(voc: Path, write_xml: Xml, fault: str) -> None:
+    thing, message = FAULTS[fault]
+    (voc / "VOC2007" / "Annotations" / "b.xml").write_text(write_xml(30, 20, [thing]))
+    with pytest.raises(AnnotationError, match=rf"(?s)train\.txt: 1 fault\n.*{message}"):
+        open_detection(voc)
+
+
+def test_pixels_counted_from_zero_pass(voc: Path, write_xml: Xml) -> None:
+    (voc / "VOC2007" / "Annotations" / "b.xml").write_text(write_xml(30, 20, [("red", 0, 0, 29, 19, 0)]))
+    assert open_detection(voc).target(0)["boxes"].tolist() == [[0, 0, 29, 19]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<annotation>", "broken xml: no element found"),
+        ("", "broken xml: no element found"),
+        ("<annotation/>", "size/width must be a number, got None"),
+        (
+            "<annotation><size><width>0</width><height>4</height></size></annotation>",
+            "size cannot be 0×4",
+        ),
+    ],
+)
+def test_broken_xml(voc: Path, text: str, message: str) -> None:
+    (voc / "VOC2007" / "Annotations" / "a.xml").write_text(text)
+    with pytest.raises(AnnotationError, match=rf"VOC2007/Annotations/a\.xml: .*{message}"):
+        open_detection(voc)
+
+
+def test_missing_files_and_doubles_are_told_at_once(voc: Path) -> None:
+    base = voc / "VOC2007"
+    (base / "JPEGImages" / "a.png").unlink()
+    (base / "ImageSets" / "Main" / "train.txt").write_text("a\nb\nb\nz\n")
+    with pytest.raises(AnnotationError) as caught:
+        open_detection(voc)
+    message = str(caught.value)
+    assert "3 faults" in message
+    assert "image 'b' comes more than once" in message
+    assert "a.xml: no image file" in message
+    assert "image 'z': no file" in message
+
+
+def test_an_image_set_that_is_no_text(voc: Path) -> None:
+    (voc / "VOC2007" / "ImageSets" / "Main" / "train.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(AnnotationError, match=r"train\.txt: not a text file"):
+        open_detection(voc)
+
+
+def test_no_objects_at_all(voc: Path, write_xml: Xml) -> None:
+    for file in (voc / "VOC2007" / "Annotations").iterdir():
+        file.write_text(write_xml(10, 10, []))
+    with pytest.raises(AnnotationError, match="no object in any xml file, so there are no classes"):
+        open_detection(voc)
+
+
+def test_skip(voc: Path, write_xml: Xml) -> None:
+    things = [("red", 6, 1, 5, 20, 0), ("red", 1, 1, 5, 20, 0)]
+    (voc / "VOC2007" / "Annotations" / "b.xml").write_text(write_xml(30, 20, things))
+    dataset = open_detection(voc, on_invalid="skip")
+    assert len(dataset.skipped) == 1
+    assert dataset.target(0)["boxes"].tolist() == [[0, 0, 5, 20]]

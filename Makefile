@@ -51,6 +51,7 @@ $(SANITIZED)/sasa/_cpu.abi3.so: setup.py $(wildcard csrc/*) | .venv/dev.installe
 
 tables: .venv/train.installed  ## Print the paper's tables, ours beside them
 	$(BIN)/sasa tables
+	$(BIN)/sasa tables --detection
 
 bench: .venv/dev.installed  ## Measure speed and memory against the rivals, on an otherwise idle machine (ARGS=--quick)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -54,7 +54,7 @@ SURFACE = {
         "RetinaNet": "backbone head anchor_generator * min_size max_size image_mean image_std",
         "cost": "detector input_size",
         "create_retinanet": (
-            "backbone num_classes * fpn_and_heads width kernel_size num_heads backend backbone_options "
+            "backbone num_classes * fpn_and_heads norm width kernel_size num_heads backend backbone_options "
             "frozen_batch_norm min_size max_size image_mean image_std"
         ),
     },

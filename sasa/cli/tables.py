@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "print the paper's tables 1 and 3 to 7, our costs beside the printed ones"
+HELP = "print the paper's tables, our costs beside the printed ones"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
-    parser.add_argument(
-        "--table", type=int, nargs="+", metavar="N", help="numbers of the tables to print (default: all)"
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--table", type=int, nargs="+", metavar="N", help="of tables 1 and 3 to 7 these (default: all)"
     )
+    which.add_argument("--detection", action="store_true", help="Table 2, the detectors, instead")
 
 
 def run(args: argparse.Namespace) -> None:
     """Print them as Markdown."""
+    if args.detection:
+        from sasa.detection.paper_table import render as render_detection
+
+        print(render_detection())
+        return
     from sasa.models.paper_tables import render
 
     print(render(args.table))

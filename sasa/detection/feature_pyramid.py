@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
+from sasa.detection.norm import norm_layer
 from sasa.layers import replace_convolutions
 
 KINDS = ("conv", "attention")
@@ -22,6 +23,7 @@ class FeaturePyramid(FeaturePyramidNetwork):
         channels: Of the maps C3, C4 and C5.
         width: Channels of every level.
         kind: "conv" or "attention".
+        norm: "group" or "none", after every layer but P6 and P7.
         kernel_size: Extent of the attention windows.
         num_heads: Of the attention.
         backend: Of the attention, see `sasa.local_attention`.
@@ -33,11 +35,13 @@ class FeaturePyramid(FeaturePyramidNetwork):
         width: int = 256,
         *,
         kind: str = "attention",
+        norm: str = "group",
         kernel_size: int | tuple[int, int] = 7,
         num_heads: int = 8,
         backend: str = "auto",
     ) -> None:
-        super().__init__(list(channels), width, extra_blocks=LastLevelP6P7(width, width))
+        last_levels = LastLevelP6P7(width, width)
+        super().__init__(list(channels), width, extra_blocks=last_levels, norm_layer=norm_layer(norm))
         self.width = width
         if kind == "attention":
             replace_convolutions(self, kernel_size=kernel_size, num_heads=num_heads, backend=backend)

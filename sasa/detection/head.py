@@ -6,10 +6,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.retinanet import RetinaNetHead
 
+from sasa.detection.norm import norm_layer
 from sasa.layers import LocalSelfAttention2d, replace_convolutions
 
-STD = 0.01
-"""Deviation of the heads' first weights: W_V of the attention (App. A.3) and every convolution."""
+VALUE_STD = 0.1
+"""Deviation of the first W_V of the attention: N(0, 0.01) of App. A.3 read as mean and variance."""
+MIXING_STD = 0.01
+"""Deviation of the first weights of the last 1 × 1 convolutions: that of RetinaNet's convolutions."""
 
 
 class Head(RetinaNetHead):
@@ -19,14 +22,15 @@ class Head(RetinaNetHead):
     anchors of all levels, in fp32 (fp64 of fp64 maps) also under autocast, since boxes need the digits.
 
     Where the last layers are attention, it has the output's channels, rounded up to a multiple of 2·num_heads
-    (4 numbers of 9 boxes: 36 become 48), and a 1 × 1 convolution to the very output mixes its heads. W_V and
-    that convolution start from N(0, 0.01²), the class logits from the focal loss's prior of 1 %.
+    (4 numbers of 9 boxes: 36 become 48), and a 1 × 1 convolution to the very output mixes its heads. The
+    class logits start from the focal loss's prior of 1 %.
 
     Args:
         width: Channels of every level.
         num_anchors: At each pixel.
         num_classes: Classes, without a background.
         kind: "conv" or "attention".
+        norm: "group" or "none", after every layer but the last two.
         kernel_size: Extent of the attention windows.
         num_heads: Of the attention.
         backend: Of the attention, see `sasa.local_attention`.
@@ -39,11 +43,12 @@ class Head(RetinaNetHead):
         num_classes: int,
         *,
         kind: str = "attention",
+        norm: str = "group",
         kernel_size: int | tuple[int, int] = 7,
         num_heads: int = 8,
         backend: str = "auto",
     ) -> None:
-        super().__init__(width, num_anchors, num_classes)
+        super().__init__(width, num_anchors, num_classes, norm_layer=norm_layer(norm))
         if kind == "conv":
             return
         last = (self.classification_head.cls_logits, self.regression_head.bbox_reg)
@@ -62,7 +67,7 @@ class Head(RetinaNetHead):
                 width, inner, kernel_size, num_heads=num_heads, bias=True, backend=backend
             )
             mixing = nn.Conv2d(inner, conv.out_channels, 1)
-            nn.init.normal_(mixing.weight, std=STD)
+            nn.init.normal_(mixing.weight, std=MIXING_STD)
             mixing.bias = conv.bias
             return nn.Sequential(attention, mixing)
 
@@ -70,7 +75,7 @@ class Head(RetinaNetHead):
         self.regression_head.bbox_reg = attention_and_mixing(last[1])
         for layer in self.modules():
             if isinstance(layer, LocalSelfAttention2d):
-                nn.init.normal_(layer.qkv.weight[-layer.out_channels :], std=STD)
+                nn.init.normal_(layer.qkv.weight[-layer.out_channels :], std=VALUE_STD)
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
         outputs = super().forward(x)

@@ -17,6 +17,7 @@ import sasa
 from sasa.detection.backbone import Backbone
 from sasa.detection.feature_pyramid import KINDS
 from sasa.detection.head import Head
+from sasa.detection.norm import CHANNELS_OF_A_GROUP, NORMS
 from sasa.ops import LocalAttentionSpec
 
 Target = dict[str, Tensor]
@@ -116,6 +117,7 @@ def create_retinanet(
     num_classes: int = 80,
     *,
     fpn_and_heads: str = "attention",
+    norm: str = "group",
     width: int = 256,
     kernel_size: int | tuple[int, int] = 7,
     num_heads: int = 8,
@@ -137,7 +139,10 @@ def create_retinanet(
             "sasa_resnet50_conv", or any of timm's with feature maps of strides 8, 16 and 32.
         num_classes: Classes; labels go from 0 to num_classes − 1, there is no background class.
         fpn_and_heads: "attention" or "conv", for the 3 × 3 layers of the pyramid and of both heads.
-        width: Channels of the pyramid and the heads, for attention a multiple of 2·num_heads.
+        norm: "group": a group norm (of 8 channels a group) after the layers of pyramid and heads, "none":
+            none; the paper does not say. Attention without one hardly learns there.
+        width: Channels of the pyramid and the heads; a multiple of 2·num_heads for attention, of 8 for
+            norm="group".
         kernel_size: Extent of the attention windows in pyramid and heads.
         num_heads: Of the attention there.
         backend: Of the attention there, see `sasa.local_attention`.
@@ -158,10 +163,14 @@ def create_retinanet(
     """
     if fpn_and_heads not in KINDS:
         raise ValueError(f"fpn_and_heads: expected one of {KINDS}, got {fpn_and_heads!r}")
+    if norm not in NORMS:
+        raise ValueError(f"norm: expected one of {NORMS}, got {norm!r}")
     LocalAttentionSpec.validated(num_heads=num_heads, kernel_size=kernel_size, dilation=1, scale=1.0, pool=1)
     if num_classes < 1:
         raise ValueError(f"num_classes: expected at least 1, got {num_classes}")
-    unit = 2 * num_heads if fpn_and_heads == "attention" else 1
+    unit = math.lcm(
+        2 * num_heads if fpn_and_heads == "attention" else 1, CHANNELS_OF_A_GROUP if norm == "group" else 1
+    )
     if width < 1 or width % unit:
         raise ValueError(
             f"width={width} and num_heads={num_heads}: expected a width that is a positive multiple of {unit}"
@@ -171,6 +180,7 @@ def create_retinanet(
     body = sasa.create_model(backbone, **{**(backbone_options or {}), "features_only": True})
     parts: dict[str, Any] = {
         "kind": fpn_and_heads,
+        "norm": norm,
         "kernel_size": kernel_size,
         "num_heads": num_heads,
         "backend": backend,

@@ -28,8 +28,8 @@ def cost(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) -> 
     The convention: a multiply, an add, a comparison or an exponential is one FLOP, and what the equations
     write is counted. A convolution or a linear layer counts 2 for each weight and output pixel (padding
     included), 1 for each bias; attention as `sasa.ops.local_attention_flops` says, window positions outside
-    the map excluded; batch norm 2, ReLU 1 and a residual addition 1 for each element; pooling 1 for each
-    element that enters a window.
+    the map excluded; batch norm 2, group norm 7 (mean 1, centring 1, variance 2, scaling 1, weight and bias
+    2), ReLU 1 and a residual addition 1 for each element; pooling 1 for each element that enters a window.
 
     The model is copied to the meta device: nothing is computed and the model is not touched. A module of
     another kind counts with its children, or through a method `flops(*inputs) -> int` for what no child does.
@@ -95,6 +95,7 @@ _FLOPS: dict[type[nn.Module], Any] = {
     nn.Conv2d: _conv_flops,
     nn.Linear: _linear_flops,
     nn.BatchNorm2d: lambda module, x, out: 2 * out.numel(),
+    nn.GroupNorm: lambda module, x, out: 7 * out.numel(),
     nn.ReLU: lambda module, x, out: out.numel(),
     nn.MaxPool2d: _max_pool_flops,
     nn.AdaptiveAvgPool2d: lambda module, x, out: x.numel(),

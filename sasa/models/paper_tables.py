@@ -152,7 +152,8 @@ def render(numbers: Sequence[int] | None = None) -> str:
     parts = []
     for number in known if numbers is None else numbers:
         if number not in known:
-            raise ValueError(f"table: expected one of {list(known)}, got {number}")
+            hint = "; sasa tables --detection prints Table 2" if number == 2 else ""
+            raise ValueError(f"table: expected one of {list(known)}, got {number}{hint}")
         table = known[number]
         lines = [
             f"Table {number}. {table.title}",

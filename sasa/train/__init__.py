@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from sasa.train.config_files import load_config, parse_config, save_config
+    from sasa.train.detectors import retinanet_from_classifier
     from sasa.train.inputs import load_images, one_test_image_a_class
     from sasa.train.run import evaluate, resume, train
     from sasa.train.weights import WeightsMetadata, load_weights, save_weights
@@ -35,6 +36,7 @@ _FILES = {
     "one_test_image_a_class": "inputs",
     "parse_config": "config_files",
     "resume": "run",
+    "retinanet_from_classifier": "detectors",
     "save_config": "config_files",
     "save_weights": "weights",
     "train": "run",
@@ -56,6 +58,7 @@ __all__ = [
     "one_test_image_a_class",
     "parse_config",
     "resume",
+    "retinanet_from_classifier",
     "save_config",
     "save_weights",
     "train",

@@ -67,6 +67,30 @@ def test_backbones_of_timm(backbone: str, options: dict[str, Any], kind: str) ->
     check_forward_and_backward(small(backbone, fpn_and_heads=kind, backbone_options=options))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_norms(kind: str) -> None:
+    detector = small("sasa_resnet26", fpn_and_heads=kind, norm="none", width=36, num_heads=1)
+    check_forward_and_backward(detector)
+    of_pyramid_and_heads = [*detector.backbone.fpn.modules(), *detector.head.modules()]
+    assert not any(isinstance(m, nn.GroupNorm) for m in of_pyramid_and_heads)
+    convolutions = [m for m in of_pyramid_and_heads if isinstance(m, nn.Conv2d)]
+    assert all(m.bias is not None for m in convolutions)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_norm_follows_every_layer_but_the_strided_and_the_last(kind: str) -> None:
+    detector = small(fpn_and_heads=kind)
+    norms = {
+        name
+        for part in ("backbone.fpn", "head")
+        for name, m in detector.get_submodule(part).named_modules()
+        if isinstance(m, nn.GroupNorm) and (m.num_groups, m.num_channels) == (4, 32)
+    }
+    pyramid = {f"{block}_blocks.{level}.1" for block in ("inner", "layer") for level in range(3)}
+    heads = {f"{head}_head.conv.{i}.1" for head in ("classification", "regression") for i in range(4)}
+    assert norms == pyramid | heads
+
+
 def test_the_fully_attentional_one_has_no_spatial_convolution() -> None:
     detector = small("sasa_resnet26", fpn_and_heads="attention")
     convolutions = [m for m in detector.modules() if isinstance(m, nn.Conv2d)]
@@ -105,13 +129,15 @@ def test_first_weights_of_the_heads() -> None:
     for name, layer in detector.head.named_modules():
         if isinstance(layer, sasa.LocalSelfAttention2d):
             values = layer.qkv.weight[-layer.out_channels :]
-            assert values.mean().item() == pytest.approx(0, abs=5e-4), name
-            assert values.std().item() == pytest.approx(0.01, rel=0.05), name
-            assert layer.qkv.weight[: -layer.out_channels].std() > 0.02, name
-            assert (layer.qkv.bias == 0).all(), name
+            assert values.mean().item() == pytest.approx(0, abs=5e-3), name
+            assert values.var().item() == pytest.approx(0.01, rel=0.05), name
+            keys = layer.qkv.weight[layer.out_channels : -layer.out_channels]
+            assert keys.std().item() == pytest.approx((2 / layer.qkv.out_channels) ** 0.5, rel=0.05), name
+            assert layer.qkv.bias is None or (layer.qkv.bias == 0).all(), name
     for layer in detector.backbone.fpn.modules():
         if isinstance(layer, sasa.LocalSelfAttention2d):
-            assert layer.qkv.weight[-layer.out_channels :].std() > 0.02
+            values = layer.qkv.weight[-layer.out_channels :]
+            assert values.std().item() == pytest.approx((2 / layer.qkv.out_channels) ** 0.5, rel=0.05)
     logits = detector.head.classification_head.cls_logits[1]
     offsets = detector.head.regression_head.bbox_reg[1]
     for mixing in (logits, offsets):
@@ -331,6 +357,8 @@ def test_fused_for_inference(kind: str) -> None:
     ("options", "error", "words"),
     [
         ({"fpn_and_heads": "both"}, ValueError, "fpn_and_heads: expected one of"),
+        ({"norm": "batch"}, ValueError, "norm: expected one of .*, got 'batch'"),
+        ({"width": 36, "fpn_and_heads": "conv"}, ValueError, "multiple of 8"),
         ({"num_classes": 0}, ValueError, "num_classes: expected at least 1, got 0"),
         ({"width": 36}, ValueError, r"width=36 and num_heads=8: .* multiple of 16"),
         ({"num_heads": 0}, ValueError, "num_heads"),
@@ -346,3 +374,30 @@ def test_fused_for_inference(kind: str) -> None:
 def test_wrong_options(options: dict[str, Any], error: type[Exception], words: str) -> None:
     with torch.device("meta"), pytest.raises(error, match=words):
         create_retinanet(**options)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "kind"), [("sasa_resnet26", "attention"), ("sasa_resnet26_conv", "conv")]
+)
+def test_forty_steps_learn_two_images_by_heart(backbone: str, kind: str) -> None:
+    """What is left of the loss was measured over three seeds: 0.17 to 0.21 with attention, 0.06 to 0.07 with
+    convolution; 0.33 and more with attention without norms."""
+    detector = small(backbone, fpn_and_heads=kind)
+    images, targets = [], []
+    for seed, squares in enumerate((((4, 6, 28), (34, 30, 26)), ((36, 2, 24), (2, 34, 28)))):
+        x = 0.2 * image(64, 64, seed=seed)
+        for label, (left, top, side) in enumerate(squares):
+            x[label, top : top + side, left : left + side] += 0.8
+        images.append(x)
+        boxes = [(left, top, left + side, top + side) for left, top, side in squares]
+        targets.append(target(*boxes, labels=(0, 1)))
+    optimizer = torch.optim.Adam(detector.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(40):
+        loss = sum(detector(images, targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(detector.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.25 * losses[0]

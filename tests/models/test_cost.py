@@ -143,6 +143,11 @@ def test_a_module_of_unknown_cost_is_named() -> None:
         sasa.cost(model, (3, 8, 8))
 
 
+def test_group_norm() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.GroupNorm(2, 8))
+    assert sasa.cost(model, (3, 5, 6)).flops == 30 * 8 * (2 * 3 + 7)
+
+
 def test_a_module_may_say_what_it_costs() -> None:
     class Scale(nn.Module):
         def __init__(self) -> None:

@@ -105,7 +105,7 @@ class FileImages:
         faults.raise_any("\ncorrect them")
         self.skipped = tuple(wrong)
         if wrong:
-            _logger.warning("%s: left out %s", where, listed(wrong))
+            _logger.warning("%s: objects left out: %s", where, listed(wrong))
         order = sorted(range(len(good)), key=lambda number: good[number].image)
         good = [good[number] for number in order]
         self._objects = Objects.make(

@@ -232,7 +232,7 @@ def test_skip_leaves_out_invalid_boxes_and_says_so(edit: Edit, caplog: pytest.Lo
     assert len(dataset.skipped) == 2
     assert "annotation 97 of train2017/5.png" in dataset.skipped[1]
     assert len(caplog.messages) == 1
-    assert "left out 2 faults" in caplog.messages[0]
+    assert "objects left out: 2 faults" in caplog.messages[0]
 
 
 def test_skip_leaves_other_faults_errors(edit: Edit) -> None:

@@ -1,0 +1,130 @@
+"""Does attention in pyramid and heads learn without a norm, and from which first W_V?
+
+    python benchmarks/detection_heads.py --json benchmarks/results/detection_heads.json
+
+Small fully attentional RetinaNets, and those with convolution there, learn four images of two items of
+clothing each by heart; printed is the loss, the mean of the last ten steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import sasa
+from sasa.data import load_fashion_mnist
+from sasa.detection import RetinaNet, create_retinanet
+
+# name: (kind, norm, deviation of W_V).
+ARMS = {
+    "convolution, no norm": ("conv", "none", None),
+    "convolution, group norm": ("conv", "group", None),
+    "attention, no norm, W_V 0.01": ("attention", "none", 0.01),
+    "attention, no norm, W_V 0.1": ("attention", "none", 0.1),
+    "attention, group norm, W_V 0.01": ("attention", "group", 0.01),
+    "attention, group norm, W_V 0.1": ("attention", "group", 0.1),
+}
+
+
+def build(kind: str, norm: str, std: float | None) -> RetinaNet:
+    """A quarter of the channels, 5 × 5 windows."""
+    detector = create_retinanet(
+        "sasa_resnet26",
+        num_classes=10,
+        fpn_and_heads=kind,
+        norm=norm,
+        width=64,
+        num_heads=4,
+        kernel_size=5,
+        backbone_options={"width": 0.25, "num_heads": 4, "kernel_size": 5},
+    )
+    for layer in detector.head.modules():
+        if isinstance(layer, sasa.LocalSelfAttention2d) and std is not None:
+            nn.init.normal_(layer.qkv.weight[-layer.out_channels :], std=std)
+    return detector
+
+
+def scenes() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """Four grey images (3, 64, 64) with an item, 28 × 28, in the upper and one in the lower half."""
+    pixels, labels = load_fashion_mnist("train")
+    generator = torch.Generator().manual_seed(0)
+    images, targets = [], []
+    for scene in range(4):
+        image, boxes = torch.full((3, 64, 64), 0.2), []
+        for half in range(2):
+            x, y = torch.randint(0, 36, (1,), generator=generator).item(), 2 + 32 * half
+            item = torch.tensor(pixels[2 * scene + half]).float() / 255
+            image[:, y : y + 28, x : x + 28] += 0.8 * item
+            boxes.append([x, y, x + 28, y + 28])
+        images.append(image)
+        targets.append(
+            {
+                "boxes": torch.tensor(boxes).float(),
+                "labels": torch.tensor(labels[2 * scene : 2 * scene + 2]).long(),
+            }
+        )
+    return images, targets
+
+
+def train(detector: RetinaNet, steps: int) -> list[float]:
+    """The loss of each step of Adam."""
+    images, targets = scenes()
+    optimizer = torch.optim.Adam(detector.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(steps):
+        loss = sum(detector(images, targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(detector.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def main() -> None:
+    """Train every arm with every seed and print what is left of the loss."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements here")
+    args = parser.parse_args()
+    results = []
+    for name, arm in ARMS.items():
+        last = []
+        for seed in args.seeds:
+            torch.manual_seed(seed)
+            start = time.perf_counter()
+            losses = train(build(*arm), args.steps)
+            last.append(statistics.mean(losses[-10:]))
+            results.append(
+                {
+                    "arm": name,
+                    "seed": seed,
+                    "loss": round(last[-1], 4),
+                    "losses": [round(loss, 3) for loss in losses[9::10]],
+                    "seconds": round(time.perf_counter() - start, 1),
+                }
+            )
+        print(f"{name:<34} {statistics.mean(last):.3f}  {[round(loss, 3) for loss in last]}", flush=True)
+    if args.json:
+        record = {
+            "steps": args.steps,
+            "torch": torch.__version__,
+            "sasa": sasa.__version__,
+            "machine": platform.machine(),
+            "results": results,
+        }
+        args.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import sasa
+from sasa.train import WeightsMetadata, retinanet_from_classifier, save_weights
+
+OPTIONS = {"width": 0.125, "num_heads": 2, "kernel_size": 3, "drop_rate": 0.5}
+SMALL = {"width": 32, "num_heads": 2, "kernel_size": 3}
+
+
+def saved(path: Path, **changes: Any) -> torch.nn.Module:
+    """A classifier of four grey classes, saved."""
+    values: dict[str, Any] = {
+        "model": "sasa_resnet26",
+        "options": OPTIONS,
+        "classes": ["a", "b", "c", "d"],
+        "input_size": [1, 64, 64],
+        "mean": [0.25],
+        "std": [0.75],
+    }
+    about = WeightsMetadata(**{**values, **changes})
+    torch.manual_seed(3)
+    classifier = about.create_model().eval()
+    save_weights(path, classifier, about)
+    return classifier
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_backbone_is_the_classifier(tmp_path: Path, frozen: bool) -> None:
+    path = tmp_path / "model.safetensors"
+    classifier = saved(path)
+    detector = retinanet_from_classifier(
+        tmp_path, 2, fpn_and_heads="conv", frozen_batch_norm=frozen, **SMALL
+    ).eval()
+    x = torch.randn(1, 1, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(detector.backbone.body(x)[-1], classifier.forward_features(x))  # type: ignore[operator]
+    assert detector.num_classes == 2
+    assert detector.backbone.frozen_batch_norm == frozen
+    assert (detector.transform.image_mean, detector.transform.image_std) == ([0.25], [0.75])
+    assert not any(isinstance(m, sasa.LocalSelfAttention2d) for m in detector.head.modules())
+    assert len(detector([torch.rand(1, 50, 60)])) == 1
+
+
+def test_mean_and_deviation_can_be_others(tmp_path: Path) -> None:
+    saved(tmp_path / "model.safetensors")
+    detector = retinanet_from_classifier(tmp_path, 2, image_mean=[0.5], **SMALL)
+    assert (detector.transform.image_mean, detector.transform.image_std) == ([0.5], [0.75])
+
+
+def test_a_classifier_of_small_images_has_not_the_maps(tmp_path: Path) -> None:
+    saved(tmp_path / "model.safetensors", options={**OPTIONS, "stem": "small"})
+    with pytest.raises(ValueError, match=r"backbone: expected feature maps of strides \(8, 16, 32\)"):
+        retinanet_from_classifier(tmp_path, 2, **SMALL)
+
+
+def test_weights_that_do_not_fit_name_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    classifier = saved(path)
+    about = WeightsMetadata("sasa_resnet26", {**OPTIONS, "width": 0.25}, ["a"], [1, 64, 64], [0.5], [0.5])
+    save_weights(path, classifier, about)
+    with pytest.raises(ValueError, match=r"model.safetensors: state_dict: does not fit the backbone: "):
+        retinanet_from_classifier(path, 2, **SMALL)
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        retinanet_from_classifier(tmp_path / "missing", 2)

@@ -26,10 +26,16 @@ from sasa.layers.attention_stem import STEM_VALUES
 from sasa.layers.local_self_attention import POSITIONS
 
 GROUPS = ("conv", "attention")
+_EMBEDDINGS = ("rel_row", "rel_col", "emb_row", "emb_col", "mixture")
 STEMS = (*STEM_VALUES, "conv", "small_attention", "small_conv")
 
 for layer in (AttentionStem, FusedAttentionStem, LocalSelfAttention2d):
     register_notrace_module(layer)
+
+
+def position_embeddings(network: nn.Module) -> set[str]:
+    """Names of the position embeddings of all attention layers in a network."""
+    return {name for name, _ in network.named_parameters() if name.endswith(_EMBEDDINGS)}
 
 
 class Bottleneck(nn.Module):
@@ -242,8 +248,7 @@ class SASAResNet(nn.Module):
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         """Names of the position embeddings, which weight decay would pull to "no position"."""
-        ends = ("rel_row", "rel_col", "emb_row", "emb_col", "mixture")
-        return {name for name, _ in self.named_parameters() if name.endswith(ends)}
+        return position_embeddings(self)
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:

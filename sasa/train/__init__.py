@@ -1,4 +1,4 @@
-"""Training and evaluation of image classifiers; Lightning runs the loop."""
+"""Training and evaluation of image classifiers and detectors; Lightning runs the loop."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from sasa.train.config_files import load_config, parse_config, save_config
+    from sasa.train.detection.config import DetectionConfig
+    from sasa.train.detection.run import evaluate_detector, resume_detector, train_detector
+    from sasa.train.detection.weights import DetectorMetadata, load_detector
     from sasa.train.detectors import retinanet_from_classifier
     from sasa.train.inputs import load_images, one_test_image_a_class
     from sasa.train.run import evaluate, resume, train
@@ -24,44 +27,56 @@ if TYPE_CHECKING:
 _FILES = {
     "AugmentationConfig": "config",
     "DataConfig": "config",
+    "DetectionConfig": "detection.config",
+    "DetectorMetadata": "detection.weights",
     "ModelConfig": "config",
     "OptimizerConfig": "config",
     "RuntimeConfig": "config",
     "TrainConfig": "config",
     "WeightsMetadata": "weights",
     "evaluate": "run",
+    "evaluate_detector": "detection.run",
     "load_config": "config_files",
+    "load_detector": "detection.weights",
     "load_images": "inputs",
     "load_weights": "weights",
     "one_test_image_a_class": "inputs",
     "parse_config": "config_files",
     "resume": "run",
+    "resume_detector": "detection.run",
     "retinanet_from_classifier": "detectors",
     "save_config": "config_files",
     "save_weights": "weights",
     "train": "run",
+    "train_detector": "detection.run",
 }
 _PACKAGES = {"jsonargparse", "lightning", "safetensors", "tensorboard", "torchmetrics", "yaml"}
 
 __all__ = [
     "AugmentationConfig",
     "DataConfig",
+    "DetectionConfig",
+    "DetectorMetadata",
     "ModelConfig",
     "OptimizerConfig",
     "RuntimeConfig",
     "TrainConfig",
     "WeightsMetadata",
     "evaluate",
+    "evaluate_detector",
     "load_config",
+    "load_detector",
     "load_images",
     "load_weights",
     "one_test_image_a_class",
     "parse_config",
     "resume",
+    "resume_detector",
     "retinanet_from_classifier",
     "save_config",
     "save_weights",
     "train",
+    "train_detector",
 ]
 
 
@@ -75,8 +90,9 @@ def __getattr__(name: str) -> Any:
         package = (error.name or "").partition(".")[0]
         if package not in _PACKAGES:
             raise
+        extra = "detect" if _FILES[name].startswith("detection.") else "train"
         raise ModuleNotFoundError(
-            f'sasa.train.{name} needs the package {package!r}: pip install "sasa[train]"', name=error.name
+            f'sasa.train.{name} needs the package {package!r}: pip install "sasa[{extra}]"', name=error.name
         ) from error
 
 

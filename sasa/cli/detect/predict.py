@@ -1,0 +1,3 @@
+"""sasa detect predict."""
+
+HELP = ""

@@ -76,7 +76,7 @@ def _run(arguments: list[str], group: ModuleType) -> None:
         near = difflib.get_close_matches(name, group.COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; commands are {', '.join(group.COMMANDS)}"
         raise ValueError(f"unknown command {name!r}{hint}")
-    command = _command(name, group)
+    command = _command(f"{group.__name__}.{name}")
     if hasattr(command, "COMMANDS"):
         _run(rest, command)
         return
@@ -88,13 +88,14 @@ def _run(arguments: list[str], group: ModuleType) -> None:
     command.run(parser.parse_args(rest))
 
 
-def _command(name: str, group: ModuleType) -> ModuleType:
-    return importlib.import_module(f"{group.__name__}.{name}")
+def _command(name: str) -> ModuleType:
+    return importlib.import_module(name)
 
 
 def _overview(group: ModuleType, prog: str) -> str:
     width = max(map(len, group.COMMANDS))
-    lines = [f"  {name:<{width}}  {_command(name, group).HELP}" for name in group.COMMANDS]
+    helps = {name: _command(f"{group.__name__}.{name}").HELP for name in group.COMMANDS}
+    lines = [f"  {name:<{width}}  {text}" for name, text in helps.items()]
     return "\n".join(
         [
             f"usage: {prog} COMMAND [ARGUMENTS] [--debug]",

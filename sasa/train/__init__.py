@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     )
     from sasa.train.config_files import load_config, parse_config, save_config
     from sasa.train.detection.config import DetectionConfig
+    from sasa.train.detection.prediction import Found, HeldOut, detect_in_files, detect_in_test_images
     from sasa.train.detection.run import evaluate_detector, resume_detector, train_detector
     from sasa.train.detection.weights import DetectorMetadata, load_detector
     from sasa.train.detectors import retinanet_from_classifier
@@ -29,11 +30,15 @@ _FILES = {
     "DataConfig": "config",
     "DetectionConfig": "detection.config",
     "DetectorMetadata": "detection.weights",
+    "Found": "detection.prediction",
+    "HeldOut": "detection.prediction",
     "ModelConfig": "config",
     "OptimizerConfig": "config",
     "RuntimeConfig": "config",
     "TrainConfig": "config",
     "WeightsMetadata": "weights",
+    "detect_in_files": "detection.prediction",
+    "detect_in_test_images": "detection.prediction",
     "evaluate": "run",
     "evaluate_detector": "detection.run",
     "load_config": "config_files",
@@ -57,11 +62,15 @@ __all__ = [
     "DataConfig",
     "DetectionConfig",
     "DetectorMetadata",
+    "Found",
+    "HeldOut",
     "ModelConfig",
     "OptimizerConfig",
     "RuntimeConfig",
     "TrainConfig",
     "WeightsMetadata",
+    "detect_in_files",
+    "detect_in_test_images",
     "evaluate",
     "evaluate_detector",
     "load_config",

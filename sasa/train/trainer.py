@@ -83,6 +83,10 @@ def quiet(trainer: Trainer) -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*does not have many workers")
         # timm's readers of streams divide the samples among the workers.
         warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined")
+        # torch.compile looks at the gradient of every tensor.
+        warnings.filterwarnings("ignore", message=".*\\.grad attribute of a Tensor that is not a leaf")
+        # Frozen batch norms are meant.
+        warnings.filterwarnings("ignore", message="Found .* module\\(s\\) in eval mode at the start")
         # Lightning 2.6 asks torch in a way that torch 2.15 advises against.
         warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\)")
         try:

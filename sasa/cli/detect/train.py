@@ -10,7 +10,7 @@ OWN_PARSER = True
 
 def run(args: argparse.Namespace) -> None:
     """Train or resume; the arguments are --resume FOLDER, or --config FILE and overrides."""
-    from sasa.cli.detect.results import show
+    from sasa.cli.detect.results import drawn, show
     from sasa.cli.results import first_process, quiet_lightning
     from sasa.cli.training import train_or_resume
 
@@ -25,6 +25,15 @@ def run(args: argparse.Namespace) -> None:
     )
     show(results)
     if first_process():
-        from sasa.report import draw_learning_curves
+        import numpy as np
+
+        from sasa.report import draw_box_rows, draw_learning_curves
 
         print(f"learning curves: {draw_learning_curves(folder)}")
+        held_out = sasa.train.detect_in_test_images(folder)
+        rows = {
+            "annotated": [drawn(example.annotated, scores=False) for example in held_out],
+            "detected": [drawn(example.found, scores=True) for example in held_out],
+        }
+        pictures = [np.asarray(example.image) for example in held_out]
+        print(f"detections: {draw_box_rows(pictures, rows, folder / 'detections.png')}")

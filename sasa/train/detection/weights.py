@@ -86,8 +86,8 @@ def create_detector(
         _, about = read_weights(model.classifier, WeightsMetadata)
         if about.input_size[0] != 3:
             raise ValueError(
-                f"model.classifier: {model.classifier} sees grey images, but detectors take RGB; train it with "
-                "data.in_chans 3"
+                f"model.classifier: {model.classifier} sees grey images, but detectors see RGB; train it "
+                "with data.in_chans 3"
             )
         backbone, backbone_options = about.model, about.options
         detector = retinanet_from_classifier(model.classifier, len(classes), **options, **images)

@@ -5,10 +5,10 @@ BIN := .venv/bin
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint types sweep sanitize tables bench clean
+.PHONY: help demo test setup lint types sweep sanitize tables bench gpu-check clean
 
 help:  ## Show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
 demo: .venv/train.installed  ## Train a fully attentional network on the built-in images and show what it sees
 	@if test -e $(RUN)/results.json; then echo "$(RUN) is finished; make demo RUN=... trains anew"; \
@@ -55,6 +55,9 @@ tables: .venv/train.installed  ## Print the paper's tables, ours beside them
 
 bench: .venv/dev.installed  ## Measure speed and memory against the rivals, on an otherwise idle machine (ARGS=--quick)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+gpu-check: .venv/dev.installed  ## On a CUDA GPU: run the op's tests there, then measure it against the rivals (nine minutes; ARGS=--out FOLDER)
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 clean:  ## Remove the environment and caches, keep the runs
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

@@ -3,7 +3,8 @@
     python benchmarks/detection_heads.py --json benchmarks/results/detection_heads.json
 
 Small fully attentional RetinaNets, and those with convolution there, learn four images of two items of
-clothing each by heart; printed is the loss, the mean of the last ten steps.
+clothing each by heart; printed are the loss, the mean of the last ten steps, and how sharply the class
+head's attention then looks: the largest weight of a window, 0.04 where it is uniform.
 """
 
 from __future__ import annotations
@@ -88,6 +89,26 @@ def train(detector: RetinaNet, steps: int) -> list[float]:
     return losses
 
 
+@torch.no_grad()
+def sharpness(detector: RetinaNet) -> float | None:
+    """The largest weight of a window, mean over P3, attention heads and layers of the class head."""
+    layers = [
+        m for m in detector.head.classification_head.modules() if isinstance(m, sasa.LocalSelfAttention2d)
+    ]
+    found: list[float] = []
+    hooks = [
+        layer.register_forward_hook(
+            lambda layer, x, out: found.append(layer.attention_maps(x[0]).flatten(-2).amax(-1).mean().item())
+        )
+        for layer in layers
+    ]
+    p3 = detector.backbone(detector.transform(scenes()[0])[0].tensors)["p3"]
+    detector.head.classification_head([p3])
+    for hook in hooks:
+        hook.remove()
+    return round(statistics.mean(found), 3) if found else None
+
+
 def main() -> None:
     """Train every arm with every seed and print what is left of the loss."""
     parser = argparse.ArgumentParser(
@@ -99,22 +120,26 @@ def main() -> None:
     args = parser.parse_args()
     results = []
     for name, arm in ARMS.items():
-        last = []
+        last, sharp = [], []
         for seed in args.seeds:
             torch.manual_seed(seed)
             start = time.perf_counter()
-            losses = train(build(*arm), args.steps)
+            detector = build(*arm)
+            losses = train(detector, args.steps)
             last.append(statistics.mean(losses[-10:]))
+            sharp.append(sharpness(detector))
             results.append(
                 {
                     "arm": name,
                     "seed": seed,
                     "loss": round(last[-1], 4),
+                    "largest_weight": sharp[-1],
                     "losses": [round(loss, 3) for loss in losses[9::10]],
                     "seconds": round(time.perf_counter() - start, 1),
                 }
             )
-        print(f"{name:<34} {statistics.mean(last):.3f}  {[round(loss, 3) for loss in last]}", flush=True)
+        losses = [round(loss, 3) for loss in last]
+        print(f"{name:<34} {statistics.mean(last):.3f}  {losses}  largest weight {sharp}", flush=True)
     if args.json:
         record = {
             "steps": args.steps,

@@ -8,7 +8,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 
 class FlexLocalAttention:
-    """`sasa.local_attention` for one size of map; inference only, as FlexAttention is on CPU.
+    """`sasa.local_attention` for one size of map; on a CPU inference only, as FlexAttention is there.
 
     The relative logits are computed once a pixel and offset and looked up in the score_mod.
 
@@ -20,11 +20,14 @@ class FlexLocalAttention:
             sorts them into tile × tile squares and makes each a block, which leaves fewer blocks to compute.
             At 56 × 56, k = 7, 4 was the fastest of the tiles tried (2×4, 2×8, 4×4, 4×7, 4×8, 4×14, 7×7, 8×8,
             8×14), three times as fast as raster order.
+        device: Of the tensors that it will be called with.
     """
 
-    def __init__(self, height: int, width: int, kernel_size: int, tile: int | None = None) -> None:
+    def __init__(
+        self, height: int, width: int, kernel_size: int, tile: int | None = None, device: str = "cpu"
+    ) -> None:
         reach = self.reach = kernel_size // 2
-        pixels = torch.arange(height * width)
+        pixels = torch.arange(height * width, device=device)
         if tile is not None:
             if height % tile or width % tile:
                 raise ValueError(f"tile: expected a divisor of {height} and {width}, got {tile}")
@@ -40,7 +43,7 @@ class FlexLocalAttention:
 
         block = 128 if tile is None else tile**2
         size = len(pixels)
-        self.mask = create_block_mask(in_window, None, None, size, size, device="cpu", BLOCK_SIZE=block)
+        self.mask = create_block_mask(in_window, None, None, size, size, device=device, BLOCK_SIZE=block)
         self._compiled = torch.compile(self._attend, dynamic=False, fullgraph=True)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, rel_row: Tensor, rel_col: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ Public API only, so a part is the difference of two calls. "Products" (q·k) are
 with them; "values" what value heads of one channel save; "positions" what missing embeddings save;
 "exponentials" are a window of 7 × 7 less one of 1 × 1 at heads of two channels, where products are few;
 "moving" is a window of 1 × 1: reading q, k, v, packing, writing. Parts overlap in the processor, so they need
-not add up. A matrix product of torch in the same run says how fast this machine multiplies and adds.
+not add up. A matrix product of torch in the same run says how fast this machine multiplies and adds. "Layer"
+is the whole LocalSelfAttention2d, projections inside the kernel; beside it what these need at that speed.
 
     python -m benchmarks.parts [--threads 1] [--batch 1] [--quick]
 """
@@ -53,8 +54,13 @@ def parts(report: Report, shape: Spatial, batch: int, rounds: int, turn: float) 
         pool=shape.stride,
         backend=report.backend,
     )
+    layer = sasa.LocalSelfAttention2d(
+        shape.channels, shape.channels, KERNEL, shape.stride, num_heads=HEADS, backend=report.backend
+    ).to(memory_format=torch.channels_last)
+    x = torch.randn(batch, shape.channels, shape.side, shape.side).to(memory_format=torch.channels_last)
     a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
     calls = {
+        "layer": lambda: layer(x),
         "whole": lambda: op(q, k, v, *rel),
         "no products": lambda: op(q, None, v, *rel),
         "thin values": lambda: op(q, k, thin, *rel),
@@ -80,6 +86,8 @@ def parts(report: Report, shape: Spatial, batch: int, rounds: int, turn: float) 
         "exponentials": ms["narrow"] - ms["narrow, 1 × 1 window"],
         "moving": ms["1 × 1 window"],
         "the equations at the matrix product's speed": 1e-6 * least / flops,
+        "layer": ms["layer"],
+        "its projections at the matrix product's speed": 6e-6 * x.numel() * shape.channels / flops,
     }
     print("  " + ", ".join(f"{name} {value:.2f} ms" for name, value in found.items()))
     report.record["timings"][f"{shape}, batch {batch}"]["parts_ms"] = found

@@ -43,17 +43,16 @@ Capability chosen_capability() {
                   sasa_cpu_capabilities(), "), got ", wanted, "; unset it to take the first");
 }
 
-bool multiplies_bfloat16() {
+}  // namespace sasa
+
+extern "C" bool sasa_cpu_has_avx512_bf16() {
 #if defined(__x86_64__)
-  return chosen_capability() == Capability::kAvx512 && __builtin_cpu_supports("avx512bf16");
+  return sasa::capabilities().front().capability == sasa::Capability::kAvx512 &&
+         __builtin_cpu_supports("avx512bf16");
 #else
   return false;
 #endif
 }
-
-}  // namespace sasa
-
-extern "C" bool sasa_cpu_multiplies_bfloat16() { return sasa::multiplies_bfloat16(); }
 
 extern "C" const char* sasa_cpu_capabilities() {
   static const std::string names = [] {

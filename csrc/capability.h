@@ -12,12 +12,10 @@ enum class Capability { kAvx512, kAvx2, kPortable };
 // Raises a RuntimeError where that one is unknown or this machine does not have it.
 Capability chosen_capability();
 
-// Whether the chosen one has products of bfloat16 (AVX512_BF16).
-bool multiplies_bfloat16();
-
 }  // namespace sasa
 
 // The names of those that this machine has, the best first, separated by spaces.
 extern "C" __attribute__((visibility("default"))) const char* sasa_cpu_capabilities();
 
-extern "C" __attribute__((visibility("default"))) bool sasa_cpu_multiplies_bfloat16();
+// Whether this machine has products of bfloat16, for the capability avx512.
+extern "C" __attribute__((visibility("default"))) bool sasa_cpu_has_avx512_bf16();

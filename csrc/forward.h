@@ -72,8 +72,6 @@ class ForwardPass {
   static constexpr int64_t kRingBytes = 800 * 1024;
 
  public:
-  using Element = T;
-
   explicit ForwardPass(const Forward& f)
       : f_(f),
         p_(f.problem),
@@ -92,41 +90,13 @@ class ForwardPass {
     group_ = std::clamp<int64_t>(kRingBytes / bytes, 1, p_.heads);
     // Threads that share an image share its heads, not its rows, since neighbouring strips need the same keys.
     // A projection computes whole panels.
-    const int64_t fewest = f_.projection ? (kPanel<T> + p_.width - 1) / p_.width : 1;
+    const int64_t fewest = f_.projection ? (kPanel + p_.width - 1) / p_.width : 1;
     const int64_t wanted = (f_.threads + p_.batch - 1) / p_.batch;
     groups_ = std::max((p_.heads + group_ - 1) / group_, std::min(wanted, p_.heads / fewest));
     group_ = (p_.heads + groups_ - 1) / groups_;
     query_size_ = vectors_ * group_ * p_.width * N;
-    width_panels_ = (group_ * p_.width + kPanel<T> - 1) / kPanel<T>;
-    value_panels_ = (group_ * p_.value_width + kPanel<T> - 1) / kPanel<T>;
     key_step_ = spread(group_ * key_size_, key_size_);
     value_step_ = spread(group_ * value_size_, value_size_);
-  }
-
-  // The panels of a group of heads lie behind one another: of its queries, keys and values.
-  int64_t panels() const { return groups_ * group_panels(); }
-  int64_t panel_size() const { return (channels() + 1) * kPanel<T>; }
-
-  void pack_panels(T* panels, int64_t begin, int64_t end) const {
-    const Projection& j = *f_.projection;
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t group = i / group_panels(), panel = i % group_panels();
-      const bool is_value = panel >= group_panels() - value_panels_, is_query = panel < width_panels_;
-      const int64_t width = is_value ? p_.value_width : p_.width;
-      const int64_t first = (panel - (is_value ? group_panels() - value_panels_ : is_query ? 0 : width_panels_)) *
-                            kPanel<T>;
-      const int64_t part = is_query ? 0 : p_.heads * p_.width * (is_value && p_.content ? 2 : 1);
-      const int64_t heads = std::min(group_, p_.heads - group * group_);
-      const int64_t count = std::clamp<int64_t>(heads * width - first, 0, kPanel<T>);
-      const int64_t output = part + group * group_ * width + first;
-      T* to = panels + i * panel_size();
-      std::fill_n(to, panel_size(), T(0));
-      if (j.bias)
-        for (int64_t n = 0; n < count; ++n) to[n] = to_arithmetic(static_cast<const S*>(j.bias)[output + n]);
-      for (int64_t n = 0; n < count; n += N)
-        pack_operand(static_cast<const S*>(j.weight) + (output + n) * j.weight_output, j.weight_channel,
-                     j.weight_output, std::min<int64_t>(N, count - n), to + kPanel<T> + n, kPanel<T>);
-    }
   }
 
   int64_t tasks() const { return groups_ * p_.batch * strips_; }
@@ -178,9 +148,10 @@ class ForwardPass {
     merged_weights_ = scratch_.zeros<T>(merged_ ? (p_.kernel_rows + 1) * (p_.kernel_cols + 1) * N : 0);
     if (f_.projection) {
       const int64_t tiles = (p_.map_width + kTile<T> - 1) / kTile<T>;
-      x_ = scratch_.any<T>(rows_together() * tiles * channels() * N);
-      projected_ = scratch_.any<T>(rows_together() * p_.map_width * kPanel<T> *
-                                     std::max(width_panels_, group_panels() - width_panels_));
+      x_ = scratch_.any<T>(rows_together() * tiles * channels_of<S>(f_.projection->channels) * N);
+      // A group of heads may begin and end inside a panel.
+      const int64_t panels = group_ * std::max(p_.width, p_.value_width) / kPanel + 2;
+      projected_ = scratch_.any<T>(rows_together() * p_.map_width * panels * kPanel);
     }
     weight_rows_ = scratch_.zeros<const T*>(p_.kernel_rows + 1);
     source_rows_ = scratch_.zeros<const T*>(p_.kernel_rows + 1);
@@ -205,63 +176,61 @@ class ForwardPass {
     return queries_ + r * query_size_ + (column / N * group_ + slot_head) * p_.width * N;
   }
 
-  // Of a projection: bfloat16 in pairs.
-  static constexpr bool kPairs = std::is_same_v<S, BFloat16>;
-  int64_t channels() const { return kPairs ? (f_.projection->channels + 1) / 2 : f_.projection->channels; }
-
-  // All channels of up to a vector's worth of columns, planar.
-  void pack_operand(const S* src, int64_t channel, int64_t column, int64_t columns, T* planes,
-                    int64_t pitch) const {
-    if constexpr (kPairs)
-      pack_pairs(src, channel, column, f_.projection->channels, columns, reinterpret_cast<uint32_t*>(planes),
-                 pitch);
-    else
-      pack_planar<S>(src, channel, column, f_.projection->channels, columns, planes, pitch, 0, T(1));
-  }
-
-  int64_t group_panels() const { return (p_.content ? 2 : 1) * width_panels_ + value_panels_; }
-
   static constexpr int64_t kTogether = 84;  // pixels, about
   int64_t rows_together() const { return std::max<int64_t>(1, kTogether / p_.map_width); }
 
-  // projected_[row][column][output] of `rows` rows for `count` panels from `panel` on of a group of heads.
-  void project_rows(int64_t image, int64_t head, int64_t y, int64_t rows, int64_t panel, int64_t count) {
+  // `rows` rows of x from row y on to x_.
+  void pack_x(int64_t image, int64_t y, int64_t rows) {
     const Projection& j = *f_.projection;
-    const int64_t width = p_.map_width, tiles = (width + kTile<T> - 1) / kTile<T>, tile_size = channels() * N;
+    const int64_t size = channels_of<S>(j.channels) * N;
+    T* tile = x_;
     for (int64_t r = 0; r < rows; ++r)
-      for (int64_t t = 0; t < tiles; ++t)
-        pack_operand(at<S>(j.x, image, 0, y + r, t * kTile<T>), j.x.channel, j.x.column,
-                     std::min<int64_t>(kTile<T>, width - t * kTile<T>), x_ + (r * tiles + t) * tile_size, N);
-    const T* panels = static_cast<const T*>(j.panels) + (head / group_ * group_panels() + panel) * panel_size();
-    const int64_t pitch = count * kPanel<T>;
-    for (int64_t i = 0; i < count; ++i)
+      for (int64_t x = 0; x < p_.map_width; x += kTile<T>, tile += size)
+        pack_operand<S>(at<S>(j.x, image, 0, y + r, x), j.x.channel, j.x.column, j.channels,
+                        std::min<int64_t>(kTile<T>, p_.map_width - x), tile, N);
+  }
+
+  // The outputs of a group of heads for the `rows` rows in x_: calls use(first output, pixel pitch, row) for each.
+  // Parts are numbered as in the weights, and have `width` outputs a head.
+  template <typename Use>
+  void project_part(int64_t part, int64_t width, int64_t head, int64_t heads, int64_t rows, Use use) {
+    const int64_t channels = channels_of<S>(f_.projection->channels), size = channels * N;
+    const int64_t first = head * width / kPanel, last = ((head + heads) * width + kPanel - 1) / kPanel;
+    const int64_t in_part = (p_.heads * width + kPanel - 1) / kPanel, pitch = (last - first) * kPanel;
+    const int64_t panel_size = (channels + 1) * kPanel;
+    const T* panel = static_cast<const T*>(f_.projection->panels) + (part * in_part + first) * panel_size;
+    for (int64_t i = 0; i < last - first; ++i, panel += panel_size) {
+      const T* tile = x_;
       for (int64_t r = 0; r < rows; ++r)
-        for (int64_t t = 0; t < tiles; ++t)
-          project<T, kPairs>(x_ + (r * tiles + t) * tile_size, std::min<int64_t>(kTile<T>, width - t * kTile<T>),
-                             channels(), panels + i * panel_size(),
-                             projected_ + (r * width + t * kTile<T>) * pitch + i * kPanel<T>, pitch);
+        for (int64_t x = 0; x < p_.map_width; x += kTile<T>, tile += size)
+          project<T, std::is_same_v<S, BFloat16>>(
+              tile, std::min<int64_t>(kTile<T>, p_.map_width - x), channels, panel,
+              projected_ + (r * p_.map_width + x) * pitch + i * kPanel, pitch);
+    }
+    for (int64_t r = 0; r < rows; ++r)
+      use(projected_ + r * p_.map_width * pitch + head * width % kPanel, pitch, r);
   }
 
   void project_keys_and_values(int64_t image, int64_t head, int64_t heads, int64_t begin, int64_t end) {
-    const int64_t keys = p_.content ? width_panels_ : 0, pitch = (keys + value_panels_) * kPanel<T>;
     for (int64_t y = begin; y < end; y += rows_together()) {
       const int64_t rows = std::min(rows_together(), end - y);
-      project_rows(image, head, y, rows, width_panels_, keys + value_panels_);
-      for (int64_t r = 0; r < rows; ++r) {
-        const T* row = projected_ + r * p_.map_width * pitch;
-        if (p_.content) pack_keys(row, 1, pitch, heads, y + r);
-        pack_values(row + keys * kPanel<T>, 1, pitch, heads, y + r);
-      }
+      pack_x(image, y, rows);
+      if (p_.content)
+        project_part(1, p_.width, head, heads, rows, [&](const T* k, int64_t pitch, int64_t r) {
+          pack_keys(k, 1, pitch, heads, y + r);
+        });
+      project_part(p_.content ? 2 : 1, p_.value_width, head, heads, rows,
+                   [&](const T* v, int64_t pitch, int64_t r) { pack_values(v, 1, pitch, heads, y + r); });
     }
   }
 
   void project_queries(int64_t image, int64_t head, int64_t heads, int64_t y, int64_t end) {
-    const int64_t pitch = width_panels_ * kPanel<T>;
-    for (int64_t r = 0; r < end; r += rows_together()) {
-      const int64_t rows = std::min(rows_together(), end - r);
-      project_rows(image, head, y + r, rows, 0, width_panels_);
-      for (int64_t i = 0; i < rows; ++i)
-        pack_queries(projected_ + i * p_.map_width * pitch, 1, pitch, heads, r + i);
+    for (int64_t first = 0; first < end; first += rows_together()) {
+      const int64_t rows = std::min(rows_together(), end - first);
+      pack_x(image, y + first, rows);
+      project_part(0, p_.width, head, heads, rows, [&](const T* q, int64_t pitch, int64_t r) {
+        pack_queries(q, 1, pitch, heads, first + r);
+      });
     }
   }
 
@@ -508,7 +477,7 @@ class ForwardPass {
   const int64_t strips_, ring_, pitch_;
   const bool narrow_;
   const int64_t value_pitch_, key_size_, value_size_, vectors_;
-  int64_t group_, groups_, query_size_, key_step_, value_step_, width_panels_, value_panels_;
+  int64_t group_, groups_, query_size_, key_step_, value_step_;
 
   Scratch& scratch_ = Scratch::of_this_thread();
   T *keys_, *values_, *queries_, *logits_, *row_terms_, *column_terms_, *masks_, *peak_, *out_, *planes_,

@@ -26,23 +26,17 @@ void run(const Arguments& a, int64_t begin, int64_t end) {
   with_storage<Pass>(a, [=](auto pass) { pass.run(begin, end); });
 }
 
-inline int64_t panels(const Forward& f) {
-  return with_storage<ForwardPass>(f, [](auto pass) { return pass.panels(); });
-}
-
-inline int64_t panel_size(const Forward& f) {
-  return with_storage<ForwardPass>(f, [](auto pass) { return pass.panel_size(); });
-}
-
-inline void pack_panels(const Forward& f, void* panels, int64_t begin, int64_t end) {
-  with_storage<ForwardPass>(f, [=](auto pass) {
-    pass.pack_panels(static_cast<typename decltype(pass)::Element*>(panels), begin, end);
-  });
+inline void pack_panels_of(const ProjectionWeights& w, void* panels, int64_t begin, int64_t end) {
+  switch (w.storage) {
+    case Storage::kFloat32: return pack_panels<float>(w, panels, begin, end);
+    case Storage::kBFloat16: return pack_panels<BFloat16>(w, panels, begin, end);
+    default: return pack_panels<double>(w, panels, begin, end);
+  }
 }
 
 extern const Kernels kernels;
 const Kernels kernels = {
-    panels, panel_size, pack_panels,
+    pack_panels_of,
     tasks<ForwardPass, Forward>, run<ForwardPass, Forward>,
     tasks<BackwardPass, Backward>, run<BackwardPass, Backward>,
 };

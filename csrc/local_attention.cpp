@@ -97,6 +97,10 @@ Problem problem_of(const Tensor& q, const std::optional<Tensor>& k, const Tensor
   return p;
 }
 
+int64_t packed_channels(const Tensor& x) {
+  return x.scalar_type() == ScalarType::BFloat16 ? (x.size(1) + 1) / 2 : x.size(1);
+}
+
 template <typename Arguments>
 void run(const Problem& p, const Arguments& arguments, int64_t tasks,
          void (*kernel)(const Arguments&, int64_t, int64_t)) {
@@ -124,41 +128,51 @@ std::tuple<Tensor, Tensor> local_attention(Tensor q, std::optional<Tensor> k, Te
   return {out, lse};
 }
 
+// The weights of a 1 × 1 convolution as `local_self_attention` wants them: for each part (q, k and v) panels of
+// kPanel outputs, (parts, panels, channels + 1, kPanel): the biases, then channel by channel. Of bfloat16 in pairs.
+Tensor pack_projection(Tensor weight, std::optional<Tensor> bias, int64_t parts) {
+  STD_TORCH_CHECK(weight.is_cpu() && weight.dim() == 4 && weight.size(0) % parts == 0 && weight.size(2) == 1 &&
+                      weight.size(3) == 1,
+                  "weight: expected (parts · N·D, C, 1, 1) on a CPU");
+  STD_TORCH_CHECK(!bias || (bias->is_cpu() && bias->is_contiguous() && bias->dim() == 1 &&
+                            bias->scalar_type() == weight.scalar_type() && bias->size(0) == weight.size(0)),
+                  "bias: expected one contiguous number an output of the weight's dtype");
+  const ProjectionWeights w{storage_of(weight),      parts,
+                            weight.size(0) / parts,  weight.size(1),
+                            weight.const_data_ptr(), weight.stride(0),
+                            weight.stride(1),        data_of(bias)};
+  const int64_t panels = (w.outputs + kPanel - 1) / kPanel;
+  Tensor packed = empty({parts, panels, packed_channels(weight) + 1, kPanel}, arithmetic_of(weight));
+  const auto pack = chosen_kernels().pack_panels;
+  void* memory = packed.mutable_data_ptr();
+  torch::stable::parallel_for(0, parts * panels, 4,
+                              [&](int64_t begin, int64_t end) { pack(w, memory, begin, end); });
+  return packed;
+}
+
 // With q, k and v projected from x on the way; nothing is kept for a backward pass.
-Tensor local_self_attention(Tensor x, Tensor weight, std::optional<Tensor> bias, std::optional<Tensor> rel_row,
-                            std::optional<Tensor> rel_col, int64_t heads, int64_t kernel_rows,
-                            int64_t kernel_cols, int64_t dilation_rows, int64_t dilation_cols, double scale,
-                            int64_t pool, bool content, bool relu, bool channels_last) {
+Tensor local_self_attention(Tensor x, Tensor packed, std::optional<Tensor> rel_row, std::optional<Tensor> rel_col,
+                            int64_t channels, int64_t heads, int64_t kernel_rows, int64_t kernel_cols,
+                            int64_t dilation_rows, int64_t dilation_cols, double scale, int64_t pool,
+                            bool content, bool relu, bool channels_last) {
   const Options o{heads, kernel_rows, kernel_cols, dilation_rows, dilation_cols, scale, pool};
   check_options(o);
   check_map("x", x, x);
-  STD_TORCH_CHECK(x.scalar_type() != ScalarType::BFloat16 || multiplies_bfloat16(),
+  STD_TORCH_CHECK(x.scalar_type() != ScalarType::BFloat16 ||
+                      (chosen_capability() == Capability::kAvx512 && sasa_cpu_has_avx512_bf16()),
                   "x: expected float32 or float64 on a machine without AVX512_BF16");
-  const int64_t parts = content ? 3 : 2;
-  STD_TORCH_CHECK(weight.is_cpu() && weight.dim() == 4 && weight.scalar_type() == x.scalar_type() &&
-                      weight.size(0) % (parts * heads) == 0 && weight.size(1) == x.size(1) &&
-                      weight.size(2) == 1 && weight.size(3) == 1,
-                  "weight: expected (", parts, "·N·D, C, 1, 1) of x's dtype");
-  STD_TORCH_CHECK(!bias || (bias->is_cpu() && bias->is_contiguous() && bias->dim() == 1 &&
-                            bias->scalar_type() == x.scalar_type() && bias->size(0) == weight.size(0)),
-                  "bias: expected one contiguous number an output of x's dtype");
-  const int64_t channels = weight.size(0) / parts;
+  STD_TORCH_CHECK(channels % heads == 0 && packed.is_cpu() && packed.is_contiguous() && packed.dim() == 4 &&
+                      packed.scalar_type() == arithmetic_of(x) && packed.size(0) == (content ? 3 : 2) &&
+                      packed.size(1) == (channels + kPanel - 1) / kPanel &&
+                      packed.size(2) == packed_channels(x) + 1 && packed.size(3) == kPanel,
+                  "packed: expected sasa::pack_projection's result for x's channels and dtype");
   const Problem p = problem_of(x, channels / heads, channels / heads, content, rel_row, rel_col, o);
   Tensor out = empty({p.batch, channels, (p.height + pool - 1) / pool, (p.map_width + pool - 1) / pool},
                      x.scalar_type(), channels_last);
-  if (p.batch == 0) return out;
-  Projection projection{map_of(x),        x.size(1),     weight.const_data_ptr(), weight.stride(0),
-                        weight.stride(1), data_of(bias), nullptr};
+  const Projection projection{map_of(x), x.size(1), packed.const_data_ptr()};
   const Forward f{p, relu, map_of(out), nullptr, torch::stable::get_num_threads(), &projection};
   const Kernels& kernels = chosen_kernels();
-  const int64_t count = kernels.panels(f);
-  Tensor panels = empty({count, kernels.panel_size(f)}, arithmetic_of(x));
-  void* memory = panels.mutable_data_ptr();
-  torch::stable::parallel_for(0, count, 4, [&](int64_t begin, int64_t end) {
-    kernels.pack_panels(f, memory, begin, end);
-  });
-  projection.panels = memory;
-  run(p, f, kernels.forward_tasks(f), kernels.forward);
+  if (p.batch > 0) run(p, f, kernels.forward_tasks(f), kernels.forward);
   return out;
 }
 
@@ -224,6 +238,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> local_attention_backward(
 
 STABLE_TORCH_LIBRARY_IMPL(sasa, CPU, m) {
   m.impl("local_attention", TORCH_BOX(&sasa::local_attention));
+  m.impl("pack_projection", TORCH_BOX(&sasa::pack_projection));
   m.impl("local_self_attention", TORCH_BOX(&sasa::local_self_attention));
   m.impl("local_attention_backward", TORCH_BOX(&sasa::local_attention_backward));
 }

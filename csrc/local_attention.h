@@ -28,15 +28,23 @@ struct Problem {
   const void* rel_col;
 };
 
-// Where q, k and v are pointwise projections of x (B, C, H, W) that are computed on the way: row
-// n of the weight (N·D + N·D + N·Dv, C), or without keys (N·D + N·Dv, C), gives output n.
+// Outputs whose weights lie together.
+constexpr int kPanel = 32;
+
+// Weights of the pointwise projections of C channels to the parts q, k and v, or q and v, N·D outputs each.
+struct ProjectionWeights {
+  Storage storage;
+  int64_t parts, outputs, channels;
+  const void* weight;  // (parts · outputs, channels)
+  int64_t output_stride, channel_stride;
+  const void* bias;  // contiguous; null: none
+};
+
+// Where q, k and v are projected from x (B, C, H, W) on the way. The panels are those of `pack_panels`.
 struct Projection {
   Map x;
   int64_t channels;
-  const void* weight;  // of the maps' storage
-  int64_t weight_output, weight_channel;  // its strides
-  const void* bias;    // contiguous; null: none
-  const void* panels;  // the weights as the kernels want them
+  const void* panels;
 };
 
 struct Forward {
@@ -61,9 +69,7 @@ struct Backward {
 // The kernels of one capability. Work is counted in tasks that are independent of each other; a range of
 // tasks gives the same bits as the same tasks one by one.
 struct Kernels {
-  int64_t (*panels)(const Forward&);      // of a projection's weights: their number
-  int64_t (*panel_size)(const Forward&);  // elements of one, of the arithmetic's type
-  void (*pack_panels)(const Forward&, void* panels, int64_t begin, int64_t end);
+  void (*pack_panels)(const ProjectionWeights&, void* panels, int64_t begin, int64_t end);
   int64_t (*forward_tasks)(const Forward&);
   void (*forward)(const Forward&, int64_t begin, int64_t end);
   int64_t (*backward_tasks)(const Backward&);

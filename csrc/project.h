@@ -1,12 +1,15 @@
 // Pointwise projections of some pixels, as a matrix product in registers.
 //
 // x:      tiles of kTilePixels pixels, planar: [tile][channel][kLanes]
-// panels: the weights of kPanel outputs: their biases, then [channel][kPanel]
+// panels: the weights of kPanel outputs each: their biases, then [channel][kPanel]; the same for all capabilities
 //
 // bfloat16 is multiplied in pairs of channels where the machine can; there a channel is such a pair.
 #pragma once
 
-#include "vec.h"
+#include <algorithm>
+
+#include "local_attention.h"
+#include "pack.h"
 
 namespace sasa {
 namespace SASA_CAPABILITY {
@@ -21,9 +24,42 @@ constexpr int kTilePixels = 4;
 #endif
 template <typename T>
 constexpr int kTile = kTilePixels < kLanes<T> ? kTilePixels : kLanes<T>;
-template <typename T>
-constexpr int kPanel = 2 * kLanes<T>;
 
+// As many vectors of channels, or of their pairs.
+template <typename S>
+int64_t channels_of(int64_t channels) {
+  return std::is_same_v<S, BFloat16> ? (channels + 1) / 2 : channels;
+}
+
+// All channels of up to a vector's worth of pixels, planar.
+template <typename S>
+void pack_operand(const S* src, int64_t channel_stride, int64_t pixel_stride, int64_t channels, int64_t pixels,
+                  Arithmetic<S>* planes, int64_t pitch) {
+  if constexpr (std::is_same_v<S, BFloat16>)
+    pack_pairs(src, channel_stride, pixel_stride, channels, pixels, reinterpret_cast<uint32_t*>(planes), pitch);
+  else
+    pack_planar<S>(src, channel_stride, pixel_stride, channels, pixels, planes, pitch, 0, Arithmetic<S>(1));
+}
+
+// Panels number begin … end of a projection's weights.
+template <typename S>
+void pack_panels(const ProjectionWeights& w, void* panels, int64_t begin, int64_t end) {
+  using T = Arithmetic<S>;
+  constexpr int N = kLanes<T>;
+  const int64_t size = (channels_of<S>(w.channels) + 1) * kPanel;
+  const int64_t in_part = (w.outputs + kPanel - 1) / kPanel;
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t first = i % in_part * kPanel, count = std::min<int64_t>(kPanel, w.outputs - first);
+    const int64_t output = i / in_part * w.outputs + first;
+    T* panel = static_cast<T*>(panels) + i * size;
+    std::fill_n(panel, size, T(0));
+    if (w.bias)
+      for (int64_t n = 0; n < count; ++n) panel[n] = to_arithmetic(static_cast<const S*>(w.bias)[output + n]);
+    for (int64_t n = 0; n < count; n += N)
+      pack_operand<S>(static_cast<const S*>(w.weight) + (output + n) * w.output_stride, w.channel_stride,
+                      w.output_stride, w.channels, std::min<int64_t>(N, count - n), panel + kPanel + n, kPanel);
+  }
+}
 // sum + x · w, lane by lane, or for pairs of bfloat16 in the lanes the sum of both products.
 template <typename T, bool PAIRS>
 SASA_INLINE void multiply_add(Vec<T>& sum, Vec<T> x, Vec<T> w) {
@@ -46,7 +82,7 @@ SASA_INLINE void project_pixels(const T* x, int64_t channels, const T* panel, T*
     sum[i][1] = load<T>(panel + N);
   }
   for (int64_t c = 0; c < channels; ++c, x += N) {
-    panel += 2 * N;
+    panel += kPanel;
     const Vec<T> w[2] = {load<T>(panel), load<T>(panel + N)};
 #pragma GCC unroll 16
     for (int i = 0; i < PIXELS; ++i) {
@@ -71,7 +107,8 @@ void project(const T* x, int64_t pixels, int64_t channels, const T* panel, T* ou
     constexpr int PIXELS = decltype(count)::value;
     if constexpr (PIXELS <= kTile<T>)
       for (; i + PIXELS <= pixels; i += PIXELS)
-        project_pixels<T, PIXELS, PAIRS>(x + i, channels, panel, out + i * out_pitch, out_pitch);
+        for (int n = 0; n < kPanel; n += 2 * kLanes<T>)
+          project_pixels<T, PIXELS, PAIRS>(x + i, channels, panel + n, out + i * out_pitch + n, out_pitch);
   };
   run(std::integral_constant<int, kTile<T>>());
   run(std::integral_constant<int, 7>());

@@ -51,6 +51,8 @@ SURFACE = {
         "replace_convolutions": REPLACE,
     },
     "sasa.detection": {
+        "CocoEvaluation": "ground_truth",
+        "CocoMetrics": "overall by_class",
         "RetinaNet": "backbone head anchor_generator * min_size max_size image_mean image_std",
         "cost": "detector input_size",
         "create_retinanet": (

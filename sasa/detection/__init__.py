@@ -1,4 +1,4 @@
-"""RetinaNet on torchvision's parts, from convolutional to fully attentional (§4.2, App. A.3, Table 2)."""
+"""RetinaNet, from convolutional to fully attentional (§4.2, App. A.3, Table 2), and COCO's evaluation."""
 
 from sasa.detection.coco_evaluation import CocoEvaluation, CocoMetrics
 from sasa.detection.cost import cost

@@ -182,7 +182,19 @@ def create_retinanet(
         )
     if not 1 <= min_size <= max_size:
         raise ValueError(f"min_size={min_size} and max_size={max_size}: expected 1 ≤ min_size ≤ max_size")
-    body = sasa.create_model(backbone, **{**(backbone_options or {}), "features_only": True})
+    options = {"in_chans": 3, **(backbone_options or {}), "features_only": True}
+    body = sasa.create_model(backbone, **options)
+    expected: dict[str, Any] = body.pretrained_cfg  # type: ignore[assignment]
+    statistics: dict[str, Sequence[float]] = {
+        "image_mean": expected["mean"] if image_mean is None else image_mean,
+        "image_std": expected["std"] if image_std is None else image_std,
+    }
+    for name, values in statistics.items():
+        if len(values) != options["in_chans"]:
+            raise ValueError(
+                f"{name}: expected a number for each of the {options['in_chans']} channels (in_chans), "
+                f"got {tuple(values)}"
+            )
     parts: dict[str, Any] = {
         "kind": fpn_and_heads,
         "norm": norm,
@@ -191,15 +203,13 @@ def create_retinanet(
         "backend": backend,
     }
     anchors = _Anchors()
-    expected = body.pretrained_cfg
     return RetinaNet(
         Backbone(body, frozen_batch_norm=frozen_batch_norm, width=width, **parts),
         Head(width, anchors.num_anchors_per_location()[0], num_classes, **parts),
         anchors,
         min_size=min_size,
         max_size=max_size,
-        image_mean=expected["mean"] if image_mean is None else image_mean,  # type: ignore[index, arg-type]
-        image_std=expected["std"] if image_std is None else image_std,  # type: ignore[index, arg-type]
+        **statistics,
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -18,7 +20,15 @@ def _load() -> ctypes.CDLL | None:
     return ctypes.CDLL(str(found[0]))
 
 
+def _has_bfloat16(library: ctypes.CDLL | None) -> bool:
+    if library is None:
+        return False
+    library.sasa_cpu_has_avx512_bf16.restype = ctypes.c_bool
+    return bool(library.sasa_cpu_has_avx512_bf16())
+
+
 _LIBRARY = _load()
+_BFLOAT16 = _has_bfloat16(_LIBRARY)
 _warned = False
 
 
@@ -40,14 +50,9 @@ def capabilities() -> tuple[str, ...]:
     return tuple(names().decode().split())
 
 
-@torch.compiler.assume_constant_result
 def multiplies_bfloat16() -> bool:
     """Whether the kernels can multiply bfloat16 as it is (AVX512_BF16), at twice the speed of float32."""
-    if _LIBRARY is None:
-        return False
-    multiplies = _LIBRARY.sasa_cpu_multiplies_bfloat16
-    multiplies.restype = ctypes.c_bool
-    return bool(multiplies())
+    return _BFLOAT16 and os.environ.get("SASA_CPU_CAPABILITY", "") in ("", "avx512")
 
 
 def warn_once_if_missing() -> None:
@@ -59,5 +64,14 @@ def warn_once_if_missing() -> None:
             "sasa was installed without its compiled part, so attention on the CPU runs in plain PyTorch, "
             "tens of times slower. Install a C++17 compiler and reinstall sasa; `sasa version` shows what "
             'was built. backend="reference" asks for plain PyTorch and silences this.',
-            stacklevel=2,
+            stacklevel=_level_of_caller(),
         )
+
+
+def _level_of_caller() -> int:
+    """Of the nearest frame outside sasa and torch, as warnings count from the function that warns."""
+    inside = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
+        frame, level = frame.f_back, level + 1
+    return level

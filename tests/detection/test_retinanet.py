@@ -169,7 +169,7 @@ def test_any_number_of_classes(num_classes: int) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 160), (97, 33), (225, 31)])
 def test_levels_of_the_pyramid(kind: str, height: int, width: int) -> None:
-    detector = small("sasa_resnet26", fpn_and_heads=kind).eval()
+    detector = small("sasa_resnet26", fpn_and_heads=kind, kernel_size=7).eval()
     with torch.no_grad():
         maps = detector.backbone(torch.randn(2, 3, height, width))
     sizes = [(-(-height // stride), -(-width // stride)) for stride in (8, 16, 32, 64, 128)]
@@ -230,6 +230,18 @@ def test_training_images_are_not_resized() -> None:
     assert batch.image_sizes == [(320, 411)]
     scale = torch.tensor([411 / 90, 320 / 70] * 2)
     assert torch.allclose(targets[0]["boxes"], TARGETS[0]["boxes"] * scale)
+
+
+@pytest.mark.parametrize("norm", ["group", "none"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_pass_through_a_plain_file(kind: str, norm: str) -> None:
+    """As from safetensors, without the versions that torch.save keeps; torchvision renames old weights."""
+    detector = small(fpn_and_heads=kind, norm=norm)
+    state = {name: torch.randn(x.shape) for name, x in detector.state_dict().items() if x.is_floating_point()}
+    detector.load_state_dict(state, strict=False)
+    assert all(torch.equal(x, state[name]) for name, x in detector.state_dict().items() if name in state)
+    counters = {name for name in detector.state_dict() if name.endswith("num_batches_tracked")}
+    assert state.keys() | counters == detector.state_dict().keys()
 
 
 def test_normalised_as_the_backbone_expects() -> None:
@@ -365,6 +377,8 @@ def test_fused_for_inference(kind: str) -> None:
         ({"kernel_size": 4}, ValueError, "kernel_size"),
         ({"min_size": 800}, ValueError, "min_size=800 and max_size=640"),
         ({"backend": "fast"}, ValueError, "backend"),
+        ({"image_mean": (0.5,)}, ValueError, r"image_mean: expected a number for each of the 3 .* \(0.5,\)"),
+        ({"backbone_options": {"in_chans": 1}}, ValueError, r"image_mean: .* each of the 1 channels"),
         ({"backbone": "sasa_resnet51"}, ValueError, "did you mean 'sasa_resnet50'"),
         ({"backbone_options": {"widht": 1}}, TypeError, "did you mean 'width'"),
         ({"backbone_options": {"stem": "small"}}, ValueError, r"got \(1, 1, 2, 4, 8\); 16, 32 missing"),

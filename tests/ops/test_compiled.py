@@ -100,6 +100,7 @@ def test_one_warning_where_it_is_missing() -> None:
                 sasa.LocalSelfAttention2d(4, 16)(x)
             [warning] = caught
         assert "compiler" in str(warning.message) and "sasa version" in str(warning.message)
+        assert warning.filename == "<string>", "it points at the user's line"
         """
     )
     assert printed == ""

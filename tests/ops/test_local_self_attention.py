@@ -188,14 +188,49 @@ def test_what_is_not_finite_spreads_as_in_the_reference(capability: str, bad: fl
 
 
 @needs_kernels
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("seed", range(4))
 def test_registered(seed: int, dtype: torch.dtype) -> None:
     tensors, options = draw(seed, dtype)
+    x, weight, bias, *rels = tensors
+    assert weight is not None
+    parts = 3 if options["content"] else 2
+    opcheck(torch.ops.sasa.pack_projection.default, (weight, bias, parts))
+    if dtype == torch.bfloat16 and not compiled.multiplies_bfloat16():
+        return
+    packed = torch.ops.sasa.pack_projection(weight, bias, parts)
+    rels = [None if rel is None else rel.to(packed.dtype) for rel in rels]
     kh, kw = options["kernel_size"]
     window = (options["num_heads"], kh, kw, 1, 1, 1.0, options["pool"], options["content"], options["relu"])
     for channels_last in (False, True):
-        opcheck(torch.ops.sasa.local_self_attention.default, (*tensors, *window, channels_last))
+        args = (x, packed, *rels, len(weight) // parts, *window, channels_last)
+        opcheck(torch.ops.sasa.local_self_attention.default, args)
+
+
+@needs_kernels
+def test_a_frozen_network_packs_its_weights_once() -> None:
+    """Inductor folds what depends on parameters alone."""
+    layer = LocalSelfAttention2d(4, 8, 3, num_heads=2).eval()
+    torch.compiler.reset()
+    with torch.no_grad(), torch._inductor.config.patch(freezing=True):
+        run = torch.compile(layer, fullgraph=True)
+        want, out = layer(X), run(X)
+        with torch.profiler.profile() as profile:
+            run(X)
+    names = [event.key for event in profile.key_averages()]
+    torch.testing.assert_close(out, want, rtol=0, atol=0)
+    assert KERNEL in names
+    assert "sasa::pack_projection" not in names
+
+
+@needs_kernels
+def test_packed_for_another_call(capability: str) -> None:
+    packed = torch.ops.sasa.pack_projection(WEIGHT, None, 3)
+    for wrong in (packed.double(), packed[:2], packed[..., :16], packed[:, :, 1:]):
+        with pytest.raises(RuntimeError, match="packed: expected sasa::pack_projection's result"):
+            torch.ops.sasa.local_self_attention(
+                X, wrong, None, None, 8, 2, 3, 3, 1, 1, 1.0, 1, True, False, False
+            )
 
 
 @needs_kernels
@@ -211,7 +246,8 @@ def test_flops_are_those_of_the_parts() -> None:
     assert fused.get_total_flops() == apart.get_total_flops() > 0
 
 
-X, WEIGHT = torch.randn(1, 4, 5, 6), torch.randn(24, 4, 1, 1)
+_generator = torch.Generator().manual_seed(0)
+X, WEIGHT = (torch.randn(size, generator=_generator) for size in ((1, 4, 5, 6), (24, 4, 1, 1)))
 
 
 def attend(x: Tensor = X, weight: Tensor = WEIGHT, **options: Any) -> Tensor:
@@ -246,19 +282,23 @@ def test_bfloat16_only_where_the_machine_multiplies_it(monkeypatch: pytest.Monke
         monkeypatch.setenv("SASA_CPU_CAPABILITY", "portable")
         assert KERNEL not in called(lambda: attend(x, weight))
         torch.testing.assert_close(attend(x, weight), want, rtol=0, atol=2.0**-6 * want.abs().max().item())
+        packed = torch.ops.sasa.pack_projection(weight, None, 3)
         with pytest.raises(RuntimeError, match="x: expected float32 or float64"):
             torch.ops.sasa.local_self_attention(
-                x, weight, None, None, None, 2, 3, 3, 1, 1, 1.0, 1, True, False, False
+                x, packed, None, None, 8, 2, 3, 3, 1, 1, 1.0, 1, True, False, False
             )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_autocast_casts_as_for_a_convolution(dtype: torch.dtype) -> None:
+    tensors = [X, WEIGHT, torch.ones(24), None, None]
+    options = {"num_heads": 2, "kernel_size": 3, "content": True}
+    want = composition(tensors, **options)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         out = attend(X.to(dtype), bias=torch.ones(24))
-    assert out.dtype == torch.bfloat16
-    want = composition([X, WEIGHT, torch.ones(24), None, None], num_heads=2, kernel_size=3, content=True)
-    torch.testing.assert_close(out.float(), want, rtol=0, atol=2.0**-6 * want.abs().max().item())
+        plain = composition(tensors, **options)
+    assert out.dtype == plain.dtype == torch.bfloat16
+    assert (out - want).abs().max() <= max((plain - want).abs().max(), 2.0**-8 * want.abs().max())
 
 
 def test_gradients_are_those_of_the_parts() -> None:

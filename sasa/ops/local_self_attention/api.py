@@ -100,7 +100,8 @@ def _can_fuse(x: Tensor, weight: Tensor, bias: Tensor | None, embeddings: list[T
     """Whether the kernel's projections are right for these, whatever the attention needs."""
     learned = [weight] if bias is None else [weight, bias]
     return (
-        all(t.dtype == x.dtype and t.device == x.device for t in learned)
+        x.device.type == "cpu"
+        and all(t.dtype == x.dtype and t.device == x.device for t in learned)
         and (x.dtype != torch.bfloat16 or compiled.multiplies_bfloat16())
         and not (torch.is_grad_enabled() and any(t.requires_grad for t in (x, *learned, *embeddings)))
         and not transforms.why_not(x, *learned)

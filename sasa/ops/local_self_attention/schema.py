@@ -12,9 +12,13 @@ from sasa.ops.local_attention.flops import local_attention_flops
 from sasa.ops.local_attention.schema import arithmetic_dtype
 from sasa.ops.local_attention.spec import LocalAttentionSpec
 
+_PANEL = 32  # outputs whose weights lie together, as in csrc/local_attention.h
+
+# Two ops, so that a compiler that knows the weights packs them once.
+torch.library.define("sasa::pack_projection", "(Tensor weight, Tensor? bias, int parts) -> Tensor")
 torch.library.define(
     "sasa::local_self_attention",
-    "(Tensor x, Tensor weight, Tensor? bias, Tensor? rel_row, Tensor? rel_col, int num_heads, "
+    "(Tensor x, Tensor packed, Tensor? rel_row, Tensor? rel_col, int channels, int num_heads, "
     "int kernel_rows, int kernel_cols, int dilation_rows, int dilation_cols, float scale, int pool, "
     "bool content, bool relu, bool channels_last) -> Tensor",
 )
@@ -34,12 +38,14 @@ def call(
     """Call the registered op: x, weight and bias of one dtype."""
     arithmetic = arithmetic_dtype(x.dtype)
     rel_row, rel_col = (None if e is None else e.to(arithmetic).contiguous() for e in (rel_row, rel_col))
+    parts = 3 if content else 2
+    packed = torch.ops.sasa.pack_projection(weight, None if bias is None else bias.contiguous(), parts)
     out: Tensor = torch.ops.sasa.local_self_attention(
         x,
-        weight,
-        None if bias is None else bias.contiguous(),
+        packed,
         rel_row,
         rel_col,
+        weight.shape[0] // parts,
         spec.num_heads,
         *spec.kernel_size,
         *spec.dilation,
@@ -52,13 +58,20 @@ def call(
     return out
 
 
+@torch.library.register_fake("sasa::pack_projection")
+def _fake_packed(weight: Tensor, bias: Tensor | None, parts: int) -> Tensor:
+    channels = (weight.shape[1] + 1) // 2 if weight.dtype == torch.bfloat16 else weight.shape[1]
+    panels = -(-(weight.shape[0] // parts) // _PANEL)
+    return weight.new_empty((parts, panels, channels + 1, _PANEL), dtype=arithmetic_dtype(weight.dtype))
+
+
 @torch.library.register_fake("sasa::local_self_attention")
 def _fake(
     x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
+    packed: Tensor,
     rel_row: Tensor | None,
     rel_col: Tensor | None,
+    channels: int,
     num_heads: int,
     kernel_rows: int,
     kernel_cols: int,
@@ -71,7 +84,6 @@ def _fake(
     channels_last: bool,
 ) -> Tensor:
     batch, _, height, width = x.shape
-    channels = weight.shape[0] // (3 if content else 2)
     size = (batch, channels, (height + pool - 1) // pool, (width + pool - 1) // pool)
     return x.new_empty(size).to(
         memory_format=torch.channels_last if channels_last else torch.contiguous_format
@@ -81,18 +93,17 @@ def _fake(
 @register_flop_formula(torch.ops.sasa.local_self_attention)
 def _flops(
     x_shape: tuple[int, ...],
-    weight_shape: tuple[int, ...],
-    bias_shape: tuple[int, ...] | None,
+    packed_shape: tuple[int, ...],
     row_shape: tuple[int, ...] | None,
     col_shape: tuple[int, ...] | None,
     *options: Any,
     **kwargs: Any,
 ) -> int:
     """The projections as torch counts a convolution's, and the attention."""
-    num_heads, rows, cols, dilation_rows, dilation_cols, scale, pool, content, relu = options[:9]
+    outputs, num_heads, rows, cols, dilation_rows, dilation_cols, scale, pool, content, relu = options[:10]
     batch, channels, height, width = x_shape
     spec = LocalAttentionSpec(num_heads, (rows, cols), (dilation_rows, dilation_cols), scale, pool, relu)
-    shape = (batch, weight_shape[0] // (3 if content else 2), height, width)
+    shape = (batch, outputs, height, width)
     position = row_shape is not None or col_shape is not None
-    projections = 2 * batch * height * width * channels * weight_shape[0]
+    projections = 2 * batch * height * width * channels * packed_shape[0] * outputs
     return projections + local_attention_flops(shape, shape, spec, content=content, position=position)

@@ -38,16 +38,16 @@ class Case:
 
     @classmethod
     def draw(cls, seed: int) -> Case:
-        """Small, often with odd edges; sometimes the stem's own shape."""
+        """Small, often with odd edges; sometimes the shape of a stem, for colour or a narrow one for grey."""
         rng = random.Random(seed)
         block = rng.choice([1, 2, 3, 4, 4, 4, 5, 7])
-        stem = rng.random() < 0.4
+        stem, small = rng.random() < 0.4, rng.random() < 0.25
         return cls(
             size=(rng.randint(1, 3 * block), rng.randint(1, 3 * block)),
             batch=rng.randint(1, 3),
-            channels=3 if stem else rng.randint(1, 5),
+            channels=(1 if small else 3) if stem else rng.randint(1, 5),
             heads=rng.randint(1, 4),
-            width=16 if stem else rng.choice([1, 2, 3, 5, 8, 17, 20]),
+            width=(4 if small else 16) if stem else rng.choice([1, 2, 3, 5, 8, 17, 20]),
             block=4 if stem else block,
             dtype=rng.choice([torch.float32, torch.float32, torch.bfloat16, torch.float64]),
             layout=rng.choice(["contiguous", "channels_last", "transposed", "sliced", "expanded"]),

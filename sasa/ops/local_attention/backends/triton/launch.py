@@ -1,0 +1,158 @@
+"""From tensors to kernel launches: grids, strides and compile-time constants.
+
+A `Launch` can be run, and the tests can compile it for a device that is not there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sasa.ops.local_attention.backends.triton import tiles
+from sasa.ops.local_attention.backends.triton.backward import keys_kernel, queries_kernel
+from sasa.ops.local_attention.backends.triton.forward import forward_kernel
+from sasa.ops.local_attention.spec import LocalAttentionSpec
+
+# Of `queries_kernel` in the grid's first axis: enough for any GPU, few enough partial sums. Not a device's
+# number of multiprocessors, so that results do not depend on the device.
+PROGRAMS = 2048
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel with everything that it is called with."""
+
+    kernel: Any
+    grid: tuple[int, int]
+    arguments: dict[str, Any]
+    warps: int
+    registers: int  # of a thread at most; left alone, ptxas trades a few spills for more threads
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For the compiler. Products and sums are fused, whatever the default of this version of Triton."""
+        return {"num_warps": self.warps, "enable_fp_fusion": True, "maxnreg": self.registers}
+
+    def __call__(self) -> None:
+        """On the current device and stream."""
+        self.kernel[self.grid](**self.arguments, **self.options)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The tensors that forward and backward pass read; rel is the packed table, see `op.pack`."""
+
+    q: Tensor
+    k: Tensor | None
+    v: Tensor
+    rel: Tensor | None
+    spec: LocalAttentionSpec
+    channels_last: bool
+
+    def common(
+        self, height: int, width: int, *, warps: int = 4
+    ) -> tuple[tiles.Tile, tuple[int, int], dict[str, Any]]:
+        """Tile, number of tiles along each axis of a map, and the arguments that all kernels take."""
+        spec, (num_rows, num_cols) = self.spec, self.spec.kernel_size
+        head, value = self.q.shape[1] // spec.num_heads, self.v.shape[1] // spec.num_heads
+        block_d, block_dv = tiles.power_of_two(head), tiles.power_of_two(value)
+        tile = tiles.choose(
+            height=height,
+            width=width,
+            heads=spec.num_heads,
+            head_width=max(block_d, block_dv),
+            itemsize=self.q.element_size(),
+            channels_last=self.channels_last,
+            warps=warps,
+        )
+        count = (-(-height // tile.rows), -(-width // tile.cols))
+        # What is not given is not read, but a pointer has to be passed.
+        k, rel = (self.q if x is None else x for x in (self.k, self.rel))
+        return (
+            tile,
+            count,
+            {
+                "q": self.q,
+                "k": k,
+                "v": self.v,
+                "rel": rel,
+                **_strides("q", self.q),
+                **_strides("k", k),
+                **_strides("v", self.v),
+                "height": self.q.shape[2],
+                "width": self.q.shape[3],
+                "heads": spec.num_heads,
+                "tiles_y": count[0],
+                "tiles_x": count[1],
+                "factor": spec.scale * math.log2(math.e),
+                "D": head,
+                "DV": value,
+                "KERNEL_ROWS": num_rows,
+                "KERNEL_COLS": num_cols,
+                "DILATION_ROWS": spec.dilation[0],
+                "DILATION_COLS": spec.dilation[1],
+                "EXTENT": max(num_rows, num_cols),
+                "POOL": spec.pool,
+                "HAS_K": self.k is not None,
+                "HAS_REL": self.rel is not None,
+                "TILE_ROWS": tile.rows,
+                "TILE_COLS": tile.cols,
+                "TILE_HEADS": tile.heads,
+                "BLOCK_D": block_d,
+                "BLOCK_DV": block_dv,
+                "COLS": tiles.columns_at_once(num_cols),
+            },
+        )
+
+
+def forward(maps: Maps, out: Tensor, lse: Tensor, *, save_lse: bool) -> Launch:
+    """The launch that fills out and, if it is saved, lse (B, N, H, W)."""
+    # Without pooling it needs few enough registers for 16 warps a multiprocessor in either size of program;
+    # the larger tile has less halo.
+    tile, count, arguments = maps.common(*out.shape[2:], warps=8 if maps.spec.pool == 1 else 4)
+    arguments |= {
+        "out": out,
+        "lse": lse,
+        **_strides("out", out),
+        "RELU": maps.spec.relu,
+        "SAVE_LSE": save_lse,
+    }
+    grid = (len(out) * math.prod(count), -(-maps.spec.num_heads // tile.heads))
+    return Launch(forward_kernel, grid, arguments, tile.warps, registers=168)
+
+
+def queries(maps: Maps, grad: Tensor, lse: Tensor, grad_q: Tensor, delta: Tensor, partial: Tensor) -> Launch:
+    """The launch that fills grad_q and delta and adds to partial (`programs`, N, EXTENT, D)."""
+    tile, count, arguments = maps.common(*maps.q.shape[2:])
+    arguments |= {"grad": grad, "lse": lse, "grad_q": grad_q, "delta": delta, "partial": partial}
+    arguments |= {**_strides("grad", grad), **_strides("grad_q", grad_q), "scale": maps.spec.scale}
+    arguments["tiles"] = len(grad) * math.prod(count)
+    grid = (programs(maps), -(-maps.spec.num_heads // tile.heads))
+    return Launch(queries_kernel, grid, arguments, tile.warps, registers=255)
+
+
+def programs(maps: Maps) -> int:
+    """Of `queries` in the grid's first axis."""
+    _, count, _ = maps.common(*maps.q.shape[2:])
+    return min(PROGRAMS, len(maps.q) * math.prod(count))
+
+
+def keys(
+    maps: Maps, grad: Tensor, lse: Tensor, delta: Tensor, grad_k: Tensor | None, grad_v: Tensor
+) -> Launch:
+    """The launch that fills grad_k, where there are keys, and grad_v."""
+    tile, count, arguments = maps.common(*maps.q.shape[2:])
+    to_k = grad_v if grad_k is None else grad_k
+    arguments |= {"grad": grad, "lse": lse, "delta": delta, "grad_k": to_k, "grad_v": grad_v}
+    arguments |= {**_strides("grad", grad), **_strides("grad_k", to_k), **_strides("grad_v", grad_v)}
+    arguments["scale"] = maps.spec.scale
+    grid = (len(grad) * math.prod(count), -(-maps.spec.num_heads // tile.heads))
+    return Launch(keys_kernel, grid, arguments, tile.warps, registers=255)
+
+
+def _strides(name: str, x: Tensor) -> dict[str, int]:
+    axes = ("image", "channel", "row", "col")
+    return {f"{name}_{axis}": stride for axis, stride in zip(axes, x.stride(), strict=True)}

@@ -1,0 +1,61 @@
+"""How much of a map one program computes: the table of configurations.
+
+A program computes `rows × cols` pixels for `heads` heads; each (pixel, head) is a row of its register tiles.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+# Bytes of a row that one thread reads at a time: the widest load that there is.
+_LOAD = 16
+# Pixels of a tile by how many there are: as square as can be, as the halo is then least.
+_SHAPES = {1: (1, 1), 2: (1, 2), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8), 128: (8, 16)}
+
+
+class Tile(NamedTuple):
+    """A program's share of the work; all are powers of two."""
+
+    rows: int
+    cols: int
+    heads: int
+    warps: int
+
+
+def power_of_two(n: int) -> int:
+    """The smallest that is at least n."""
+    return 1 << (n - 1).bit_length()
+
+
+def choose(
+    *, height: int, width: int, heads: int, head_width: int, itemsize: int, channels_last: bool, warps: int
+) -> Tile:
+    """The tile for one kernel.
+
+    Neighbouring threads read neighbouring addresses: the heads of a pixel lie together in channels-last maps,
+    the pixels of a row in contiguous ones. One thread owns a row of at most 16 bytes; wider rows are shared
+    by more threads.
+
+    Args:
+        height: Of the map that the programs tile.
+        width: Of the same.
+        heads: N.
+        head_width: The larger of the widths of a head of queries and of values, a power of two.
+        itemsize: Bytes of an element.
+        channels_last: The maps' memory format.
+        warps: Of a program.
+    """
+    threads_a_row = max(1, head_width * itemsize // _LOAD)
+    rows = max(1, 32 * warps // threads_a_row)
+    wanted = min(power_of_two(heads), 8, rows) if channels_last else 1
+    tile_rows, tile_cols = _SHAPES[min(128, rows // wanted)]
+    # No larger than the map; heads then take the rows that are left.
+    tile_rows, tile_cols = min(tile_rows, power_of_two(height)), min(tile_cols, power_of_two(width))
+    group = min(power_of_two(heads), rows // (tile_rows * tile_cols))
+    return Tile(tile_rows, tile_cols, group, warps)
+
+
+def columns_at_once(columns: int) -> int:
+    """How many of a window's columns are unrolled: all of at most eight, else a share of equal parts."""
+    parts = -(-columns // 8)
+    return -(-columns // parts)

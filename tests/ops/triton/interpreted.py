@@ -1,0 +1,204 @@
+"""The Triton backend on CPU tensors, through Triton's interpreter: a program for `test_interpreted.py`.
+
+    TRITON_INTERPRET=1 python -m tests.ops.triton.interpreted GROUP
+
+prints a JSON object: for each case of the group its errors over the errors allowed. The interpreter computes
+what the kernels say, in NumPy; it says nothing of the compiler. Where the two differ: the interpreter cuts
+off the bits that bfloat16 does not have where a GPU rounds, so that the error of a result is up to twice as
+large (`ALLOWED`). exp2 and log2 are NumPy's, more precise than a GPU's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sasa.ops.local_attention import schema
+from sasa.ops.local_attention.backends.triton import launch, op
+from sasa.ops.local_attention.memory_format import is_channels_last
+from sasa.ops.local_attention.spec import LocalAttentionSpec
+
+from .. import test_nonfinite, test_registration
+from ..cases import Case, judge
+from ..runners import Runner
+
+ALLOWED = {torch.float32: 1.0, torch.float16: 1.0, torch.bfloat16: 2.0}
+
+
+class _Attention(torch.autograd.Function):
+    """The kernels as the schema joins them: forward, then backward from the log-sum-exp."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor | None,
+        v: Tensor,
+        rel_row: Tensor | None,
+        rel_col: Tensor | None,
+        spec: LocalAttentionSpec,
+    ) -> Tensor:
+        ctx.window = (spec.num_heads, *spec.kernel_size, *spec.dilation, spec.scale, spec.pool)
+        ctx.last = is_channels_last(q)
+        save = any(ctx.needs_input_grad)
+        out, lse = op.forward(q, k, v, rel_row, rel_col, *ctx.window, spec.relu, ctx.last, save)
+        ctx.save_for_backward(q, k, v, rel_row, rel_col, lse)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        *given, lse = ctx.saved_tensors
+        found = op.backward(grads[0], *given, lse, *ctx.window, ctx.last)
+        return (*(None if x is None else g for g, x in zip(found, given, strict=True)), None)
+
+
+def attention(
+    q: Tensor,
+    k: Tensor | None,
+    v: Tensor,
+    rel_row: Tensor | None = None,
+    rel_col: Tensor | None = None,
+    **options: Any,
+) -> Tensor:
+    """`sasa.local_attention` of valid arguments, as api, backend and schema call the kernels."""
+    defaults: dict[str, Any] = {"dilation": 1, "scale": 1.0, "pool": 1}
+    spec = LocalAttentionSpec.validated(**(defaults | options))
+    rel_row, rel_col = (None if x is None else x.float().contiguous() for x in (rel_row, rel_col))
+    after = spec.relu and any(x is not None and x.requires_grad for x in (q, k, v, rel_row, rel_col))
+    out = _Attention.apply(q, k, v, rel_row, rel_col, replace(spec, relu=spec.relu and not after))
+    out = out.relu() if after else out
+    return out.contiguous(
+        memory_format=torch.channels_last if is_channels_last(q) else torch.contiguous_format
+    )
+
+
+class Interpreted(Runner):
+    """So that tests written for every backend run with this one."""
+
+    def __init__(self) -> None:
+        super().__init__("triton", "cpu", torch.float32, torch.Generator().manual_seed(0))
+
+    def __call__(self, *args: Tensor | None, **options: Any) -> Tensor:
+        return attention(*args, **options)
+
+
+PLAIN = Case(
+    seed=0,
+    batch=1,
+    heads=2,
+    width=8,
+    value_width=8,
+    size=(4, 5),
+    kernel=(3, 3),
+    dilation=(1, 1),
+    scale=0.5,
+    pool=1,
+    given=("k", "rel_row", "rel_col"),
+    dtype=torch.float32,
+    rel_dtype=torch.float32,
+    layouts=("channels_last",) * 3,
+    magnitude=1.0,
+)
+# Head widths and maps of networks, in part: several tiles along each axis, several groups of heads.
+SHAPES: dict[str, dict[str, Any]] = {
+    "paper's window, several tiles": {"size": (3, 17), "kernel": (7, 7), "batch": 1},
+    "paper's window, pooled": {"size": (3, 5), "kernel": (7, 7), "batch": 1, "pool": 2},
+    "bf16, 8 heads of 16": {
+        "heads": 8,
+        "width": 16,
+        "value_width": 16,
+        "size": (3, 9),
+        "dtype": torch.bfloat16,
+    },
+    "more heads than a tile": {"heads": 11, "width": 4, "size": (3, 4), "batch": 1},
+    "wide heads": {"width": 128, "value_width": 40, "size": (3, 4), "batch": 1},
+    "wide values": {"width": 4, "value_width": 128, "size": (3, 4), "batch": 1, "dtype": torch.float16},
+    "contiguous, several tiles": {"layouts": ("contiguous",) * 3, "size": (3, 18), "batch": 1, "heads": 1},
+    "wide window, dilated": {"kernel": (3, 11), "dilation": (3, 2), "size": (4, 9), "batch": 1},
+    "tall window": {"kernel": (9, 1), "size": (5, 3), "batch": 1, "pool": 2},
+    "no k, one embedding": {"given": ("rel_col",), "size": (4, 5)},
+    "k alone, odd width": {"given": ("k",), "width": 5, "value_width": 3, "size": (4, 5)},
+    "relu": {"relu": True, "pool": 2, "size": (5, 5)},
+}
+
+
+def sweep(seeds: range) -> Iterator[tuple[str, float]]:
+    """The first random cases of `test_sweep.py`, in float32 where they are in float64."""
+    for seed in seeds:
+        case = Case.draw(seed)
+        if torch.float64 in (case.dtype, case.rel_dtype):
+            case = replace(case, dtype=torch.float32, rel_dtype=torch.float32)
+        yield from judged(f"seed {seed}", case)
+
+
+def shapes() -> Iterator[tuple[str, float]]:
+    """Single options, and sums over several programs' parts with fewer programs than tiles."""
+    for name, change in SHAPES.items():
+        yield from judged(name, replace(PLAIN, **change))
+    launch.PROGRAMS = 2
+    yield from judged("a program for several tiles", replace(PLAIN, size=(3, 9), batch=3))
+
+
+def judged(name: str, case: Case) -> Iterator[tuple[str, float]]:
+    """Its errors, forward and backward; with a ReLU forward alone too, where it is inside the kernel."""
+    if case.relu:
+        yield f"{name}, inference", judge(attention, case)["out"] / ALLOWED[case.dtype]
+    for result, error in judge(attention, case, gradients=True).items():
+        yield f"{name}, {result}", error / ALLOWED[case.dtype]
+
+
+def nonfinite() -> Iterator[tuple[str, float]]:
+    """What is outside is never read, and a NaN reaches only whom it must."""
+    checks: dict[str, Callable[[Runner], None]] = {
+        "surroundings": lambda r: test_nonfinite.test_surroundings_are_never_read(r, (3, 5), 1, None),
+        "surroundings, pooled": lambda r: test_nonfinite.test_surroundings_are_never_read(r, (7, 4), 2, "k"),
+        "large logits": lambda r: test_nonfinite.test_large_logits(r, 1),
+        "equal logits": lambda r: test_nonfinite.test_equal_logits(r, -1e4),
+        "v": lambda r: test_nonfinite.test_v(r, torch.inf, (6, 7), 2),
+        "k": lambda r: test_nonfinite.test_nan_in_k(r, (0, 0), 2),
+        "infinity in k": test_nonfinite.test_infinity_in_k,
+        "q": lambda r: test_nonfinite.test_q(r, torch.nan, (1, 3), 1),
+        "rel_row": lambda r: test_nonfinite.test_nan_in_rel_row(r, 0),
+        "rel_col": lambda r: test_nonfinite.test_nan_in_rel_col(r, 4),
+        "gradient": lambda r: test_nonfinite.test_nan_in_the_upstream_gradient(r, (0, 0)),
+    }
+    for name, check in checks.items():
+        check(Interpreted())  # raises
+        yield name, 0.0
+
+
+def promised() -> Iterator[tuple[str, float]]:
+    """Results have the shapes, strides and dtypes of the fake kernels."""
+    for name, (shape, values, heads, options) in test_registration.CASES.items():
+        if options.get("dtype") == torch.float64:
+            options = options | {"dtype": torch.float16}
+        arguments = test_registration.arguments(shape, values, heads, **options, gradients=False)
+        arguments = (*arguments[:-1], True)
+        out, lse = op.forward(*arguments)
+        backward = (torch.ones_like(out), *arguments[:5], lse, *arguments[5:12], arguments[13])
+        pairs = [
+            *zip((out, lse), schema._fake(*arguments), strict=True),
+            *zip(op.backward(*backward), schema._fake_backward(*backward), strict=True),
+        ]
+        for got, want in pairs:
+            assert (got.shape, got.stride(), got.dtype) == (want.shape, want.stride(), want.dtype), name
+        yield name, 0.0
+
+
+GROUPS: dict[str, Callable[[], Iterator[tuple[str, float]]]] = {
+    "sweep": lambda: sweep(range(8)),
+    "shapes": shapes,
+    "nonfinite": nonfinite,
+    "promised": promised,
+}
+
+
+if __name__ == "__main__":
+    torch.use_deterministic_algorithms(True)  # new memory is NaN, so that what is not written shows
+    print(json.dumps(dict(GROUPS[sys.argv[1]]())))

@@ -1,0 +1,113 @@
+"""Compile the Triton kernels for a GPU that is not there, at ResNet-50's shapes, batch 128.
+
+    python -m tests.ops.triton.offline CAPABILITY DTYPE [SHAPE ...]      # 90 bfloat16 0 1 6
+
+prints a JSON object: for each shape and kernel the registers (REG), stack (STACK) and shared memory (SHARED)
+of its cubin, in bytes where they are not registers, and the machine instructions of its largest innermost
+loop (LOOP): one row of the window.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from triton import knobs
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from sasa.ops.local_attention.backends.triton import launch
+from sasa.ops.local_attention.spec import LocalAttentionSpec
+
+# Channels, side of the map, pooling of ResNet-50's seven shapes; 8 heads, k = 7.
+RESNET50 = ((64, 56, 1), (128, 56, 2), (128, 28, 1), (256, 28, 2), (256, 14, 1), (512, 14, 2), (512, 7, 1))
+
+
+class AbsentGPU:
+    """As much of Triton's driver as the compiler asks for."""
+
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
+
+
+def launches(channels: int, side: int, pool: int, dtype: torch.dtype) -> Iterator[tuple[str, launch.Launch]]:
+    """The forward pass of inference or training and the two kernels of the backward pass."""
+    batch, heads, extent = 128, 8, 7
+
+    def empty(*size: int) -> Tensor:
+        x = torch.empty(size, dtype=dtype, device="meta")
+        return x.to(memory_format=torch.channels_last)
+
+    q, k, v = empty(batch, 3 * channels, side, side).split(channels, 1)
+    rel = torch.empty(heads, extent, channels // heads, device="meta")
+    out = empty(batch, channels, -(-side // pool), -(-side // pool))
+    lse = torch.empty(batch, heads, side, side, device="meta")
+    spec = LocalAttentionSpec(heads, (extent, extent), (1, 1), 1.0, pool)
+    maps = launch.Maps(q, k, v, rel, spec, True)
+    partial = torch.empty(launch.programs(maps), *rel.shape, device="meta")
+    yield "forward", launch.forward(maps, out, lse, save_lse=True)
+    yield "queries", launch.queries(maps, out, lse, empty(*q.shape), lse, partial)
+    yield "keys", launch.keys(maps, out, lse, lse, empty(*q.shape), empty(*q.shape))
+
+
+def compile_offline(one: launch.Launch) -> bytes:
+    """The cubin, specialised to its arguments as a real launch would be."""
+    compiled = one.kernel.run(**one.arguments, **one.options, grid=one.grid, warmup=True)
+    cubin: bytes = compiled.asm["cubin"]
+    return cubin
+
+
+def usage(cubin: bytes) -> dict[str, int]:
+    """What cuobjdump reads from it."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+
+        def dump(what: str) -> str:
+            command = [knobs.nvidia.cuobjdump.path, what, file.name]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+        found = re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", dump("--dump-resource-usage"))
+        return {name: int(n) for name, n in found} | {"LOOP": largest_innermost_loop(dump("--dump-sass"))}
+
+
+def largest_innermost_loop(sass: str) -> int:
+    """Instructions between a branch and the earlier one that it jumps to, loops around loops left out."""
+    lines = [
+        (int(address, 16), text) for address, text in re.findall(r"/\*([0-9a-f]{4,})\*/\s+(\S.*?);", sass)
+    ]
+    branches = [(address, re.search(r"\bBRA\b.*?0x([0-9a-f]+)", text)) for address, text in lines]
+    loops = [(int(m[1], 16), address) for address, m in branches if m and int(m[1], 16) < address]
+    innermost = [
+        (start, end)
+        for start, end in loops
+        if not any((start, end) != other and start <= other[0] and other[1] <= end for other in loops)
+    ]
+    return max((sum(start <= a <= end for a, _ in lines) for start, end in innermost), default=0)
+
+
+if __name__ == "__main__":
+    capability, dtype = int(sys.argv[1]), getattr(torch, sys.argv[2])
+    shapes = [int(i) for i in sys.argv[3:]] or range(len(RESNET50))
+    driver.set_active(AbsentGPU(capability))
+    found = {
+        f"{channels} @ {side}, pool {pool}, {name}": usage(compile_offline(one))
+        for channels, side, pool in (RESNET50[i] for i in shapes)
+        for name, one in launches(channels, side, pool, dtype)
+    }
+    print(json.dumps(found))

@@ -189,6 +189,13 @@ def test_images_without_objects_and_of_any_size(make_config: MakeConfig, photos:
     assert results["AP_large"] is None, "nothing is larger than 96 × 96"
     assert list(results["by_class"]) == ["thing"]
 
+    file = photos / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    content["annotations"] = [entry for entry in content["annotations"] if not entry["iscrowd"]]
+    file.write_text(json.dumps(content))
+    again = evaluate_detector(config.folder, photos, "val", batch_size=1)
+    assert again["loss"] == results["loss"], "crowds have no part in the loss"
+
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_backbone_from_a_classifier(make_config: MakeConfig, tmp_path: Path, frozen: bool) -> None:

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 # Each is a file here with HELP (one line), add_arguments(parser) and run(args), which imports what it
 # needs by itself. A file with OWN_PARSER = True gets all its arguments as the list args.arguments instead.
-COMMANDS = ("train", "eval", "predict", "attention", "tables", "models", "version")
+COMMANDS = ("train", "ablate", "eval", "predict", "attention", "tables", "models", "version")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Argparse whose errors are exceptions, so that all errors are said in one place."""
 
     def error(self, message: str) -> NoReturn:
@@ -77,7 +77,7 @@ def _run(arguments: list[str]) -> None:
     if getattr(command, "OWN_PARSER", False):
         command.run(argparse.Namespace(arguments=rest))
         return
-    parser = _Parser(prog=f"sasa {name}", description=command.HELP, allow_abbrev=False)
+    parser = Parser(prog=f"sasa {name}", description=command.HELP, allow_abbrev=False)
     command.add_arguments(parser)
     command.run(parser.parse_args(rest))
 

@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sasa.train.ablation.ablate import ablate
+    from sasa.train.ablation.plan import plan_sweeps
     from sasa.train.config import (
         AugmentationConfig,
         DataConfig,
@@ -28,12 +30,14 @@ _FILES = {
     "RuntimeConfig": "config",
     "TrainConfig": "config",
     "WeightsMetadata": "weights",
+    "ablate": "ablation.ablate",
     "evaluate": "run",
     "load_config": "config_files",
     "load_images": "inputs",
     "load_weights": "weights",
     "one_test_image_a_class": "inputs",
     "parse_config": "config_files",
+    "plan_sweeps": "ablation.plan",
     "resume": "run",
     "save_config": "config_files",
     "save_weights": "weights",
@@ -49,12 +53,14 @@ __all__ = [
     "RuntimeConfig",
     "TrainConfig",
     "WeightsMetadata",
+    "ablate",
     "evaluate",
     "load_config",
     "load_images",
     "load_weights",
     "one_test_image_a_class",
     "parse_config",
+    "plan_sweeps",
     "resume",
     "save_config",
     "save_weights",

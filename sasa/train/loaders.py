@@ -24,7 +24,7 @@ from sasa.data import (
     open_dataset,
     training_transform,
 )
-from sasa.train.config import TrainConfig
+from sasa.train.config import DataConfig, TrainConfig
 
 
 class EpochLoader(DataLoader[Any]):
@@ -98,6 +98,14 @@ def evaluation_loader(
     )
 
 
+def input_size(data: DataConfig) -> tuple[int, int, int]:
+    """(C, H, W) of the images that the network sees, the defaults of the source filled in."""
+    built_in = data.source == "fashion-mnist"
+    channels = data.in_chans if data.in_chans is not None else 1 if built_in else 3
+    side = data.input_size if data.input_size is not None else 28 if built_in else 224
+    return channels, side, side
+
+
 class ImageData(LightningDataModule):
     """The three sets of images of a run.
 
@@ -118,9 +126,8 @@ class ImageData(LightningDataModule):
         self._config = config
         data = config.data
         built_in = data.source == "fashion-mnist"
-        channels = data.in_chans if data.in_chans is not None else 1 if built_in else 3
-        side = data.input_size if data.input_size is not None else 28 if built_in else 224
-        self.input_size = (channels, side, side)
+        self.input_size = input_size(data)
+        channels = self.input_size[0]
         self.mean = _normalisation(
             data.mean, FASHION_MNIST_MEAN if built_in else IMAGENET_DEFAULT_MEAN, channels
         )

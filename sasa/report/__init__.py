@@ -2,5 +2,7 @@
 
 from sasa.report.attention_picture import draw_attention
 from sasa.report.learning_curves import draw_learning_curves
+from sasa.report.sweep_report import write_report
+from sasa.report.sweeps import read_sweeps
 
-__all__ = ["draw_attention", "draw_learning_curves"]
+__all__ = ["draw_attention", "draw_learning_curves", "read_sweeps", "write_report"]

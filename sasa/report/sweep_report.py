@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sasa.report.attention_picture import draw_attention
 from sasa.report.documents import Block, Heading, Paragraph, Picture, Table, as_html, as_markdown
+from sasa.report.relative_picture import draw_relative_attention
 from sasa.report.sweep_plots import draw_accuracy_against_cost, draw_sweep_curves
 from sasa.report.sweeps import LEVEL, Cell, Claim, Sweep, Verdict, read_sweeps
 
@@ -45,8 +47,10 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> tuple[Pat
         found = [claim.verdict for claim in sweep.claims]
         rows.append([f"{sweep.name}: {sweep.title}", *(str(found.count(verdict)) for verdict in verdicts)])
     blocks.append(Table(["claims of", *verdicts], rows))
+    drawn: set[Path] = set()
     for sweep in sweeps:
         blocks += _section(sweep, folder, figures)
+        blocks += _attention(sweep, folder, figures, drawn)
     page, text = out / "report.html", out / "report.md"
     page.write_text(as_html(blocks), encoding="utf-8")
     text.write_text(as_markdown(blocks, out), encoding="utf-8")
@@ -73,6 +77,41 @@ def _section(sweep: Sweep, folder: Path, figures: Path) -> list[Block]:
     ):
         if path is not None:
             blocks.append(Picture(path, f"{sweep.name}. {caption}"))
+    return blocks
+
+
+def _attention(sweep: Sweep, folder: Path, figures: Path, drawn: set[Path]) -> list[Block]:
+    """What the first run of each cell looks at, once for cells that sweeps have in common."""
+    import numpy as np
+
+    blocks: list[Block] = []
+    for cell in sweep.cells:
+        runs = [Path(run["run"]) for run in cell.runs if (folder / run["run"] / "attention.npz").is_file()]
+        if not runs or runs[0] in drawn:
+            continue
+        drawn.add(runs[0])
+        with np.load(folder / runs[0] / "attention.npz") as file:
+            arrays = dict(file)
+        views, relative = (
+            {key.removeprefix(kind): array for key, array in arrays.items() if key.startswith(kind)}
+            for kind in ("view/", "relative/")
+        )
+        where, name = f"{sweep.name}, {cell.name}", runs[0].parent.name
+        row, col = arrays["query"].tolist()
+        path = draw_attention(
+            arrays["pictures"],
+            views,
+            figures / f"attention-{name}.png",
+            query=(row, col),
+            captions=arrays["captions"].tolist(),
+        )
+        blocks.append(
+            Picture(path, f"{where}: what the pixel + attends to, in the last layer of each group.")
+        )
+        if relative:
+            path = draw_relative_attention(relative, figures / f"relative-{name}.png")
+            caption = "attention by the relative embeddings alone, softmax(q·r), mean over pixels and images."
+            blocks.append(Picture(path, f"{where}: {caption}"))
     return blocks
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from sasa.data import ImageDataset, is_stream, open_dataset
+from sasa.train.ablation.attention_arrays import ATTENTION, save_attention
 from sasa.train.ablation.inference_time import inference_machine, inference_seconds
 from sasa.train.ablation.plan import Cell, Sweep
 from sasa.train.ablation.processes import LOG, Outcome, finished, run_all
@@ -32,7 +34,7 @@ def ablate(
     The runs go seed by seed, so that an early stop leaves whole rounds. A run that is finished is skipped,
     one that was stopped goes on from its last epoch, and cells of several sweeps that are the same network
     and recipe share their runs. The tables are written anew after every run. At the end each cell's network
-    is timed (inference_time.METHOD).
+    is timed (inference_time.METHOD) and what its attention looks at is kept for the report.
 
     Args:
         sweeps: From `plan_sweeps`.
@@ -90,7 +92,9 @@ def ablate(
         deadline = None if minutes is None else time.monotonic() + 60 * minutes
         run_all(list(configs.values()), jobs=jobs, deadline=deadline, on_start=on_start, on_end=on_end)
         for sweep in sweeps:
-            _time_cells(sweep, out, seeds)
+            trained = _trained(sweep, out, seeds)
+            _time_cells(trained)
+            _keep_attention(trained)
         table = write_tables(sweeps, out, seeds)
     left = [folder for folder in configs if finished(folder) is None and folder not in failed]
     if left:
@@ -103,12 +107,33 @@ def ablate(
     return table
 
 
-def _time_cells(sweep: Sweep, out: Path, seeds: int) -> None:
-    """Time the finished cells of a sweep together, unless all have times of this machine."""
+def _trained(sweep: Sweep, out: Path, seeds: int) -> list[tuple[Cell, Path]]:
+    """The cells that have a finished run, and their first."""
     trained: list[tuple[Cell, Path]] = []
     for cell in sweep.cells:
         folders = (cell.folder(out, seed) for seed in range(seeds))
         trained += [(cell, folder) for folder in folders if finished(folder) is not None][:1]
+    return trained
+
+
+def _keep_attention(trained: Sequence[tuple[Cell, Path]]) -> None:
+    """Keep what the networks look at, for the report. Streams are left out: they have no first image."""
+    opened: dict[str, ImageDataset] = {}
+    for cell, folder in trained:
+        data = cell.config.data
+        if (folder / ATTENTION).exists() or is_stream(data.source):
+            continue
+        channels = input_size(data)[0]
+        key = f"{channels} {data.test_split} {data.source} {data.options}"
+        if key not in opened:
+            dataset = open_dataset(data.source, data.test_split, in_chans=channels, **data.options)
+            assert isinstance(dataset, ImageDataset)
+            opened[key] = dataset
+        save_attention(folder, opened[key])
+
+
+def _time_cells(trained: Sequence[tuple[Cell, Path]]) -> None:
+    """Time the networks together, unless all have times of this machine."""
     for precision in sorted({cell.config.runtime.precision for cell, _ in trained}):
         together = [pair for pair in trained if pair[0].config.runtime.precision == precision]
         machine = inference_machine(precision)

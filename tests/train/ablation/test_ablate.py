@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from sasa.cli import main
@@ -25,6 +27,11 @@ def rows(out: Path) -> list[dict[str, str]]:
 def times(out: Path) -> dict[Path, int]:
     """When each run's results were written."""
     return {path: path.stat().st_mtime_ns for path in out.glob("runs/*/seed-*/results.json")}
+
+
+def arrays_of(path: Path) -> dict[str, Any]:
+    with np.load(path) as file:
+        return dict(file)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +73,33 @@ def test_a_cells_time_says_how_it_was_measured(whole: Path) -> None:
         assert timing["device"] == "cpu"
         assert timing["threads"] >= 1
         assert "batches of 32" in timing["method"]
+
+
+def test_the_report_of_the_sweep(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With pictures of what the first run of each cell attends to."""
+    assert main(["report", str(whole), "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| k = 3 | 2 | 0.13 M |" in text
+    assert "| k = 5 > k = 3 | +0.8 |" in text
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    hashes = {row["config_hash"] for row in rows(whole)}
+    attention = {f"{kind}-{name}.png" for kind in ("attention", "relative") for name in hashes}
+    assert names == {"two-cost.svg", "two-curves.svg", *attention}
+    assert all(f"figures/{name}" in text for name in names)
+
+
+def test_what_the_attention_of_the_first_run_looks_at_is_kept(whole: Path) -> None:
+    paths = list(whole.glob("runs/*/seed-*/attention.npz"))
+    assert {path.parent.name for path in paths} == {"seed-0"}
+    for path, size in zip(
+        sorted(paths, key=lambda path: arrays_of(path)["relative/layer1.0.spatial"].size), (3, 5), strict=True
+    ):
+        arrays = arrays_of(path)
+        assert arrays["pictures"].shape == (3, 8, 8, 3)
+        assert arrays["captions"].tolist() == ["class0", "class1", "class2"]
+        assert arrays["view/layer1.0.spatial"].shape == (3, 1, 8, 8)
+        assert arrays["relative/layer1.0.spatial"].shape == (1, size, size)
+        assert arrays["relative/layer1.0.spatial"].sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_the_same_command_again_trains_nothing(

@@ -14,7 +14,18 @@ from typing import NoReturn
 
 # Each is a file here with HELP (one line), add_arguments(parser) and run(args), which imports what it
 # needs by itself. A file with OWN_PARSER = True gets all its arguments as the list args.arguments instead.
-COMMANDS = ("train", "ablate", "report", "eval", "predict", "attention", "tables", "models", "version")
+COMMANDS = (
+    "train",
+    "ablate",
+    "report",
+    "compare",
+    "eval",
+    "predict",
+    "attention",
+    "tables",
+    "models",
+    "version",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sasa.train.ablation.ablate import ablate
     from sasa.train.ablation.plan import plan_sweeps
+    from sasa.train.comparison import compare
     from sasa.train.config import (
         AugmentationConfig,
         DataConfig,
@@ -31,6 +32,7 @@ _FILES = {
     "TrainConfig": "config",
     "WeightsMetadata": "weights",
     "ablate": "ablation.ablate",
+    "compare": "comparison",
     "evaluate": "run",
     "load_config": "config_files",
     "load_images": "inputs",
@@ -54,6 +56,7 @@ __all__ = [
     "TrainConfig",
     "WeightsMetadata",
     "ablate",
+    "compare",
     "evaluate",
     "load_config",
     "load_images",

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -51,8 +52,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     Returns:
         What results.json holds: top1, top5 (from six classes on), loss and images of the test data,
-        validation's last top1, costs (see sasa.train.costs), epochs, steps, seconds, versions, and the model,
-        data and machine.
+        validation's last top1, costs (see sasa.train.costs), epochs, steps, seconds, the peak memory of the
+        process, versions, and the model, data and machine.
 
     Raises:
         FileExistsError: the folder holds a run already.
@@ -171,6 +172,7 @@ def _fit_and_test(config: TrainConfig, checkpoint: Path | None) -> dict[str, Any
             sum(row["seconds"] for row in final["callbacks"]["MetricsTable"]["rows"]), 3
         ),
         "process_seconds": round(time.perf_counter() - started, 3),
+        "peak_memory_bytes": _peak_memory(trainer.strategy.root_device),
         "processes": trainer.world_size,
         **_environment(trainer),
     }
@@ -284,6 +286,14 @@ def _scores(test: Any, stage: str) -> dict[str, Any]:
     scores = {name.removeprefix(f"{stage}_"): value for name, value in test.items()}
     order = [name for name in ("top1", "top5", "loss") if name in scores]
     return {**{name: rounded(scores[name]) for name in order}, "images": int(scores["images"])}
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Most memory that this process held so far: torch's of a GPU; on a CPU all that was resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _environment(trainer: Trainer) -> dict[str, Any]:

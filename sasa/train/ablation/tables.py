@@ -24,6 +24,7 @@ _COPIED = (
     "steps",
     "training_images",
     "training_seconds",
+    "peak_memory_bytes",
     "model",
     "data",
     "device",
@@ -37,8 +38,8 @@ def write_tables(sweeps: Sequence[Sweep], out: Path, seeds: int) -> Path:
 
     results.json holds under "sweeps" what each compares and under "runs" the rows, which are those of
     results.csv: sweep, cell, seed, config_hash, top1 and validation_top1 in [0, 1], loss, parameters, flops
-    (of an image), epochs, steps, training_images, training_seconds, model, data, device, threads,
-    precision, inference_seconds (an image; inference.json in runs/HASH says how) and where they were
+    (of an image), epochs, steps, training_images, training_seconds, peak_memory_bytes, model, data, device,
+    threads, precision, inference_seconds (an image; inference.json in runs/HASH says how) and where they were
     measured, the versions, and the run's folder.
 
     Returns:

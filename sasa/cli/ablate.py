@@ -28,13 +28,15 @@ def run(args: argparse.Namespace) -> None:
     )
     names = ", ".join(sweep_names())
     parser.add_argument("sweeps", nargs="+", metavar="SWEEP", help=f"{names}, or a YAML file like theirs")
-    parser.add_argument("--config", default=RECIPE, metavar="FILE", help="recipe (default: %(default)s)")
+    parser.add_argument("--config", default=RECIPE, metavar="FILE", help="recipe (default: one for a CPU)")
     parser.add_argument("--data", metavar="SOURCE", help="images, short for --data.source")
     parser.add_argument("--epochs", metavar="N", help="short for --optimizer.epochs")
     parser.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="runs a cell (default: %(default)s)"
     )
-    parser.add_argument("--out", default="runs/ablation", help="folder of the results (default: %(default)s)")
+    parser.add_argument(
+        "--out", default="runs/ablation", metavar="DIR", help="folder of the results (default: %(default)s)"
+    )
     parser.add_argument(
         "--jobs",
         type=int,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -49,8 +50,9 @@ def run_all(
 ) -> None:
     """Train or resume runs, jobs of them at a time, the threads of torch divided among them.
 
-    What a run prints goes to log.txt in its folder. When this process is interrupted or killed, the runs
-    under way stop too; each goes on from its last epoch when it is run again.
+    What a run prints goes to log.txt in its folder; its checkpoints are removed once it is finished. When
+    this process is interrupted or killed, the runs under way stop too; each goes on from its last epoch when
+    it is run again.
 
     Args:
         configs: One for each run that is not finished.
@@ -132,6 +134,8 @@ def _child(config: TrainConfig, threads: int, sender: Connection) -> None:
             resume(folder)
         else:
             train(config)
+        # Three checkpoints of weights, average and momentum: far larger than the weights that are kept.
+        shutil.rmtree(folder / "checkpoints")
     except Exception as error:
         traceback.print_exc()
         sender.send(f"{type(error).__name__}: {' '.join(str(error).split())}")

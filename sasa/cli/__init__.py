@@ -15,7 +15,19 @@ from typing import NoReturn
 # Each is a file here with HELP (one line), add_arguments(parser) and run(args), which imports what it
 # needs by itself. A file with OWN_PARSER = True gets all its arguments as the list args.arguments instead.
 # A folder has HELP and COMMANDS of its own.
-COMMANDS = ("train", "eval", "predict", "attention", "detect", "tables", "models", "version")
+COMMANDS = (
+    "train",
+    "ablate",
+    "report",
+    "compare",
+    "eval",
+    "predict",
+    "attention",
+    "detect",
+    "tables",
+    "models",
+    "version",
+)
 HELP = "Stand-alone local self-attention for vision."
 
 
@@ -59,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Argparse whose errors are exceptions, so that all errors are said in one place."""
 
     def error(self, message: str) -> NoReturn:
@@ -83,7 +95,7 @@ def _run(arguments: list[str], group: ModuleType) -> None:
     if getattr(command, "OWN_PARSER", False):
         command.run(argparse.Namespace(arguments=rest))
         return
-    parser = _Parser(prog=f"{prog} {name}", description=command.HELP, allow_abbrev=False)
+    parser = Parser(prog=f"{prog} {name}", description=command.HELP, allow_abbrev=False)
     command.add_arguments(parser)
     command.run(parser.parse_args(rest))
 

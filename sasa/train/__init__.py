@@ -6,6 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sasa.train.ablation.ablate import ablate
+    from sasa.train.ablation.plan import plan_sweeps
+    from sasa.train.comparison import compare
     from sasa.train.config import (
         AugmentationConfig,
         DataConfig,
@@ -37,6 +40,8 @@ _FILES = {
     "RuntimeConfig": "config",
     "TrainConfig": "config",
     "WeightsMetadata": "weights",
+    "ablate": "ablation.ablate",
+    "compare": "comparison",
     "detect_in_files": "detection.prediction",
     "detect_in_test_images": "detection.prediction",
     "evaluate": "run",
@@ -47,6 +52,7 @@ _FILES = {
     "load_weights": "weights",
     "one_test_image_a_class": "inputs",
     "parse_config": "config_files",
+    "plan_sweeps": "ablation.plan",
     "resume": "run",
     "resume_detector": "detection.run",
     "retinanet_from_classifier": "detectors",
@@ -69,6 +75,8 @@ __all__ = [
     "RuntimeConfig",
     "TrainConfig",
     "WeightsMetadata",
+    "ablate",
+    "compare",
     "detect_in_files",
     "detect_in_test_images",
     "evaluate",
@@ -79,6 +87,7 @@ __all__ = [
     "load_weights",
     "one_test_image_a_class",
     "parse_config",
+    "plan_sweeps",
     "resume",
     "resume_detector",
     "retinanet_from_classifier",

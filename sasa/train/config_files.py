@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import json
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,12 +38,14 @@ def config_parser(kind: type[RunConfig]) -> jsonargparse.ArgumentParser:
 def parse_config(
     arguments: Sequence[str],
     kind: type[Config] = TrainConfig,  # type: ignore[assignment]
+    base: Config | None = None,
 ) -> Config:
     """A configuration from command-line arguments: --config FILE and overrides such as --optimizer.lr 0.8.
 
     Args:
         arguments: the arguments.
         kind: TrainConfig or DetectionConfig.
+        base: what holds where they say nothing; None means the defaults.
 
     Raises:
         ValueError: an unknown key (the nearest is suggested), a value of the wrong type or out of range, or a
@@ -59,19 +61,40 @@ def parse_config(
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from error
     for path in known.config:
-        for key in _flatten(_read_yaml(path), kind):
+        for key in _flatten(read_yaml(path), kind):
             _check_key(key, f"{path}: ", kind)
     for argument in rest:
         option = argument.partition("=")[0]
         if option.startswith("--") and option not in own:
             _check_key(option[2:], "--", kind)
     try:
-        parsed = parser.parse_args(list(arguments))
-        fields = {name for name, _ in _groups(kind)}
-        values = parser.instantiate(parsed)
-        return kind(**{key: value for key, value in vars(values).items() if key in fields})
+        start = None if base is None else parser.parse_object(plain(base))
+        return _instantiate(parser, parser.parse_args(list(arguments), start), kind)
     except argparse.ArgumentError as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def config_from(content: Mapping[str, Any], where: str) -> TrainConfig:
+    """A classifier's configuration from nested keys, as a YAML file has them; where names them in errors.
+
+    Raises:
+        ValueError: as parse_config.
+    """
+    for key in _flatten(content, TrainConfig):
+        _check_key(key, f"{where}: ", TrainConfig)
+    parser = config_parser(TrainConfig)
+    try:
+        return _instantiate(parser, parser.parse_object(dict(content)), TrainConfig)
+    except argparse.ArgumentError as error:
+        raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def _instantiate(
+    parser: jsonargparse.ArgumentParser, parsed: jsonargparse.Namespace, kind: type[Config]
+) -> Config:
+    fields = {name for name, _ in _groups(kind)}
+    values = parser.instantiate(parsed)
+    return kind(**{key: value for key, value in vars(values).items() if key in fields})
 
 
 def load_config(
@@ -84,12 +107,18 @@ def load_config(
 
 def save_config(config: RunConfig, path: str | Path) -> None:
     """Write the whole configuration, defaults included, as YAML."""
-    plain = json.loads(json.dumps(dataclasses.asdict(typing.cast(Any, config))))
     with replacing(Path(path)) as temporary:
-        temporary.write_text(yaml.safe_dump(plain, sort_keys=False))
+        temporary.write_text(yaml.safe_dump(plain(config), sort_keys=False))
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
+def plain(config: RunConfig) -> dict[str, Any]:
+    """The whole configuration as nested mappings and lists, as YAML and JSON have them."""
+    content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(typing.cast(Any, config))))
+    return content
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; raises FileNotFoundError, or ValueError where there is none."""
     try:
         content = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
@@ -116,7 +145,7 @@ def _keys(group: type, prefix: str = "") -> Iterator[tuple[str, bool]]:
             yield f"{prefix}{name}", typing.get_origin(kind) is dict
 
 
-def _flatten(content: dict[str, Any], group: type, prefix: str = "") -> Iterator[str]:
+def _flatten(content: Mapping[str, Any], group: type, prefix: str = "") -> Iterator[str]:
     """Dotted keys of a nested mapping, as deep as the dataclass goes."""
     kinds = dict(_groups(group))
     for name, value in content.items():

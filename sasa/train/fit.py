@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import resource
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -151,9 +153,18 @@ def circumstances(fitted: Fitted, trainer: Trainer, config: RunConfig, started: 
         "steps": fitted.steps,
         "training_seconds": round(sum(row["seconds"] for row in fitted.rows), 3),
         "process_seconds": round(time.perf_counter() - started, 3),
+        "peak_memory_bytes": _peak_memory(trainer.strategy.root_device),
         "processes": trainer.world_size,
         **environment(trainer),
     }
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Most memory that this process held so far: torch's of a GPU; on a CPU all that was resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def write_json(content: Any, path: Path) -> None:

@@ -24,7 +24,7 @@ from sasa.data import (
     open_dataset,
     training_transform,
 )
-from sasa.train.config import RunConfig, TrainConfig
+from sasa.train.config import DataConfig, RunConfig, TrainConfig
 
 Collate = Callable[[Any], Any]
 
@@ -106,6 +106,14 @@ def evaluation_loader(
         pin_memory=pin_memory,
         collate_fn=collate,
     )
+
+
+def input_size(data: DataConfig) -> tuple[int, int, int]:
+    """(C, H, W) of the images that the network sees, the defaults of the source filled in."""
+    built_in = data.source == "fashion-mnist"
+    channels = data.in_chans if data.in_chans is not None else 1 if built_in else 3
+    side = data.input_size if data.input_size is not None else 28 if built_in else 224
+    return channels, side, side
 
 
 class RunData(LightningDataModule):
@@ -218,9 +226,8 @@ class ImageData(RunData):
         data = config.data
         self.workers = data.workers
         built_in = data.source == "fashion-mnist"
-        channels = data.in_chans if data.in_chans is not None else 1 if built_in else 3
-        side = data.input_size if data.input_size is not None else 28 if built_in else 224
-        self.input_size = (channels, side, side)
+        self.input_size = input_size(data)
+        channels = self.input_size[0]
         self.mean = _normalisation(
             data.mean, FASHION_MNIST_MEAN if built_in else IMAGENET_DEFAULT_MEAN, channels
         )

@@ -50,8 +50,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     Returns:
         What results.json holds: top1, top5 (from six classes on), loss and images of the test data,
-        validation's last top1, costs (see sasa.train.costs), epochs, steps, seconds, versions, and the model,
-        data and machine.
+        validation's last top1, costs (see sasa.train.costs), epochs, steps, seconds, the peak memory of the
+        process, versions, and the model, data and machine.
 
     Raises:
         FileExistsError: the folder holds a run already.

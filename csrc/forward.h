@@ -85,7 +85,8 @@ class ForwardPass {
         value_pitch_(round_up(p_.value_width, kChannelUnit<T>)),
         key_size_(p_.content ? p_.width * pitch_ : 0),
         value_size_((narrow_ ? pitch_ : window_.columns) * value_pitch_),
-        vectors_((p_.map_width + N - 1) / N) {
+        vectors_((p_.map_width + N - 1) / N),
+        query_ring_(f_.projection ? round_up(query_rows_ + window_.reach_rows, query_rows_) : query_rows_) {
     const int64_t bytes = ring_ * (key_size_ + value_size_) * int64_t(sizeof(T));
     group_ = std::clamp<int64_t>(kRingBytes / bytes, 1, p_.heads);
     // Threads that share an image share its heads, not its rows, since neighbouring strips need the same keys.
@@ -116,13 +117,14 @@ class ForwardPass {
         packed = std::min(p_.height, y + window_.reach_rows);  // by the strip above
       previous = task;
       const int64_t heads = last_head - first_head;
+      strip_queries_ = queries_ + y % query_ring_ * query_size_;
       if (f_.projection) {
-        project_keys_and_values(image, first_head, heads, packed, reach_end);
-        project_queries(image, first_head, heads, y, rows);
+        project_rows(image, first_head, heads, packed, reach_end, y);
       } else {
         for (int64_t row = packed; row < reach_end; ++row) pack_row(image, first_head, heads, row);
         for (int64_t r = 0; r < rows; ++r)
-          pack_queries(at<S>(p_.q, image, first_head * p_.width, y + r, 0), p_.q.channel, p_.q.column, heads, r);
+          pack_queries(at<S>(p_.q, image, first_head * p_.width, y + r, 0), p_.q.channel, p_.q.column, heads,
+                       queries(0, r, 0));
       }
       for (int64_t head = first_head; head < last_head; ++head)
         for (int64_t column = 0; column < p_.map_width; column += N)
@@ -135,7 +137,7 @@ class ForwardPass {
     scratch_.reset();
     keys_ = scratch_.zeros<T>(ring_ * key_step_);
     values_ = scratch_.zeros<T>(ring_ * value_step_);
-    queries_ = scratch_.zeros<T>(query_rows_ * query_size_);
+    queries_ = scratch_.zeros<T>(query_ring_ * query_size_);
     logits_ = scratch_.zeros<T>(query_rows_ * window_.positions * N);
     row_terms_ = scratch_.zeros<T>(query_rows_ * p_.kernel_rows * N);
     column_terms_ = scratch_.zeros<T>(query_rows_ * p_.kernel_cols * N);
@@ -172,8 +174,9 @@ class ForwardPass {
   T* value_row(int64_t slot_head, int64_t y) const {
     return values_ + y % ring_ * value_step_ + slot_head * value_size_;
   }
+  // Of row number r of the strip.
   T* queries(int64_t slot_head, int64_t r, int64_t column) const {
-    return queries_ + r * query_size_ + (column / N * group_ + slot_head) * p_.width * N;
+    return strip_queries_ + r * query_size_ + (column / N * group_ + slot_head) * p_.width * N;
   }
 
   static constexpr int64_t kTogether = 84;  // pixels, about
@@ -211,26 +214,24 @@ class ForwardPass {
       use(projected_ + r * p_.map_width * pitch + head * width % kPanel, pitch, r);
   }
 
-  void project_keys_and_values(int64_t image, int64_t head, int64_t heads, int64_t begin, int64_t end) {
+  // Keys and values of the rows begin … end, and queries of those from first_query on, which strips to come need
+  // too: theirs are in a ring of rows as well.
+  void project_rows(int64_t image, int64_t head, int64_t heads, int64_t begin, int64_t end,
+                    int64_t first_query) {
     for (int64_t y = begin; y < end; y += rows_together()) {
       const int64_t rows = std::min(rows_together(), end - y);
       pack_x(image, y, rows);
+      if (y + rows > first_query)
+        project_part(0, p_.width, head, heads, rows, [&](const T* q, int64_t pitch, int64_t r) {
+          if (y + r >= first_query)
+            pack_queries(q, 1, pitch, heads, queries_ + (y + r) % query_ring_ * query_size_);
+        });
       if (p_.content)
         project_part(1, p_.width, head, heads, rows, [&](const T* k, int64_t pitch, int64_t r) {
           pack_keys(k, 1, pitch, heads, y + r);
         });
       project_part(p_.content ? 2 : 1, p_.value_width, head, heads, rows,
                    [&](const T* v, int64_t pitch, int64_t r) { pack_values(v, 1, pitch, heads, y + r); });
-    }
-  }
-
-  void project_queries(int64_t image, int64_t head, int64_t heads, int64_t y, int64_t end) {
-    for (int64_t first = 0; first < end; first += rows_together()) {
-      const int64_t rows = std::min(rows_together(), end - first);
-      pack_x(image, y + first, rows);
-      project_part(0, p_.width, head, heads, rows, [&](const T* q, int64_t pitch, int64_t r) {
-        pack_queries(q, 1, pitch, heads, first + r);
-      });
     }
   }
 
@@ -261,10 +262,10 @@ class ForwardPass {
 
   // Queries times scale · log2 e, so that the softmax is one of powers of two.
   template <typename From>
-  void pack_queries(const From* q, int64_t channel, int64_t column, int64_t heads, int64_t r) {
+  void pack_queries(const From* q, int64_t channel, int64_t column, int64_t heads, T* to) {
     constexpr double kLog2E = 1.4426950408889634;
-    pack_planar<From>(q, channel, column, heads * p_.width, p_.map_width, queries(0, r, 0), N,
-                      group_ * p_.width * N, T(p_.scale * kLog2E));
+    pack_planar<From>(q, channel, column, heads * p_.width, p_.map_width, to, N, group_ * p_.width * N,
+                      T(p_.scale * kLog2E));
   }
 
   // The queries (y …, column …): `rows` rows of up to one vector.
@@ -476,11 +477,11 @@ class ForwardPass {
   const bool merged_;
   const int64_t strips_, ring_, pitch_;
   const bool narrow_;
-  const int64_t value_pitch_, key_size_, value_size_, vectors_;
+  const int64_t value_pitch_, key_size_, value_size_, vectors_, query_ring_;
   int64_t group_, groups_, query_size_, key_step_, value_step_;
 
   Scratch& scratch_ = Scratch::of_this_thread();
-  T *keys_, *values_, *queries_, *logits_, *row_terms_, *column_terms_, *masks_, *peak_, *out_, *planes_,
+  T *keys_, *values_, *queries_, *strip_queries_, *logits_, *row_terms_, *column_terms_, *masks_, *peak_, *out_, *planes_,
       *merged_row_,
       *merged_weights_, *x_, *projected_;
   const T **weight_rows_, **source_rows_;

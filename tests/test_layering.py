@@ -27,7 +27,7 @@ NEEDS = {
     "ops": {"torch"},
     "layers": {"torch"},
     "models": {"torch", "timm"},
-    "detection": {"torch", "timm", "torchvision"},  # a dependency of timm
+    "detection": {"torch", "timm", "torchvision", "numpy"},  # timm needs torchvision, which needs numpy
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

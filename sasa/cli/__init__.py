@@ -14,7 +14,21 @@ from typing import NoReturn
 
 # Each is a file here with HELP (one line), add_arguments(parser) and run(args), which imports what it
 # needs by itself. A file with OWN_PARSER = True gets all its arguments as the list args.arguments instead.
-COMMANDS = ("train", "eval", "predict", "attention", "tables", "models", "version")
+# A folder has HELP and COMMANDS of its own.
+COMMANDS = (
+    "train",
+    "ablate",
+    "report",
+    "compare",
+    "eval",
+    "predict",
+    "attention",
+    "detect",
+    "tables",
+    "models",
+    "version",
+)
+HELP = "Stand-alone local self-attention for vision."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        _run(arguments)
+        _run(arguments, sys.modules[__name__])
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
     except KeyboardInterrupt:
@@ -57,47 +71,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Argparse whose errors are exceptions, so that all errors are said in one place."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see {self.prog} --help")
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str], group: ModuleType) -> None:
+    prog = group.__name__.replace(".cli", "").replace(".", " ")
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_overview())
+        print(_overview(group, prog))
         return
     name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; commands are {', '.join(COMMANDS)}"
+    if name not in group.COMMANDS:
+        near = difflib.get_close_matches(name, group.COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; commands are {', '.join(group.COMMANDS)}"
         raise ValueError(f"unknown command {name!r}{hint}")
-    command = _command(name)
+    command = _command(f"{group.__name__}.{name}")
+    if hasattr(command, "COMMANDS"):
+        _run(rest, command)
+        return
     if getattr(command, "OWN_PARSER", False):
         command.run(argparse.Namespace(arguments=rest))
         return
-    parser = _Parser(prog=f"sasa {name}", description=command.HELP, allow_abbrev=False)
+    parser = Parser(prog=f"{prog} {name}", description=command.HELP, allow_abbrev=False)
     command.add_arguments(parser)
     command.run(parser.parse_args(rest))
 
 
 def _command(name: str) -> ModuleType:
-    return importlib.import_module(f"sasa.cli.{name}")
+    return importlib.import_module(name)
 
 
-def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {_command(name).HELP}" for name in COMMANDS]
+def _overview(group: ModuleType, prog: str) -> str:
+    width = max(map(len, group.COMMANDS))
+    helps = {name: _command(f"{group.__name__}.{name}").HELP for name in group.COMMANDS}
+    lines = [f"  {name:<{width}}  {text}" for name, text in helps.items()]
     return "\n".join(
         [
-            "usage: sasa COMMAND [ARGUMENTS] [--debug]",
+            f"usage: {prog} COMMAND [ARGUMENTS] [--debug]",
             "",
-            "Stand-alone local self-attention for vision.",
+            group.HELP,
             "",
             "commands:",
             *lines,
             "",
-            "sasa COMMAND --help shows a command's arguments; --debug shows where an error came from.",
+            f"{prog} COMMAND --help shows a command's arguments; --debug shows where an error came from.",
         ]
     )

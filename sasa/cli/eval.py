@@ -33,19 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print."""
-    from sasa.cli.results import quiet_lightning, show
+    from sasa.cli.results import key_values, quiet_lightning, show, write
 
     quiet_lightning()
-    import yaml
-
     import sasa.train
 
-    options = {}
-    for option in args.option:
-        key, equals, value = option.partition("=")
-        if not (key and equals):
-            raise ValueError(f"--option: expected KEY=VALUE, got {option!r}")
-        options[key] = yaml.safe_load(value)
     results = sasa.train.evaluate(
         args.weights,
         args.data,
@@ -53,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         workers=args.workers,
         on_broken="skip" if args.skip_broken else "raise",
-        **options,
+        **key_values(args.option),
     )
-    show(results, args.json)
+    show(results)
+    write(results, args.json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,27 @@ def first_process() -> bool:
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
-def show(results: dict[str, Any], file: str | None = None) -> None:
-    """Print accuracy and cost and write all results to file as JSON; of several processes the first does."""
+def key_values(options: Sequence[str]) -> dict[str, Any]:
+    """The values of KEY=VALUE, read as YAML."""
+    import yaml
+
+    values = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not (key and equals):
+            raise ValueError(f"--option: expected KEY=VALUE, got {option!r}")
+        values[key] = yaml.safe_load(value)
+    return values
+
+
+def write(results: dict[str, Any], file: str | None) -> None:
+    """Write all results to file, if there is one, as JSON; of several processes the first does."""
+    if file is not None and first_process():
+        Path(file).write_text(json.dumps(results, indent=2) + "\n")
+
+
+def show(results: dict[str, Any]) -> None:
+    """Print accuracy and cost; of several processes the first does."""
     if not first_process():
         return
     top5 = f", top-5 {results['top5']:.2%}" if "top5" in results else ""
@@ -30,5 +50,3 @@ def show(results: dict[str, Any], file: str | None = None) -> None:
 
         print(f"this network:           {Cost(results['parameters'], results['flops'])}")
         print(f"its convolutional twin: {Cost(results['twin_parameters'], results['twin_flops'])}")
-    if file is not None:
-        Path(file).write_text(json.dumps(results, indent=2) + "\n")

@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print them."""
     import platform
+    from importlib.metadata import PackageNotFoundError, version
 
     import torch
 
@@ -29,3 +30,9 @@ def run(args: argparse.Namespace) -> None:
         print(f"CPU kernels: {best}{hint}")
     else:
         print("CPU kernels: none; they were not built, since no C++17 compiler was found")
+    try:
+        triton = f"triton {version('triton')}"
+    except PackageNotFoundError:
+        triton = "none; triton is not installed"
+    devices = torch.cuda.device_count()
+    print(f"GPU kernels: {triton}, {devices} CUDA device{'' if devices == 1 else 's'}")

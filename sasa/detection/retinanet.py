@@ -18,6 +18,7 @@ from sasa.detection.backbone import Backbone
 from sasa.detection.feature_pyramid import KINDS
 from sasa.detection.head import Head
 from sasa.detection.norm import CHANNELS_OF_A_GROUP, NORMS
+from sasa.models.sasa_resnet import position_embeddings
 from sasa.ops import LocalAttentionSpec
 
 Target = dict[str, Tensor]
@@ -66,6 +67,10 @@ class RetinaNet(TorchvisionRetinaNet):
         super().__init__(backbone, num_classes, anchor_generator=anchor_generator, head=head)
         self.num_classes = num_classes
         self.transform = _ImageTransform(min_size, max_size, list(image_mean), list(image_std))
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the position embeddings, which weight decay would pull to "no position"."""
+        return position_embeddings(self)
 
     def losses_and_detections(
         self, images: list[Tensor], targets: list[Target]

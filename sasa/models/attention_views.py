@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -53,21 +53,60 @@ def attention_views(
     if not all(0 <= part <= 1 for part in query):
         raise ValueError(f"query: expected row and column in [0, 1], got {query}")
 
+    inputs = _inputs(model, images, {name: found[name] for name in names})
+    return {name: _view(found[name], inputs[name], query) for name in names}
+
+
+@torch.no_grad()
+def relative_attention(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Where the heads look by the relative embeddings alone: softmax(q·r), its mean over pixels and images.
+
+    The k × k window is whole at every pixel, also at the border.
+
+    Args:
+        model: Any network with our layers; run in its present mode, so call ``eval()`` first.
+        images: (B, C, H, W), as the network takes them.
+
+    Returns:
+        For each layer with relative embeddings but the stem (num_heads, kh, kw), each head's sum one.
+    """
+    layers = {
+        name: layer
+        for name, layer in attention_layers(model).items()
+        if isinstance(layer, LocalSelfAttention2d) and layer.position == "relative"
+    }
+    inputs = _inputs(model, images, layers)
+    return {name: _relative_attention(layer, inputs[name]) for name, layer in layers.items()}
+
+
+def _relative_attention(layer: LocalSelfAttention2d, x: Tensor) -> Tensor:
+    assert layer.rel_row is not None
+    assert layer.rel_col is not None
+    queries = layer._project(x)[0].unflatten(1, (layer.num_heads, 2, -1))  # (B, N, 2, D/2, H, W)
+    rows = torch.einsum("bndhw,nad->bnhwa", queries[:, :, 0], layer.rel_row)
+    cols = torch.einsum("bndhw,nad->bnhwa", queries[:, :, 1], layer.rel_col)
+    # The exponential of a sum is a product, and so is the softmax.
+    maps = (layer.scale * rows).softmax(-1)[..., :, None] * (layer.scale * cols).softmax(-1)[..., None, :]
+    return maps.mean((0, 2, 3))
+
+
+def _inputs(model: nn.Module, images: Tensor, layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """What each layer is given."""
     inputs: dict[str, Tensor] = {}
 
-    def keep(name: str) -> torch.utils.hooks.RemovableHandle:
+    def keep(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             inputs[name] = args[0]
 
-        return found[name].register_forward_pre_hook(hook)
+        return layer.register_forward_pre_hook(hook)
 
-    handles = [keep(name) for name in names]
+    handles = [keep(name, layer) for name, layer in layers.items()]
     try:
         model(images)
     finally:
         for handle in handles:
             handle.remove()
-    return {name: _view(found[name], inputs[name], query) for name in names}
+    return inputs
 
 
 def _view(layer: _Layer, x: Tensor, query: tuple[float, float]) -> Tensor:

@@ -26,10 +26,16 @@ from sasa.layers.attention_stem import STEM_VALUES
 from sasa.layers.local_self_attention import POSITIONS
 
 GROUPS = ("conv", "attention")
+_EMBEDDINGS = ("rel_row", "rel_col", "emb_row", "emb_col", "mixture")
 STEMS = (*STEM_VALUES, "conv", "small_attention", "small_conv")
 
 for layer in (AttentionStem, FusedAttentionStem, LocalSelfAttention2d):
     register_notrace_module(layer)
+
+
+def position_embeddings(network: nn.Module) -> set[str]:
+    """Names of the position embeddings of all attention layers in a network."""
+    return {name for name, _ in network.named_parameters() if name.endswith(_EMBEDDINGS)}
 
 
 class Bottleneck(nn.Module):
@@ -242,8 +248,7 @@ class SASAResNet(nn.Module):
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         """Names of the position embeddings, which weight decay would pull to "no position"."""
-        ends = ("rel_row", "rel_col", "emb_row", "emb_col", "mixture")
-        return {name for name, _ in self.named_parameters() if name.endswith(ends)}
+        return position_embeddings(self)
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
@@ -409,16 +414,52 @@ _FORMS: dict[str, dict[str, Any]] = {
 
 
 def _create(depth: int, form: str, pretrained: bool, **kwargs: Any) -> SASAResNet:
-    """One of the nine networks; stem="small" is the small-image form of the network's own stem."""
-    if kwargs.get("stem") == "small":
-        kwargs["stem"] = "small_attention" if form == "" else "small_conv"
+    """One of the nine networks."""
     return build_model_with_cfg(
         SASAResNet,
         f"sasa_resnet{depth}{form}",
         pretrained,
         pretrained_filter_fn=resnet_state_dict,
-        **{"layers": _LAYERS[depth], **_FORMS[form], **kwargs},
+        **_arguments(depth, form, kwargs),
     )
+
+
+def _arguments(depth: int, form: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options and what the name says; stem="small" is the small-image form of the network's own stem."""
+    if options.get("stem") == "small":
+        options = {**options, "stem": "small_attention" if form == "" else "small_conv"}
+    return {"layers": _LAYERS[depth], **_FORMS[form], **options}
+
+
+def all_arguments(name: str, **options: Any) -> dict[str, Any]:
+    """Every argument that a name and its options give to `SASAResNet`, defaults included.
+
+    Names and options that stand for the same network give the same, so "sasa_resnet26_convstem" with all
+    groups "conv" is "sasa_resnet26_conv".
+
+    Args:
+        name: One of our networks.
+        options: As for `sasa.create_model`; those of `timm.create_model` are handed back as they are.
+
+    Raises:
+        ValueError: The name is not one of ours.
+    """
+    depth, form = _depth_and_form(name)
+    defaults = {
+        key: parameter.default
+        for key, parameter in inspect.signature(SASAResNet).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    given = _arguments(depth, form, options)
+    numbers = {key: float(value) for key, value in given.items() if isinstance(defaults.get(key), float)}
+    return {**defaults, **given, **numbers}
+
+
+def _depth_and_form(name: str) -> tuple[int, str]:
+    if name not in default_cfgs:
+        raise ValueError(f"name: expected one of our networks, got {name!r}")
+    depth, underscore, form = name.removeprefix("sasa_resnet").partition("_")
+    return int(depth), underscore + form
 
 
 def convolutional_twin(name: str, **options: Any) -> SASAResNet:
@@ -431,13 +472,11 @@ def convolutional_twin(name: str, **options: Any) -> SASAResNet:
     Raises:
         ValueError: The name is not one of ours.
     """
-    if name not in default_cfgs:
-        raise ValueError(f"name: expected one of our networks, got {name!r}")
+    depth, _ = _depth_and_form(name)
     known = inspect.signature(SASAResNet).parameters
     options = {key: value for key, value in options.items() if key in known and key != "groups"}
     if "stem" in options:
         options["stem"] = "small_conv" if options["stem"].startswith("small") else "conv"
-    depth = int(name.removeprefix("sasa_resnet").partition("_")[0])
     return _create(depth, "_conv", False, **options)
 
 

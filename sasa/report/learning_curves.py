@@ -9,7 +9,7 @@ from sasa.report.matplotlib_figure import new_figure
 
 
 def draw_learning_curves(run: str | Path, out: str | Path | None = None) -> Path:
-    """Draw loss and accuracy over the epochs of a run.
+    """Draw loss and accuracy, or average precision, over the epochs of a run.
 
     Args:
         run: A run folder with a metrics.csv.
@@ -30,7 +30,7 @@ def draw_learning_curves(run: str | Path, out: str | Path | None = None) -> Path
         rows = list(csv.DictReader(file))
     epochs = [int(row["epoch"]) for row in rows]
     figure = new_figure(8, 3.2)
-    loss, top1 = figure.subplots(1, 2)
+    loss, scores = figure.subplots(1, 2)
     # Colours that stay apart for colour-blind readers, dashes that do in print.
     for name, label, style in (
         ("train_loss", "training", {"color": "#0072B2", "linestyle": "-"}),
@@ -39,10 +39,15 @@ def draw_learning_curves(run: str | Path, out: str | Path | None = None) -> Path
         loss.plot(epochs, [float(row[name]) for row in rows], label=label, marker=".", **style)
     loss.set(xlabel="epoch", ylabel="loss")
     loss.legend(frameon=False)
-    values = [100 * float(row["val_top1"]) for row in rows]
-    top1.plot(epochs, values, color="#D55E00", linestyle="--", marker=".")
-    top1.set(xlabel="epoch", ylabel="validation top-1, %")
-    for axes in (loss, top1):
+    names, colours = {"val_top1": "top-1", "val_AP": "AP", "val_AP50": "AP50"}, ("#D55E00", "#009E73")
+    found = [name for name in names if name in rows[0]]
+    for name, colour in zip(found, colours, strict=False):
+        values = [100 * float(row[name]) for row in rows]
+        scores.plot(epochs, values, color=colour, linestyle="--", marker=".", label=names[name])
+    scores.set(xlabel="epoch", ylabel=f"validation {' and '.join(names[name] for name in found)}, %")
+    if len(found) > 1:
+        scores.legend(frameon=False)
+    for axes in (loss, scores):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
     out = run / "curves.png" if out is None else Path(out)

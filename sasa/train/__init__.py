@@ -1,4 +1,4 @@
-"""Training and evaluation of image classifiers; Lightning runs the loop."""
+"""Training and evaluation of image classifiers and detectors; Lightning runs the loop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sasa.train.ablation.ablate import ablate
+    from sasa.train.ablation.plan import plan_sweeps
+    from sasa.train.comparison import compare
     from sasa.train.config import (
         AugmentationConfig,
         DataConfig,
@@ -15,6 +18,10 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from sasa.train.config_files import load_config, parse_config, save_config
+    from sasa.train.detection.config import DetectionConfig
+    from sasa.train.detection.prediction import Found, HeldOut, detect_in_files, detect_in_test_images
+    from sasa.train.detection.run import evaluate_detector, resume_detector, train_detector
+    from sasa.train.detection.weights import DetectorMetadata, load_detector
     from sasa.train.detectors import retinanet_from_classifier
     from sasa.train.inputs import load_images, one_test_image_a_class
     from sasa.train.run import evaluate, resume, train
@@ -24,44 +31,70 @@ if TYPE_CHECKING:
 _FILES = {
     "AugmentationConfig": "config",
     "DataConfig": "config",
+    "DetectionConfig": "detection.config",
+    "DetectorMetadata": "detection.weights",
+    "Found": "detection.prediction",
+    "HeldOut": "detection.prediction",
     "ModelConfig": "config",
     "OptimizerConfig": "config",
     "RuntimeConfig": "config",
     "TrainConfig": "config",
     "WeightsMetadata": "weights",
+    "ablate": "ablation.ablate",
+    "compare": "comparison",
+    "detect_in_files": "detection.prediction",
+    "detect_in_test_images": "detection.prediction",
     "evaluate": "run",
+    "evaluate_detector": "detection.run",
     "load_config": "config_files",
+    "load_detector": "detection.weights",
     "load_images": "inputs",
     "load_weights": "weights",
     "one_test_image_a_class": "inputs",
     "parse_config": "config_files",
+    "plan_sweeps": "ablation.plan",
     "resume": "run",
+    "resume_detector": "detection.run",
     "retinanet_from_classifier": "detectors",
     "save_config": "config_files",
     "save_weights": "weights",
     "train": "run",
+    "train_detector": "detection.run",
 }
 _PACKAGES = {"jsonargparse", "lightning", "safetensors", "tensorboard", "torchmetrics", "yaml"}
 
 __all__ = [
     "AugmentationConfig",
     "DataConfig",
+    "DetectionConfig",
+    "DetectorMetadata",
+    "Found",
+    "HeldOut",
     "ModelConfig",
     "OptimizerConfig",
     "RuntimeConfig",
     "TrainConfig",
     "WeightsMetadata",
+    "ablate",
+    "compare",
+    "detect_in_files",
+    "detect_in_test_images",
     "evaluate",
+    "evaluate_detector",
     "load_config",
+    "load_detector",
     "load_images",
     "load_weights",
     "one_test_image_a_class",
     "parse_config",
+    "plan_sweeps",
     "resume",
+    "resume_detector",
     "retinanet_from_classifier",
     "save_config",
     "save_weights",
     "train",
+    "train_detector",
 ]
 
 
@@ -75,8 +108,9 @@ def __getattr__(name: str) -> Any:
         package = (error.name or "").partition(".")[0]
         if package not in _PACKAGES:
             raise
+        extra = "detect" if _FILES[name].startswith("detection.") else "train"
         raise ModuleNotFoundError(
-            f'sasa.train.{name} needs the package {package!r}: pip install "sasa[train]"', name=error.name
+            f'sasa.train.{name} needs the package {package!r}: pip install "sasa[{extra}]"', name=error.name
         ) from error
 
 

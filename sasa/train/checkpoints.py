@@ -34,15 +34,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class EpochCheckpoints(Checkpoint):
-    """After every epoch a checkpoint epoch-NNNN.ckpt, of which two are kept, and best.ckpt by val_top1.
+    """After every epoch a checkpoint epoch-NNNN.ckpt, of which two are kept, and best.ckpt by a score.
 
     Lightning's ModelCheckpoint would remember the folder's absolute name and forget the best score when the
     folder moves.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Write to folder."""
+    def __init__(self, folder: Path, score: str) -> None:
+        """Write to folder; score is the logged metric by which the best is chosen, in [0, 1]."""
         self._folder = folder
+        self._score = score
         self._best = -1.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -51,7 +52,7 @@ class EpochCheckpoints(Checkpoint):
         Here weights_only=False means that the optimiser and the loops are saved as well.
         """
         epoch = trainer.current_epoch + 1
-        score = float(trainer.callback_metrics["val_top1"])
+        score = float(trainer.callback_metrics[self._score])
         if score > self._best:
             self._best = score
             # First, so that a run killed in between repeats the epoch and its best.

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-BASE_BATCH = 4096
-"""The batch size at which `OptimizerConfig.lr` is given."""
+from typing import Any, ClassVar, Literal
 
 
-def _require(condition: bool, key: str, expected: str, got: Any) -> None:
+def require(condition: bool, key: str, expected: str, got: Any) -> None:
+    """Raise ValueError that names the key unless the condition holds."""
     if not condition:
         raise ValueError(f"{key} must be {expected}, got {got!r}")
 
@@ -77,15 +75,15 @@ class DataConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require(0 < self.held_out < 1, "data.held_out", "in (0, 1)", self.held_out)
-        _require(self.in_chans in (None, 1, 3), "data.in_chans", "1, 3 or null", self.in_chans)
-        _require(
+        require(0 < self.held_out < 1, "data.held_out", "in (0, 1)", self.held_out)
+        require(self.in_chans in (None, 1, 3), "data.in_chans", "1, 3 or null", self.in_chans)
+        require(
             self.input_size is None or self.input_size > 0,
             "data.input_size",
             "positive or null",
             self.input_size,
         )
-        _require(self.workers >= 0, "data.workers", "0 or more", self.workers)
+        require(self.workers >= 0, "data.workers", "0 or more", self.workers)
 
 
 @dataclass(frozen=True)
@@ -120,9 +118,9 @@ class AugmentationConfig:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.mixup >= 0, "augmentation.mixup", "0 or more", self.mixup)
-        _require(self.cutmix >= 0, "augmentation.cutmix", "0 or more", self.cutmix)
-        _require(
+        require(self.mixup >= 0, "augmentation.mixup", "0 or more", self.mixup)
+        require(self.cutmix >= 0, "augmentation.cutmix", "0 or more", self.cutmix)
+        require(
             0 <= self.label_smoothing < 1, "augmentation.label_smoothing", "in [0, 1)", self.label_smoothing
         )
 
@@ -160,39 +158,41 @@ class OptimizerConfig:
     ema_decay: float = 0.9999
     ema_warmup: bool = True
 
+    base_batch: ClassVar[int] = 4096
+
     def __post_init__(self) -> None:
-        _require(self.batch_size > 0, "optimizer.batch_size", "positive", self.batch_size)
-        _require(self.epochs > 0, "optimizer.epochs", "positive", self.epochs)
-        _require(0 < self.lr < math.inf, "optimizer.lr", "positive and finite", self.lr)
-        _require(0 < self.momentum < 1, "optimizer.momentum", "in (0, 1)", self.momentum)
-        _require(self.weight_decay >= 0, "optimizer.weight_decay", "0 or more", self.weight_decay)
-        _require(
+        require(self.batch_size > 0, "optimizer.batch_size", "positive", self.batch_size)
+        require(self.epochs > 0, "optimizer.epochs", "positive", self.epochs)
+        require(0 < self.lr < math.inf, "optimizer.lr", "positive and finite", self.lr)
+        require(0 < self.momentum < 1, "optimizer.momentum", "in (0, 1)", self.momentum)
+        require(self.weight_decay >= 0, "optimizer.weight_decay", "0 or more", self.weight_decay)
+        require(
             0 <= self.warmup_epochs < self.epochs,
             "optimizer.warmup_epochs",
             f"in [0, optimizer.epochs = {self.epochs})",
             self.warmup_epochs,
         )
-        _require(
+        require(
             self.accumulation > 0 and self.batch_size % self.accumulation == 0,
             "optimizer.accumulation",
             f"a divisor of optimizer.batch_size = {self.batch_size}",
             self.accumulation,
         )
-        _require(
+        require(
             self.gradient_clip is None or self.gradient_clip > 0,
             "optimizer.gradient_clip",
             "positive or null",
             self.gradient_clip,
         )
-        _require(
+        require(
             0 <= self.batch_norm_decay < 1, "optimizer.batch_norm_decay", "in [0, 1)", self.batch_norm_decay
         )
-        _require(0 <= self.ema_decay < 1, "optimizer.ema_decay", "in [0, 1)", self.ema_decay)
+        require(0 <= self.ema_decay < 1, "optimizer.ema_decay", "in [0, 1)", self.ema_decay)
 
     @property
     def scaled_lr(self) -> float:
         """Peak learning rate at this batch size."""
-        return self.lr * self.batch_size / BASE_BATCH
+        return self.lr * self.batch_size / self.base_batch
 
 
 @dataclass(frozen=True)
@@ -220,14 +220,49 @@ class RuntimeConfig:
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.devices == "auto" or self.devices > 0, "runtime.devices", "positive or auto", self.devices
         )
-        _require(self.num_nodes > 0, "runtime.num_nodes", "positive", self.num_nodes)
+        require(self.num_nodes > 0, "runtime.num_nodes", "positive", self.num_nodes)
+
+
+class RunConfig:
+    """What the configurations of all training runs share.
+
+    Attributes:
+        command: the command that starts such a run.
+        trains: what it trains.
+    """
+
+    optimizer: OptimizerConfig
+    runtime: RuntimeConfig
+    seed: int
+    run_folder: str | None
+
+    command: ClassVar[str]
+    trains: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**32, "seed", "in [0, 2**32)", self.seed)
+        if self.runtime.strategy == "fsdp" and self.optimizer.ema_decay > 0:
+            raise ValueError(
+                "optimizer.ema_decay must be 0 with runtime.strategy fsdp, got "
+                f"{self.optimizer.ema_decay!r}; sharded weights are not averaged: use ddp, or set it to 0"
+            )
+
+    @property
+    def name(self) -> str:
+        """What the run folder is called unless run_folder says otherwise."""
+        raise NotImplementedError
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path("runs", self.name) if self.run_folder is None else Path(self.run_folder)
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(RunConfig):
     """A training run.
 
     Attributes:
@@ -248,15 +283,10 @@ class TrainConfig:
     seed: int = 0
     run_folder: str | None = None
 
-    def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**32, "seed", "in [0, 2**32)", self.seed)
-        if self.runtime.strategy == "fsdp" and self.optimizer.ema_decay > 0:
-            raise ValueError(
-                "optimizer.ema_decay must be 0 with runtime.strategy fsdp, got "
-                f"{self.optimizer.ema_decay!r}; sharded weights are not averaged: use ddp, or set it to 0"
-            )
+    command: ClassVar[str] = "sasa train"
+    trains: ClassVar[str] = "a classifier"
 
     @property
-    def folder(self) -> Path:
-        """The run folder."""
-        return Path("runs", self.model.name) if self.run_folder is None else Path(self.run_folder)
+    def name(self) -> str:
+        """The model's."""
+        return self.model.name

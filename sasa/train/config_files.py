@@ -7,40 +7,52 @@ import dataclasses
 import difflib
 import json
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jsonargparse
 import yaml
 
 from sasa.train.atomic import replacing
-from sasa.train.config import TrainConfig
+from sasa.train.config import RunConfig, TrainConfig
+
+Config = TypeVar("Config", bound=RunConfig)
 
 
-def config_parser() -> jsonargparse.ArgumentParser:
-    """The parser of `sasa train`: --config FILE and one option for every field of TrainConfig."""
+def config_parser(kind: type[RunConfig]) -> jsonargparse.ArgumentParser:
+    """The parser of a command that trains: --config FILE and an option for every field of kind."""
+    command = kind.command
     parser = jsonargparse.ArgumentParser(
-        prog="sasa train",
-        usage="sasa train [--config FILE.yaml] [--KEY VALUE ...]\n       sasa train --resume RUN_FOLDER",
-        description="Train a classifier, or go on with a run that stopped. Later options override earlier "
+        prog=command,
+        usage=f"{command} [--config FILE.yaml] [--KEY VALUE ...]\n       {command} --resume RUN_FOLDER",
+        description=f"Train {kind.trains}, or go on with a run that stopped. Later options override earlier "
         "ones and the file's.",
         exit_on_error=False,
     )
     parser.add_argument("--config", action="config", help="YAML file, see recipes/")
-    parser.add_class_arguments(TrainConfig, None)
+    parser.add_class_arguments(kind, None)
     return parser
 
 
-def parse_config(arguments: Sequence[str]) -> TrainConfig:
+def parse_config(
+    arguments: Sequence[str],
+    kind: type[Config] = TrainConfig,  # type: ignore[assignment]
+    base: Config | None = None,
+) -> Config:
     """A configuration from command-line arguments: --config FILE and overrides such as --optimizer.lr 0.8.
+
+    Args:
+        arguments: the arguments.
+        kind: TrainConfig or DetectionConfig.
+        base: what holds where they say nothing; None means the defaults.
 
     Raises:
         ValueError: an unknown key (the nearest is suggested), a value of the wrong type or out of range, or a
             file that is not YAML.
         FileNotFoundError: no such file.
     """
-    parser = config_parser()
+    parser = config_parser(kind)
     own = {option for action in parser._actions for option in action.option_strings}
     files = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     files.add_argument("--config", action="append", default=[])
@@ -49,34 +61,64 @@ def parse_config(arguments: Sequence[str]) -> TrainConfig:
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from error
     for path in known.config:
-        for key in _flatten(_read_yaml(path), TrainConfig):
-            _check_key(key, f"{path}: ")
+        for key in _flatten(read_yaml(path), kind):
+            _check_key(key, f"{path}: ", kind)
     for argument in rest:
         option = argument.partition("=")[0]
         if option.startswith("--") and option not in own:
-            _check_key(option[2:], "--")
+            _check_key(option[2:], "--", kind)
     try:
-        parsed = parser.parse_args(list(arguments))
-        fields = {field.name for field in dataclasses.fields(TrainConfig)}
-        values = parser.instantiate(parsed)
-        return TrainConfig(**{key: value for key, value in vars(values).items() if key in fields})
+        start = None if base is None else parser.parse_object(plain(base))
+        return _instantiate(parser, parser.parse_args(list(arguments), start), kind)
     except argparse.ArgumentError as error:
         raise ValueError(" ".join(str(error).split())) from error
 
 
-def load_config(path: str | Path) -> TrainConfig:
-    """The configuration in a YAML file; raises as parse_config does."""
-    return parse_config(["--config", str(path)])
+def config_from(content: Mapping[str, Any], where: str) -> TrainConfig:
+    """A classifier's configuration from nested keys, as a YAML file has them; where names them in errors.
+
+    Raises:
+        ValueError: as parse_config.
+    """
+    for key in _flatten(content, TrainConfig):
+        _check_key(key, f"{where}: ", TrainConfig)
+    parser = config_parser(TrainConfig)
+    try:
+        return _instantiate(parser, parser.parse_object(dict(content)), TrainConfig)
+    except argparse.ArgumentError as error:
+        raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
 
 
-def save_config(config: TrainConfig, path: str | Path) -> None:
+def _instantiate(
+    parser: jsonargparse.ArgumentParser, parsed: jsonargparse.Namespace, kind: type[Config]
+) -> Config:
+    fields = {name for name, _ in _groups(kind)}
+    values = parser.instantiate(parsed)
+    return kind(**{key: value for key, value in vars(values).items() if key in fields})
+
+
+def load_config(
+    path: str | Path,
+    kind: type[Config] = TrainConfig,  # type: ignore[assignment]
+) -> Config:
+    """The configuration in a YAML file; arguments and errors are those of parse_config."""
+    return parse_config(["--config", str(path)], kind)
+
+
+def save_config(config: RunConfig, path: str | Path) -> None:
     """Write the whole configuration, defaults included, as YAML."""
-    plain = json.loads(json.dumps(dataclasses.asdict(config)))
     with replacing(Path(path)) as temporary:
-        temporary.write_text(yaml.safe_dump(plain, sort_keys=False))
+        temporary.write_text(yaml.safe_dump(plain(config), sort_keys=False))
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
+def plain(config: RunConfig) -> dict[str, Any]:
+    """The whole configuration as nested mappings and lists, as YAML and JSON have them."""
+    content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(typing.cast(Any, config))))
+    return content
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; raises FileNotFoundError, or ValueError where there is none."""
     try:
         content = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
@@ -103,8 +145,8 @@ def _keys(group: type, prefix: str = "") -> Iterator[tuple[str, bool]]:
             yield f"{prefix}{name}", typing.get_origin(kind) is dict
 
 
-def _flatten(content: dict[str, Any], group: type, prefix: str = "") -> Iterator[str]:
-    """Dotted keys of a nested mapping, as deep as TrainConfig goes."""
+def _flatten(content: Mapping[str, Any], group: type, prefix: str = "") -> Iterator[str]:
+    """Dotted keys of a nested mapping, as deep as the dataclass goes."""
     kinds = dict(_groups(group))
     for name, value in content.items():
         kind = kinds.get(str(name))
@@ -114,8 +156,8 @@ def _flatten(content: dict[str, Any], group: type, prefix: str = "") -> Iterator
             yield f"{prefix}{name}"
 
 
-def _check_key(key: str, where: str) -> None:
-    known = dict(_keys(TrainConfig))
+def _check_key(key: str, where: str, kind: type[RunConfig]) -> None:
+    known = dict(_keys(kind))
     groups = {name.rpartition(".")[0] for name in known} - {""}
     free = any(key.startswith(f"{name}.") for name, mapping in known.items() if mapping)
     if key in known or key in groups or free:
@@ -123,5 +165,5 @@ def _check_key(key: str, where: str) -> None:
     near = difflib.get_close_matches(key, [*known, *groups], n=1, cutoff=0.5)
     last = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     suggestion = (last or near or [""])[0]
-    hint = f"; did you mean {suggestion!r}?" if suggestion else "; see sasa train --help"
+    hint = f"; did you mean {suggestion!r}?" if suggestion else f"; see {kind.command} --help"
     raise ValueError(f"{where}{key}: unknown key{hint}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sasa.detection import RetinaNet, create_retinanet
-from sasa.train.weights import read_weights, weights_path
+from sasa.train.weights import WeightsMetadata, read_weights, weights_path
 
 
 def retinanet_from_classifier(path: str | Path, num_classes: int, **options: Any) -> RetinaNet:
@@ -22,7 +22,7 @@ def retinanet_from_classifier(path: str | Path, num_classes: int, **options: Any
         FileNotFoundError: There is no such file.
         ValueError: It is damaged, not one of ours, or its network cannot be a backbone.
     """
-    state, about = read_weights(path)
+    state, about = read_weights(path, WeightsMetadata)
     detector = create_retinanet(
         about.model,
         num_classes,

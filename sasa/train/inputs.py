@@ -38,11 +38,18 @@ def load_images(
 
 
 def one_test_image_a_class(
-    metadata: WeightsMetadata,
+    metadata: WeightsMetadata, data: ImageDataset | None = None
 ) -> tuple[Tensor, npt.NDArray[np.float32], list[str]]:
-    """The first built-in test image of each class, as `load_images` gives them, and the classes."""
-    data = open_dataset("fashion-mnist", "test", in_chans=metadata.input_size[0])
-    assert isinstance(data, ImageDataset)
+    """The first image of each class, as `load_images` gives them, and the classes.
+
+    Args:
+        metadata: Of the weights that will see them.
+        data: Images without a transform; the built-in test images where None.
+    """
+    if data is None:
+        built_in = open_dataset("fashion-mnist", "test", in_chans=metadata.input_size[0])
+        assert isinstance(built_in, ImageDataset)
+        data = built_in
     first = [list(data.targets).index(label) for label in range(len(data.classes))]
     images, pictures = _transform([data[index][0] for index in first], metadata)
     return images, pictures, list(data.classes)

@@ -24,7 +24,9 @@ from sasa.data import (
     open_dataset,
     training_transform,
 )
-from sasa.train.config import TrainConfig
+from sasa.train.config import DataConfig, RunConfig, TrainConfig
+
+Collate = Callable[[Any], Any]
 
 
 class EpochLoader(DataLoader[Any]):
@@ -74,9 +76,16 @@ def evaluation_batches(images: int, batch_size: int, world: int, rank: int) -> l
 
 
 def evaluation_loader(
-    dataset: ImageDataset | ImageStream, trainer: Trainer, *, batch_size: int, workers: int
+    dataset: Any, trainer: Trainer, *, batch_size: int, workers: int, collate: Collate | None = None
 ) -> DataLoader[Any]:
     """A loader that brings every image to exactly one process.
+
+    Args:
+        dataset: of any kind of ours.
+        trainer: knows the processes.
+        batch_size: images at a time.
+        workers: processes that load them.
+        collate: makes a batch of samples; None means torch's own way.
 
     Raises:
         ValueError: a stream on several processes, or fewer images than processes.
@@ -95,44 +104,136 @@ def evaluation_loader(
         batch_sampler=evaluation_batches(len(dataset), batch_size, world, trainer.global_rank),
         num_workers=workers,
         pin_memory=pin_memory,
+        collate_fn=collate,
     )
 
 
-class ImageData(LightningDataModule):
-    """The three sets of images of a run.
+def input_size(data: DataConfig) -> tuple[int, int, int]:
+    """(C, H, W) of the images that the network sees, the defaults of the source filled in."""
+    built_in = data.source == "fashion-mnist"
+    channels = data.in_chans if data.in_chans is not None else 1 if built_in else 3
+    side = data.input_size if data.input_size is not None else 28 if built_in else 224
+    return channels, side, side
+
+
+class RunData(LightningDataModule):
+    """The three sets of images of a run; a subclass opens them.
+
+    Attributes:
+        training: the training images.
+        validation: the images evaluated after every epoch.
+        test: the images evaluated at the end.
+        workers: processes that load images, for each training process.
+        collate: makes a batch of samples; None means torch's own way.
+    """
+
+    training: Any
+    validation: Any
+    test: Any
+    workers: int
+    collate: Collate | None = None
+
+    def __init__(self, config: RunConfig) -> None:
+        """Take the recipe."""
+        super().__init__()
+        self._config: Any = config
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the training images; what is left over changes from epoch to epoch.
+
+        Raises:
+            ValueError: there is not one.
+        """
+        batch_size = self._config.optimizer.batch_size
+        if len(self.training) < batch_size:
+            raise ValueError(
+                f"optimizer.batch_size must be at most {len(self.training)}, the number of training images, "
+                f"got {batch_size}"
+            )
+        return len(self.training) // batch_size
+
+    @property
+    def _trainer(self) -> Trainer:
+        assert self.trainer is not None, "only Lightning's Trainer asks for loaders"
+        return self.trainer
+
+    @property
+    def _batch_size(self) -> int:
+        """Images that one process takes at a time."""
+        recipe = self._config.optimizer
+        return recipe.batch_size // (self._trainer.world_size * recipe.accumulation)
+
+    def train_dataloader(self) -> EpochLoader:
+        """Shuffled batches: those of W processes together are those of one."""
+        trainer = self._trainer
+        sampler: DistributedSampler[Any] | None = None
+        if isinstance(self.training, ImageStream):
+            self.training.set_workers(self.workers)
+        else:
+            sampler = DistributedSampler(
+                self.training,
+                num_replicas=trainer.world_size,
+                rank=trainer.global_rank,
+                seed=self._config.seed,
+                drop_last=True,
+            )
+        return EpochLoader(
+            self.training,
+            self._batch_size,
+            sampler=sampler,
+            drop_last=True,
+            num_workers=self.workers,
+            pin_memory=trainer.strategy.root_device.type == "cuda",
+            collate_fn=self.collate,
+            seed=self._config.seed,
+            rank=trainer.global_rank,
+            # Not current_epoch, which is one behind while Lightning restores a checkpoint.
+            epoch=lambda: cast(Any, trainer.fit_loop.epoch_progress.current).processed,
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Every validation image once."""
+        return self._evaluation_loader(self.validation)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Every test image once."""
+        return self._evaluation_loader(self.test)
+
+    def _evaluation_loader(self, dataset: Any) -> DataLoader[Any]:
+        return evaluation_loader(
+            dataset,
+            self._trainer,
+            batch_size=self._batch_size,
+            workers=self.workers,
+            collate=self.collate,
+        )
+
+
+class ImageData(RunData):
+    """The images of a classifier's run.
 
     Attributes:
         classes: index → class name.
         input_size: (C, H, W).
         mean: of each channel, for pixels in [0, 1].
         std: of each channel.
-        training: the training images.
-        validation: the images evaluated after every epoch.
-        test: the images evaluated at the end.
-        steps_per_epoch: whole batches in the training images; what is left over changes from epoch to epoch.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         """Open everything and check it; raises ValueError or FileNotFoundError."""
-        super().__init__()
-        self._config = config
+        super().__init__(config)
         data = config.data
+        self.workers = data.workers
         built_in = data.source == "fashion-mnist"
-        channels = data.in_chans if data.in_chans is not None else 1 if built_in else 3
-        side = data.input_size if data.input_size is not None else 28 if built_in else 224
-        self.input_size = (channels, side, side)
+        self.input_size = input_size(data)
+        channels = self.input_size[0]
         self.mean = _normalisation(
             data.mean, FASHION_MNIST_MEAN if built_in else IMAGENET_DEFAULT_MEAN, channels
         )
         self.std = _normalisation(data.std, FASHION_MNIST_STD if built_in else IMAGENET_DEFAULT_STD, channels)
         self._open()
         self.classes = list(self.training.classes)
-        self.steps_per_epoch = len(self.training) // config.optimizer.batch_size
-        if self.steps_per_epoch == 0:
-            raise ValueError(
-                f"optimizer.batch_size must be at most {len(self.training)}, the number of training images, "
-                f"got {config.optimizer.batch_size}"
-            )
 
     def _open(self) -> None:
         data = self._config.data
@@ -196,57 +297,6 @@ class ImageData(LightningDataModule):
         """Open streams anew where there are several processes: timm's readers ask for their number then."""
         if isinstance(self.training, ImageStream) and self._trainer.world_size > 1:
             self._open()
-
-    @property
-    def _trainer(self) -> Trainer:
-        assert self.trainer is not None, "only Lightning's Trainer asks for loaders"
-        return self.trainer
-
-    @property
-    def _batch_size(self) -> int:
-        """Images that one process takes at a time."""
-        recipe = self._config.optimizer
-        return recipe.batch_size // (self._trainer.world_size * recipe.accumulation)
-
-    def train_dataloader(self) -> EpochLoader:
-        """Shuffled batches: those of W processes together are those of one."""
-        trainer = self._trainer
-        sampler: DistributedSampler[Any] | None = None
-        if isinstance(self.training, ImageStream):
-            self.training.set_workers(self._config.data.workers)
-        else:
-            sampler = DistributedSampler(
-                self.training,
-                num_replicas=trainer.world_size,
-                rank=trainer.global_rank,
-                seed=self._config.seed,
-                drop_last=True,
-            )
-        return EpochLoader(
-            self.training,
-            self._batch_size,
-            sampler=sampler,
-            drop_last=True,
-            num_workers=self._config.data.workers,
-            pin_memory=trainer.strategy.root_device.type == "cuda",
-            seed=self._config.seed,
-            rank=trainer.global_rank,
-            # Not current_epoch, which is one behind while Lightning restores a checkpoint.
-            epoch=lambda: cast(Any, trainer.fit_loop.epoch_progress.current).processed,
-        )
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Every validation image once."""
-        return self._evaluation_loader(self.validation)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Every test image once."""
-        return self._evaluation_loader(self.test)
-
-    def _evaluation_loader(self, dataset: ImageDataset | ImageStream) -> DataLoader[Any]:
-        return evaluation_loader(
-            dataset, self._trainer, batch_size=self._batch_size, workers=self._config.data.workers
-        )
 
 
 def _normalisation(given: list[float] | None, usual: tuple[float, ...], channels: int) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def rounded(value: float) -> float:
     return float(f"{value:.7g}")
 
 
-_METRICS = ("lr", "train_loss", "val_loss", "val_top1", "val_top5")
+_METRICS = ("lr", "train_loss", "val_loss")
 
 
 class MetricsTable(Callback):
@@ -25,13 +26,22 @@ class MetricsTable(Callback):
 
     The rows travel in the checkpoints, and the file is written anew from them: after a resume it holds just
     the epochs that the checkpoint had seen. Columns: epoch (from 1), step (optimiser steps so far), lr (of
-    the epoch's last step), train_loss, val_loss, val_top1 and, from six classes on, val_top5 (in [0, 1]),
-    seconds (of training, without validation), images_per_second.
+    the epoch's last step), train_loss, val_loss, the scores (in [0, 1]), seconds (of training, without
+    validation), images_per_second.
     """
 
-    def __init__(self, path: Path, batch_size: int, echo: bool) -> None:
-        """Write to path; batch_size counts the images of a step; echo also prints a line for every epoch."""
+    def __init__(self, path: Path, scores: Mapping[str, str | None], batch_size: int, echo: bool) -> None:
+        """Set up.
+
+        Args:
+            path: the file.
+            scores: the further metrics to write where they are logged, each with the name it is printed
+                under, None if it is not printed.
+            batch_size: images of a step.
+            echo: also print a line for every epoch.
+        """
         self._path = path
+        self._scores = scores
         self._batch_size = batch_size
         self._echo = echo
         self._rows: list[dict[str, float]] = []
@@ -58,7 +68,7 @@ class MetricsTable(Callback):
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
-            **{name: rounded(float(metrics[name])) for name in _METRICS if name in metrics},
+            **{name: rounded(float(metrics[name])) for name in (*_METRICS, *self._scores) if name in metrics},
             "seconds": round(seconds, 3),
             "images_per_second": round(images / seconds, 1),
         }
@@ -66,9 +76,10 @@ class MetricsTable(Callback):
         if trainer.is_global_zero:
             self._write()
             if self._echo:
+                scores = [f"{shown} {row[name]:.2%}" for name, shown in self._scores.items() if shown]
                 print(
                     f"epoch {row['epoch']}/{trainer.max_epochs}: loss {row['train_loss']:.4f}, "
-                    f"validation loss {row['val_loss']:.4f}, top-1 {row['val_top1']:.2%}, "
+                    f"validation loss {row['val_loss']:.4f}, {', '.join(scores)}, "
                     f"{row['images_per_second']:.0f} images/s",
                     flush=True,
                 )

@@ -7,7 +7,7 @@ import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,9 +22,19 @@ WEIGHTS_FILE = "model.safetensors"
 _logger = logging.getLogger(__name__)
 
 
+class Metadata(Protocol):
+    """A dataclass of values that JSON can hold, from which a network can be made."""
+
+    def create_model(self) -> nn.Module:
+        """The network, with weights yet to load."""
+
+
+AnyMetadata = TypeVar("AnyMetadata", bound=Metadata)
+
+
 @dataclass(frozen=True)
 class WeightsMetadata:
-    """What a weights file says about itself.
+    """What a classifier's weights file says about itself.
 
     Attributes:
         model: the network's name, for sasa.create_model.
@@ -57,16 +67,17 @@ class WeightsMetadata:
         )
 
 
-def save_weights(path: str | Path, network: nn.Module, metadata: WeightsMetadata) -> None:
+def save_weights(path: str | Path, network: nn.Module, metadata: Metadata) -> None:
     """Write a network's parameters and buffers to a safetensors file."""
+    about: Any = metadata
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    texts = {key: json.dumps(value) for key, value in dataclasses.asdict(metadata).items()}
+    texts = {key: json.dumps(value) for key, value in dataclasses.asdict(about).items()}
     with replacing(Path(path)) as temporary:
         save_file(state, temporary, metadata=texts)
 
 
 def load_weights(path: str | Path) -> tuple[nn.Module, WeightsMetadata]:
-    """Make the network that a weights file holds.
+    """Make the classifier that a weights file holds.
 
     Args:
         path: a file of save_weights, or a run folder with one.
@@ -78,7 +89,12 @@ def load_weights(path: str | Path) -> tuple[nn.Module, WeightsMetadata]:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, not one of ours, or does not fit the network it names.
     """
-    state, metadata = read_weights(path)
+    return load_any_weights(path, WeightsMetadata)
+
+
+def load_any_weights(path: str | Path, kind: type[AnyMetadata]) -> tuple[nn.Module, AnyMetadata]:
+    """What load_weights does, for the network of any kind of metadata."""
+    state, metadata = read_weights(path, kind)
     network = metadata.create_model()
     check_shapes(network, state, weights_path(path))
     network.load_state_dict(state)
@@ -96,7 +112,7 @@ def start_from(path: str | Path, network: nn.Module, classes: list[str]) -> None
     Raises:
         FileNotFoundError, ValueError: as in load_weights.
     """
-    state, metadata = read_weights(path)
+    state, metadata = read_weights(path, WeightsMetadata)
     fresh: set[str] = set()
     if metadata.classes != classes:
         classifier = network.get_classifier()  # type: ignore[operator]
@@ -120,8 +136,9 @@ def weights_path(path: str | Path) -> Path:
     return path / WEIGHTS_FILE if path.is_dir() else path
 
 
-def read_weights(path: str | Path) -> tuple[dict[str, Tensor], WeightsMetadata]:
+def read_weights(path: str | Path, kind: type[AnyMetadata]) -> tuple[dict[str, Tensor], AnyMetadata]:
     """Tensors by name and metadata of a weights file; raises as load_weights does."""
+    fields: Any = kind
     path = weights_path(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -133,13 +150,13 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], WeightsMetadata]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path}: not a readable safetensors file: {error}") from error
-    required = {item.name for item in dataclasses.fields(WeightsMetadata)}
+    required = {item.name for item in dataclasses.fields(fields)}
     missing = sorted(required - texts.keys())
     if missing:
         raise ValueError(
             f"{path}: its metadata lacks {', '.join(missing)}; expected a file written by sasa (save_weights)"
         )
-    return state, WeightsMetadata(**{key: json.loads(texts[key]) for key in required})
+    return state, kind(**{key: json.loads(texts[key]) for key in required})
 
 
 def check_shapes(network: nn.Module, state: dict[str, Tensor], where: str | Path) -> None:
@@ -157,3 +174,18 @@ def check_shapes(network: nn.Module, state: dict[str, Tensor], where: str | Path
         raise ValueError(
             f"{where}: does not fit {type(network).__name__}: {'; '.join(sorted(faults)[:3])}{more}"
         )
+
+
+def require_same_classes(
+    source: str | Path, classes: list[str], weights: str | Path, expected: list[str]
+) -> None:
+    """Raise ValueError, in words, unless the data's classes are those of the weights."""
+    if classes != expected:
+        raise ValueError(
+            f"{source}: its {len(classes)} classes ({_few(classes)}) are not the "
+            f"{len(expected)} of {weights} ({_few(expected)})"
+        )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")

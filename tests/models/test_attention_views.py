@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import sasa
-from sasa.models.attention_views import attention_layers, attention_views
+from sasa.models.attention_views import attention_layers, attention_views, relative_attention
 
 
 def tiny() -> nn.Module:
@@ -82,3 +82,31 @@ def test_errors() -> None:
         attention_views(model, x, query=(0.5, 1.5))
     with pytest.raises(ValueError, match="Conv2d has no attention layer"):
         attention_views(nn.Conv2d(3, 3, 1), x)
+
+
+@pytest.mark.parametrize("content", [True, False])
+def test_relative_attention_is_what_equal_pixels_attend_to(content: bool) -> None:
+    """Where all pixels are equal q·k says nothing: a pixel whose window is whole attends by q·r alone."""
+    torch.manual_seed(0)
+    layer = sasa.LocalSelfAttention2d(3, 16, (3, 5), num_heads=2, content=content, scale=0.7)
+    x = 10 * torch.randn(1, 3, 1, 1).expand(1, 3, 9, 9)
+    found = relative_attention(nn.Sequential(layer), x)["0"]
+    expected = layer.attention_maps(x)[0, :, 4, 4]
+    assert found.shape == (2, 3, 5)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert expected.std() > 0.01
+
+
+def test_relative_attention_is_a_mean_over_pixels_and_images() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(sasa.LocalSelfAttention2d(3, 8, 3, num_heads=2))
+    x = torch.randn(2, 3, 1, 2)
+    parts = [relative_attention(network, x[i : i + 1, :, :, j : j + 1])["0"] for i in (0, 1) for j in (0, 1)]
+    mean = torch.stack(parts).mean(0)
+    torch.testing.assert_close(relative_attention(network, x)["0"], mean, rtol=0, atol=1e-6)
+
+
+def test_relative_attention_of_layers_with_embeddings_alone() -> None:
+    assert list(relative_attention(tiny(), torch.randn(1, 3, 32, 32))) == list(attention_layers(tiny()))[1:]
+    without = sasa.create_model("sasa_resnet26_convstem", num_classes=3, width=0.125, position="none").eval()
+    assert relative_attention(without, torch.randn(1, 3, 32, 32)) == {}

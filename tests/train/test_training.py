@@ -21,7 +21,7 @@ import sasa
 from sasa.train import RuntimeConfig, TrainConfig, evaluate, load_config, train
 from sasa.train.checkpoints import read_checkpoint
 from sasa.train.classifier import Classifier
-from sasa.train.run import _trainer
+from sasa.train.trainer import make_trainer
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -385,6 +385,6 @@ def test_one_process_by_default_however_many_devices(monkeypatch: pytest.MonkeyP
         asked.update(options)
         return SimpleNamespace(precision=options["precision"])
 
-    monkeypatch.setattr("sasa.train.run.Trainer", trainer)
-    _trainer(RuntimeConfig())
+    monkeypatch.setattr("sasa.train.trainer.Trainer", trainer)
+    make_trainer(RuntimeConfig())
     assert asked["devices"] == 1

@@ -1,0 +1,74 @@
+"""sasa detect predict."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+HELP = "detect in images: writes them with their boxes, and one json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the arguments."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    parser.add_argument("--weights", required=True, help="run folder or .safetensors file")
+    parser.add_argument(
+        "--out",
+        default="detections",
+        metavar="FOLDER",
+        help="where IMAGE.png, each with its boxes, and detections.json go (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.3,
+        metavar="SCORE",
+        help="leave out what scores less, in [0, 1] (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Detect, draw and write."""
+    import json
+
+    import numpy as np
+    from tqdm import tqdm
+
+    from sasa.cli.detect.results import drawn
+    from sasa.report import draw_boxes
+    from sasa.train import detect_in_files
+
+    out = Path(args.out)
+    pictures = _pictures(args.images, out)
+    content, count = [], 0
+    detections = detect_in_files(args.weights, list(pictures), min_score=args.min_score)
+    with tqdm(total=len(pictures), unit="image", disable=None) as bar:
+        for (path, picture), (image, found) in zip(pictures.items(), detections, strict=True):
+            out.mkdir(parents=True, exist_ok=True)
+            draw_boxes(np.asarray(image), drawn(found, scores=True), picture)
+            objects = [
+                {"class": name, "score": score, "box": box}
+                for name, score, box in zip(found.names, found.scores, found.boxes, strict=True)
+            ]
+            content.append(
+                {"image": path, "width": image.width, "height": image.height, "detections": objects}
+            )
+            count += len(objects)
+            bar.update()
+    (out / "detections.json").write_text(json.dumps(content, indent=2) + "\n")
+    print(f"{count} objects in {len(content)} images; pictures and detections.json are in {out}")
+
+
+def _pictures(images: Sequence[str], out: Path) -> dict[str, Path]:
+    """Image file → its picture's; ValueError if two would share one, or one would replace an image."""
+    pictures = {image: out / f"{Path(image).stem}.png" for image in images}
+    taken: dict[Path, str] = {Path(image).resolve(): image for image in images}
+    for image, picture in pictures.items():
+        if picture.resolve() in taken:
+            raise ValueError(
+                f"--out: the picture of {image} would be {picture}, which is taken by "
+                f"{taken[picture.resolve()]}; name another folder, or detect in one after the other"
+            )
+        taken[picture.resolve()] = image
+    return pictures

@@ -1,0 +1,128 @@
+"""Accuracy against cost, and learning curves, of the cells of a sweep."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from pathlib import Path
+from typing import Any
+
+from sasa.report.matplotlib_figure import new_figure
+from sasa.report.sweeps import Cell, Sweep
+from sasa.report.welch import standard_error
+
+# Okabe and Ito's colours, which colour-blind readers tell apart, without yellow, which paper does not show;
+# markers and dashes tell them apart in print.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+_MARKERS = "osD^vPX*<>"
+_DASHES = ("-", "--", "-.", ":")
+
+
+def _style(index: int) -> dict[str, Any]:
+    return {
+        "color": _COLOURS[index % len(_COLOURS)],
+        "marker": _MARKERS[index % len(_MARKERS)],
+        "linestyle": _DASHES[index % len(_DASHES)],
+        "markersize": 5,
+        "linewidth": 1.3,
+    }
+
+
+def draw_accuracy_against_cost(sweep: Sweep, out: str | Path) -> Path | None:
+    """Top-1 with standard errors against FLOPs, parameters and measured time, a panel each.
+
+    Cells of one series are joined by a line, in the order of their cost.
+
+    Returns:
+        The file written; None if no cell has a run yet.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    cells = [cell for cell in sweep.cells if cell.runs]
+    if not cells:
+        return None
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.series or cell.name, []).append(cell)
+    figure = new_figure(9.5, 3.3 + 0.2 * -(-len(groups) // 3))
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, label, values in (
+        (panels[0], "FLOPs of an image, M", {cell.name: cell.flops / 1e6 for cell in cells}),
+        (panels[1], "parameters, M", {cell.name: cell.parameters / 1e6 for cell in cells}),
+        (panels[2], "measured time of an image, ms", {cell.name: cell.milliseconds for cell in cells}),
+    ):
+        for index, (name, members) in enumerate(groups.items()):
+            timed = [(values[cell.name], cell) for cell in members if values[cell.name] is not None]
+            points = sorted(timed, key=lambda pair: pair[0] or 0)
+            axes.errorbar(
+                [x for x, _ in points],
+                [cell.mean for _, cell in points],
+                [cell.error or 0 for _, cell in points],
+                label=name,
+                capsize=3,
+                **_style(index),
+            )
+        known = [value for value in values.values() if value is not None]
+        if known and max(known) > 4 * min(known):
+            axes.set_xscale("log")
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("test top-1, %")
+    _legend(figure, panels[0])
+    return _save(figure, out)
+
+
+def draw_sweep_curves(sweep: Sweep, folder: str | Path, out: str | Path) -> Path | None:
+    """Training loss and validation top-1 over the epochs: mean of the seeds, band of its standard error.
+
+    Args:
+        sweep: Whose runs lie in folder.
+        folder: Of sasa ablate.
+        out: The picture's file.
+
+    Returns:
+        The file written; None if no cell has a run yet.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    cells = [cell for cell in sweep.cells if cell.runs]
+    if not cells:
+        return None
+    figure = new_figure(9.5, 3.3 + 0.2 * -(-len(cells) // 3))
+    panels = figure.subplots(1, 2)
+    for index, cell in enumerate(cells):
+        tables = [_metrics(Path(folder) / run["run"] / "metrics.csv") for run in cell.runs]
+        for axes, column, factor in ((panels[0], "train_loss", 1), (panels[1], "val_top1", 100)):
+            rows = [[factor * float(row[column]) for row in rows] for rows in zip(*tables, strict=True)]
+            epochs = range(1, len(rows) + 1)
+            means = [statistics.fmean(row) for row in rows]
+            errors = [standard_error(row) or 0 for row in rows]
+            style = _style(index)
+            step = max(1, len(rows) // 8)  # a marker here and there, no two curves' at the same epoch
+            axes.plot(epochs, means, label=cell.name, **style, markevery=(index % step, step))
+            low, high = zip(*((m - e, m + e) for m, e in zip(means, errors, strict=True)), strict=True)
+            axes.fill_between(epochs, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    panels[0].set(xlabel="epoch", ylabel="training loss")
+    panels[1].set(xlabel="epoch", ylabel="validation top-1, %")
+    for axes in panels:
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    _legend(figure, panels[0])
+    return _save(figure, out)
+
+
+def _metrics(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+
+
+def _save(figure: Any, out: str | Path) -> Path:
+    figure.savefig(out, dpi=150)
+    return Path(out)

@@ -1,0 +1,170 @@
+"""The report of a folder of sweeps: ours beside the paper's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sasa.report.attention_picture import draw_attention
+from sasa.report.documents import Block, Heading, Paragraph, Picture, Table, as_html, as_markdown
+from sasa.report.relative_picture import draw_relative_attention
+from sasa.report.sweep_plots import draw_accuracy_against_cost, draw_sweep_curves
+from sasa.report.sweeps import LEVEL, Cell, Claim, Sweep, Verdict, read_sweeps
+
+_TEST = (
+    "± is the standard error of the mean over the seeds. A claim is that the paper has the first network "
+    "above the second. Ours agree or disagree where Welch's t-test of the seeds gives "
+    f"p < {LEVEL}, two-sided; "
+    "otherwise the claim is undecided, as it always is with one seed. The tests are not corrected for their "
+    "number: of many claims between equals, one in twenty would be decided by chance. Tables that have a "
+    "network in common have its runs in common too."
+)
+
+
+def write_report(folder: str | Path, out: str | Path | None = None) -> tuple[Path, Path]:
+    """Write report.html, which needs no other file, and report.md with its pictures in figures/.
+
+    Args:
+        folder: Of sasa ablate.
+        out: The report's folder; the same one where None.
+
+    Returns:
+        The HTML and the Markdown file.
+
+    Raises:
+        FileNotFoundError, ValueError: The folder holds no sweeps.
+        ImportError: matplotlib is not installed.
+    """
+    folder = Path(folder)
+    out = folder if out is None else Path(out)
+    sweeps = read_sweeps(folder)
+    figures = out / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    blocks: list[Block] = [Heading(1, "Ablations of stand-alone self-attention"), Paragraph(_TEST)]
+    verdicts: tuple[Verdict, ...] = ("agree", "disagree", "undecided")
+    rows = []
+    for sweep in sweeps:
+        found = [claim.verdict for claim in sweep.claims]
+        rows.append([f"{sweep.name}: {sweep.title}", *(str(found.count(verdict)) for verdict in verdicts)])
+    blocks.append(Table(["claims of", *verdicts], rows))
+    drawn: set[Path] = set()
+    for sweep in sweeps:
+        blocks += _section(sweep, folder, figures)
+        blocks += _attention(sweep, folder, figures, drawn)
+    page, text = out / "report.html", out / "report.md"
+    page.write_text(as_html(blocks), encoding="utf-8")
+    text.write_text(as_markdown(blocks, out), encoding="utf-8")
+    return page, text
+
+
+def _section(sweep: Sweep, folder: Path, figures: Path) -> list[Block]:
+    blocks: list[Block] = [Heading(2, f"{sweep.name}: {sweep.title}")]
+    if sweep.paper:
+        blocks.append(Paragraph(f"The paper: {sweep.paper}."))
+    if sweep.note:
+        blocks.append(Paragraph(sweep.note))
+    blocks.append(Paragraph(_conditions(sweep)))
+    header = ["network", "seeds", "parameters", "FLOPs", "ms an image", "top-1, %", "top-1, %: paper"]
+    blocks.append(Table(header, [_row(cell) for cell in sweep.cells]))
+    if sweep.claims:
+        header = ["claim", "paper", "ours", "p", "verdict"]
+        blocks.append(Table(header, [_judgement(claim) for claim in sweep.claims]))
+    cost = draw_accuracy_against_cost(sweep, figures / f"{sweep.name}-cost.svg")
+    curves = draw_sweep_curves(sweep, folder, figures / f"{sweep.name}-curves.svg")
+    for path, caption in (
+        (cost, "Test accuracy against FLOPs, parameters and measured inference time; bars: standard error."),
+        (curves, "Training loss and validation accuracy, mean and standard error of the seeds."),
+    ):
+        if path is not None:
+            blocks.append(Picture(path, f"{sweep.name}. {caption}"))
+    return blocks
+
+
+def _attention(sweep: Sweep, folder: Path, figures: Path, drawn: set[Path]) -> list[Block]:
+    """What the first run of each cell looks at, once for cells that sweeps have in common."""
+    import numpy as np
+
+    blocks: list[Block] = []
+    for cell in sweep.cells:
+        runs = [Path(run["run"]) for run in cell.runs if (folder / run["run"] / "attention.npz").is_file()]
+        if not runs or runs[0] in drawn:
+            continue
+        drawn.add(runs[0])
+        with np.load(folder / runs[0] / "attention.npz") as file:
+            arrays = dict(file)
+        views, relative = (
+            {key.removeprefix(kind): array for key, array in arrays.items() if key.startswith(kind)}
+            for kind in ("view/", "relative/")
+        )
+        where, name = f"{sweep.name}, {cell.name}", runs[0].parent.name
+        row, col = arrays["query"].tolist()
+        path = draw_attention(
+            arrays["pictures"],
+            views,
+            figures / f"attention-{name}.png",
+            query=(row, col),
+            captions=arrays["captions"].tolist(),
+        )
+        blocks.append(
+            Picture(path, f"{where}: what the pixel + attends to, in the last layer of each group.")
+        )
+        if relative:
+            path = draw_relative_attention(relative, figures / f"relative-{name}.png")
+            caption = "attention by the relative embeddings alone, softmax(q·r), mean over pixels and images."
+            blocks.append(Picture(path, f"{where}: {caption}"))
+    return blocks
+
+
+def _conditions(sweep: Sweep) -> str:
+    """What the runs have in common, and what not."""
+    runs = [run for cell in sweep.cells for run in cell.runs]
+    if not runs:
+        return "Ours: no run is finished yet."
+
+    def values(key: str, unit: str = "") -> str:
+        return " and ".join(
+            f"{value:,}{unit}" if isinstance(value, int) else f"{value}{unit}" for value in _all(key)
+        )
+
+    def _all(key: str) -> list[Any]:
+        return list(dict.fromkeys(run[key] for run in runs if run[key] is not None))
+
+    text = (
+        f"Ours: {values('data')}, {values('training_images')} training images, epochs: {values('epochs')}, "
+        f"{values('precision')}, trained on {values('device')} with sasa {values('sasa')} and torch "
+        f"{values('torch')}."
+    )
+    if _all("inference_device"):
+        text += (
+            f" Times were measured on {values('inference_device')}, threads: {values('inference_threads')}."
+        )
+    return text
+
+
+def _row(cell: Cell) -> list[str]:
+    flops = f"{cell.flops / 1e9:.2f} B" if cell.flops >= 1e9 else f"{cell.flops / 1e6:.1f} M"
+    return [
+        cell.name,
+        str(len(cell.runs)),
+        f"{cell.parameters / 1e6:.2f} M",
+        flops,
+        "–" if cell.milliseconds is None else f"{cell.milliseconds:.3g}",
+        _with_error(cell.mean, cell.error),
+        "–" if cell.paper is None else f"{cell.paper:.1f}",
+    ]
+
+
+def _judgement(claim: Claim) -> list[str]:
+    return [
+        f"{claim.better} > {claim.worse}",
+        "–" if claim.paper is None else f"{claim.paper:+.1f}",
+        _with_error(claim.difference, claim.error, sign="+"),
+        "–" if claim.p is None else "< 0.001" if claim.p < 0.001 else f"{claim.p:.3f}",
+        claim.verdict,
+    ]
+
+
+def _with_error(value: float | None, error: float | None, sign: str = "") -> str:
+    if value is None:
+        return "–"
+    return f"{value:{sign}.2f}" + ("" if error is None else f" ± {error:.2f}")

@@ -1,0 +1,48 @@
+"""Where trained networks look, kept as arrays for the report, which runs no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sasa.data import ImageDataset
+from sasa.models.attention_views import attention_layers, attention_views, relative_attention
+from sasa.train.atomic import replacing
+from sasa.train.inputs import one_test_image_a_class
+from sasa.train.weights import load_weights
+
+ATTENTION = "attention.npz"
+_IMAGES, _QUERY = 3, (0.5, 0.5)
+
+
+def save_attention(folder: Path, data: ImageDataset) -> None:
+    """Write attention.npz into the folder of a finished run; nothing if its network has no attention.
+
+    It holds pictures (3, H, W) or (3, H, W, 3) in [0, 1], of the first three classes, their captions, the
+    query (row and column as parts of height and width), and of the last layer of each part of the network
+    view/LAYER (3, N, h, w), see `attention_views`, and relative/LAYER (N, kh, kw), see `relative_attention`.
+
+    Args:
+        folder: Of the run.
+        data: The test images, without a transform.
+    """
+    import numpy as np
+
+    network, metadata = load_weights(folder)
+    layers = attention_layers(network)
+    if not layers:
+        return
+    last = {name.partition(".")[0]: name for name in layers}.values()
+    images, pictures, captions = one_test_image_a_class(metadata, data)
+    images = images[:_IMAGES]
+    views = attention_views(network, images, query=_QUERY, layers=list(last))
+    relative = relative_attention(network, images)
+    arrays: dict[str, Any] = {
+        "pictures": pictures[:_IMAGES],
+        "captions": np.array(captions[:_IMAGES]),
+        "query": np.array(_QUERY),
+        **{f"view/{name}": view.numpy() for name, view in views.items()},
+        **{f"relative/{name}": relative[name].numpy() for name in last if name in relative},
+    }
+    with replacing(folder / ATTENTION) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)

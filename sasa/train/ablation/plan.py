@@ -1,0 +1,172 @@
+"""From the names of sweeps to the configuration of every cell, checked before the first run starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sasa.models import Cost, cost, create_model, list_models
+from sasa.models.sasa_resnet import all_arguments
+from sasa.train.ablation.sweep_files import RECIPE, SweepFile, read_sweep
+from sasa.train.config import TrainConfig
+from sasa.train.config_files import config_from, parse_config, plain, read_yaml
+from sasa.train.loaders import ImageData
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A network and recipe to train once for every seed.
+
+    Attributes:
+        name: In its sweep.
+        config: Everything but the seed and the run folder.
+        hash: Of config; cells of several sweeps with the same one share their runs.
+        cost: Parameters and FLOPs of the forward pass of one image.
+        training_images: Images of an epoch.
+        paper: Top-1 that the paper prints, in %, or None.
+        series: The line that the cell belongs to in plots, or None.
+    """
+
+    name: str
+    config: TrainConfig
+    hash: str
+    cost: Cost
+    training_images: int
+    paper: float | None
+    series: str | None
+
+    @property
+    def training_flops(self) -> int:
+        """FLOPs of one run: forward and, by the usual count, twice as much backward."""
+        return 3 * self.cost.flops * self.training_images * self.config.optimizer.epochs
+
+    def run(self, out: Path, seed: int) -> TrainConfig:
+        """The configuration of one run."""
+        return dataclasses.replace(self.config, seed=seed, run_folder=str(self.folder(out, seed)))
+
+    def folder(self, out: Path, seed: int) -> Path:
+        """The run's folder."""
+        return out / "runs" / self.hash / f"seed-{seed}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep whose cells are ready to run; the texts are those of SweepFile."""
+
+    name: str
+    title: str
+    paper: str
+    note: str
+    cells: tuple[Cell, ...]
+    claims: tuple[tuple[str, str], ...]
+
+
+def plan_sweeps(
+    sweeps: Sequence[str], arguments: Sequence[str] = (), recipe: str | Path = RECIPE
+) -> list[Sweep]:
+    """Read sweeps, configure their cells and see what each costs.
+
+    A cell's configuration is the recipe's, changed by the sweep, then by the arguments, then by the cell. The
+    data are opened, and every network is built without memory, so that what is wrong is said now.
+
+    Args:
+        sweeps: Names from sweep_names, or YAML files.
+        arguments: Overrides as of `sasa train`, such as ["--optimizer.epochs", "1"].
+        recipe: YAML file of `sasa train`.
+
+    Raises:
+        ValueError: A sweep or key is not known, an argument sets what cells vary, or a network or the data
+            are at fault.
+        FileNotFoundError: There is no such recipe, or no such data.
+    """
+    given = {argument.partition("=")[0].removeprefix("--") for argument in arguments if argument[:2] == "--"}
+    for key in ("seed", "run_folder", "config"):
+        if key in given:
+            raise ValueError(f"--{key}: a sweep sets it itself; leave it out")
+    opened: dict[str, ImageData] = {}
+    planned = []
+    for name in dict.fromkeys(sweeps):
+        sweep = read_sweep(name)
+        merged = _merge(read_yaml(recipe), sweep.config)
+        merged = {key: value for key, value in merged.items() if key not in ("seed", "run_folder")}
+        start = config_from(merged, f"{recipe} with sweep {sweep.name}")
+        base = plain(parse_config(arguments, base=start))
+        for file in sweep.cells:
+            if clash := sorted(given & set(_leaves(file.config))):
+                raise ValueError(f"--{clash[0]}: the cells of {sweep.name} vary it; leave it out")
+        cells = [
+            _cell(sweep, index, config_from(_merge(base, file.config), f"{sweep.name}, {file.name}"), opened)
+            for index, file in enumerate(sweep.cells)
+        ]
+        hashes = [cell.hash for cell in cells]
+        for index, cell in enumerate(cells):
+            if cell.hash in hashes[:index]:
+                twin = cells[hashes.index(cell.hash)].name
+                raise ValueError(f"{sweep.name}: {cell.name!r} and {twin!r} are the same network and recipe")
+        planned.append(Sweep(sweep.name, sweep.title, sweep.paper, sweep.note, tuple(cells), sweep.claims))
+    return planned
+
+
+def config_hash(config: TrainConfig) -> str:
+    """Twelve hexadecimal digits that change with anything in a configuration but seed and run folder.
+
+    Two ways to say the same one of our networks count as the same.
+    """
+    content = plain(config)
+    del content["seed"], content["run_folder"]
+    name, options = config.model.name, config.model.options
+    if name in list_models():
+        content["model"] = {"arguments": all_arguments(name, **options), "weights": config.model.weights}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _cell(sweep: SweepFile, index: int, config: TrainConfig, opened: dict[str, ImageData]) -> Cell:
+    file = sweep.cells[index]
+    # Which images there are depends on nothing else; one opening serves all cells.
+    key = json.dumps([plain(config)["data"], config.optimizer.batch_size])
+    if key not in opened:
+        opened[key] = ImageData(config)
+    data = opened[key]
+    assert data.steps_per_epoch > 0, "it raises where the images do not fill a batch"
+    try:
+        network = create_model(
+            config.model.name,
+            num_classes=len(data.classes),
+            in_chans=data.input_size[0],
+            device="meta",
+            **config.model.options,
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{sweep.name}, {file.name}: {error}") from error
+    return Cell(
+        file.name,
+        config,
+        config_hash(config),
+        cost(network, data.input_size),
+        len(data.training),
+        file.paper,
+        file.series,
+    )
+
+
+def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings, those of change over those of base."""
+    merged = dict(base)
+    for key, value in change.items():
+        both = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+        merged[key] = _merge(base[key], value) if both else value
+    return merged
+
+
+def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted keys of a nested mapping's values."""
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"

@@ -1,0 +1,147 @@
+"""Training runs, each in a process of its own, so that none takes the others down with it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from sasa.train.config import TrainConfig
+
+RESULTS = "results.json"
+LOG = "log.txt"
+
+
+class Outcome(NamedTuple):
+    """How a run ended: with results, with an error, or with neither because the time was over."""
+
+    folder: Path
+    results: dict[str, Any] | None = None
+    error: str | None = None
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The results of a finished run, or None."""
+    path = folder / RESULTS
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def run_all(
+    configs: Sequence[TrainConfig],
+    *,
+    jobs: int,
+    deadline: float | None,
+    on_start: Callable[[Path], None],
+    on_end: Callable[[Outcome], None],
+) -> None:
+    """Train or resume runs, jobs of them at a time, the threads of torch divided among them.
+
+    What a run prints goes to log.txt in its folder; its checkpoints are removed once it is finished. When
+    this process is interrupted or killed, the runs under way stop too; each goes on from its last epoch when
+    it is run again.
+
+    Args:
+        configs: One for each run that is not finished.
+        jobs: Processes at a time, at least 1.
+        deadline: Of time.monotonic(); then the runs under way are stopped and no other starts. None is never.
+        on_start: Told the folder of a run that starts.
+        on_end: Told how a run ended; not told of runs that never started.
+    """
+    context = _context()
+    threads = max(1, torch.get_num_threads() // jobs)
+    waiting = list(reversed(configs))
+    running: dict[int, tuple[BaseProcess, Connection, Path]] = {}
+    try:
+        while waiting or running:
+            if stopped := deadline is not None and time.monotonic() >= deadline:
+                waiting.clear()
+                for process, _, _ in running.values():
+                    process.kill()
+            while waiting and len(running) < jobs:
+                config = waiting.pop()
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_child, args=(config, threads, sender))  # type: ignore[attr-defined]
+                on_start(config.folder)
+                process.start()
+                sender.close()
+                running[process.sentinel] = (process, receiver, config.folder)
+            left = None if stopped or deadline is None else max(0.0, deadline - time.monotonic())
+            for sentinel in wait(list(running), left) if running else ():
+                process, receiver, folder = running.pop(sentinel)  # type: ignore[arg-type]
+                process.join()
+                on_end(_outcome(process, receiver, folder, stopped=stopped))
+    finally:
+        for process, _, _ in running.values():
+            process.kill()
+            process.join()
+
+
+def _context() -> BaseContext:
+    """On Linux processes are forked from one that has imported everything and computed nothing."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sasa.train.run"])
+    return context
+
+
+def _outcome(process: BaseProcess, receiver: Connection, folder: Path, *, stopped: bool) -> Outcome:
+    try:
+        message = receiver.recv()
+    except EOFError:
+        message = None
+    receiver.close()
+    results = finished(folder)
+    if results is not None:
+        return Outcome(folder, results=results)
+    if message is None and stopped:
+        return Outcome(folder)
+    code = process.exitcode or 0
+    ended = f"its process was killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return Outcome(folder, error=message or ended)
+
+
+def _child(config: TrainConfig, threads: int, sender: Connection) -> None:
+    """Train in this process; an error is sent as one line."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the parent decides
+    folder = config.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    torch.set_num_threads(threads)
+    try:
+        from sasa.train import resume, train
+
+        if (folder / "config.yaml").exists():
+            resume(folder)
+        else:
+            train(config)
+        # Three checkpoints of weights, average and momentum: far larger than the weights that are kept.
+        shutil.rmtree(folder / "checkpoints")
+    except Exception as error:
+        traceback.print_exc()
+        sender.send(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        sys.exit(1)
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -1,0 +1,113 @@
+"""What a sweep is, as a YAML file says it; those of the paper's tables lie in sweeps/ here."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sasa.train.config import TrainConfig
+from sasa.train.config_files import read_yaml
+
+RECIPE = Path(__file__).with_name("recipe.yaml")
+"""The recipe of runs for which none is given."""
+
+_SWEEPS = Path(__file__).with_name("sweeps")
+_SECTIONS = {field.name for field in dataclasses.fields(TrainConfig)} - {"seed", "run_folder"}
+
+
+@dataclass(frozen=True)
+class CellFile:
+    """One network and recipe of a sweep.
+
+    Attributes:
+        name: Of the cell, unlike its neighbours'.
+        config: What it changes, nested as in a recipe.
+        paper: The top-1 that the paper prints, in %; None where it prints none.
+        series: Cells of one series are drawn as one line; None draws the cell by itself.
+    """
+
+    name: str
+    config: dict[str, Any]
+    paper: float | None = None
+    series: str | None = None
+
+
+@dataclass(frozen=True)
+class SweepFile:
+    """A sweep.
+
+    Attributes:
+        name: Such as "table5".
+        title: What varies.
+        cells: In the order of the tables.
+        config: What the sweep changes in the recipe for all cells.
+        claims: Pairs of cells of which the paper has the first above the second.
+        paper: Where in the paper, and on what.
+        note: What a reader must know besides.
+    """
+
+    name: str
+    title: str
+    cells: tuple[CellFile, ...]
+    config: dict[str, Any]
+    claims: tuple[tuple[str, str], ...] = ()
+    paper: str = ""
+    note: str = ""
+
+
+def sweep_names() -> list[str]:
+    """The sweeps of the paper's tables and figures."""
+    return sorted((path.stem for path in _SWEEPS.glob("*.yaml")), key=lambda name: (name[0] != "t", name))
+
+
+def read_sweep(sweep: str) -> SweepFile:
+    """A sweep by its name, or from a YAML file of the user's.
+
+    Raises:
+        ValueError: There is no such sweep, or its file says something that a sweep does not have.
+    """
+    path = _SWEEPS / f"{sweep}.yaml"
+    if sweep not in sweep_names():
+        path = Path(sweep)
+        if path.suffix not in (".yaml", ".yml") or not path.is_file():
+            near = difflib.get_close_matches(sweep, sweep_names(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "or give a YAML file"
+            raise ValueError(f"sweep: expected one of {', '.join(sweep_names())}, got {sweep!r}; {hint}")
+    content = read_yaml(path)
+    _check(content, {"title", "cells"}, {"config", "claims", "paper", "note"}, str(path))
+    config = content.get("config", {})
+    _check(config, set(), _SECTIONS, f"{path}: config")
+    cells = tuple(_cell(cell, number, path) for number, cell in enumerate(content["cells"], 1))
+    names = [cell.name for cell in cells]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path}: cells: two have the same name among {names}")
+    claims = tuple(_claim(claim, names, path) for claim in content.get("claims", ()))
+    text = {key: str(content.get(key, "")).strip() for key in ("title", "paper", "note")}
+    return SweepFile(name=path.stem, cells=cells, config=config, claims=claims, **text)
+
+
+def _cell(content: Any, number: int, path: Path) -> CellFile:
+    _check(content, {"name"}, {"paper", "series", *_SECTIONS}, f"{path}: cell {number}")
+    config = {key: value for key, value in content.items() if key in _SECTIONS}
+    paper = content.get("paper")
+    return CellFile(
+        str(content["name"]), config, None if paper is None else float(paper), content.get("series")
+    )
+
+
+def _claim(content: Any, names: list[str], path: Path) -> tuple[str, str]:
+    if not (isinstance(content, list) and len(content) == 2 and set(content) <= set(names)):
+        raise ValueError(f"{path}: claims: expected pairs of the cells {names}, got {content!r}")
+    return content[0], content[1]
+
+
+def _check(content: Any, required: set[str], optional: set[str], where: str) -> None:
+    if not isinstance(content, dict):
+        raise ValueError(f"{where}: expected keys such as {sorted(required | optional)}, got {content!r}")
+    if missing := sorted(required - content.keys()):
+        raise ValueError(f"{where}: {', '.join(missing)} missing")
+    if unknown := sorted(content.keys() - required - optional):
+        raise ValueError(f"{where}: unknown {', '.join(unknown)}; known are {sorted(required | optional)}")

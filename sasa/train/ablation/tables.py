@@ -1,0 +1,119 @@
+"""results.csv and results.json of a folder of sweeps: a row for each run of each cell."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sasa.train.ablation.plan import Cell, Sweep
+from sasa.train.ablation.processes import finished
+from sasa.train.atomic import replacing
+
+INFERENCE = "inference.json"
+_TABLE, _CONTENT = "results.csv", "results.json"
+_COPIED = (
+    "top1",
+    "loss",
+    "validation_top1",
+    "parameters",
+    "flops",
+    "epochs",
+    "steps",
+    "training_images",
+    "training_seconds",
+    "peak_memory_bytes",
+    "model",
+    "data",
+    "device",
+    "threads",
+    "precision",
+)
+
+
+def write_tables(sweeps: Sequence[Sweep], out: Path, seeds: int) -> Path:
+    """Write both files from what the run folders hold; other sweeps that the folder had before stay.
+
+    results.json holds under "sweeps" what each compares and under "runs" the rows, which are those of
+    results.csv: sweep, cell, seed, config_hash, top1 and validation_top1 in [0, 1], loss, parameters, flops
+    (of an image), epochs, steps, training_images, training_seconds, peak_memory_bytes, model, data, device,
+    threads, precision, inference_seconds (an image; inference.json in runs/HASH says how) and where they were
+    measured, the versions, and the run's folder.
+
+    Returns:
+        The CSV.
+    """
+    path = out / _CONTENT
+    before = json.loads(path.read_text()) if path.exists() else {"sweeps": [], "runs": []}
+    ours = {sweep.name for sweep in sweeps}
+    described = [sweep for sweep in before["sweeps"] if sweep["name"] not in ours]
+    rows = [row for row in before["runs"] if row["sweep"] not in ours]
+    for sweep in sweeps:
+        described.append(_description(sweep))
+        rows += [
+            _row(sweep, cell, seed, out, results)
+            for cell in sweep.cells
+            for seed in range(seeds)
+            if (results := finished(cell.folder(out, seed))) is not None
+        ]
+    with replacing(path) as temporary:
+        content = {"sweeps": described, "runs": rows}
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with replacing(out / _TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, _row_keys(), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    return out / _TABLE
+
+
+def _description(sweep: Sweep) -> dict[str, Any]:
+    return {
+        "name": sweep.name,
+        "title": sweep.title,
+        "paper": sweep.paper,
+        "note": sweep.note,
+        "claims": [list(claim) for claim in sweep.claims],
+        "cells": [
+            {
+                "name": cell.name,
+                "config_hash": cell.hash,
+                "series": cell.series,
+                "paper": cell.paper,
+                "parameters": cell.cost.parameters,
+                "flops": cell.cost.flops,
+            }
+            for cell in sweep.cells
+        ],
+    }
+
+
+def _row_keys() -> list[str]:
+    measured = ["inference_seconds", "inference_device", "inference_threads"]
+    return ["sweep", "cell", "seed", "config_hash", *_COPIED, *measured, *_VERSIONS, "run"]
+
+
+_VERSIONS = ("sasa", "torch", "timm", "lightning")
+
+
+def _row(sweep: Sweep, cell: Cell, seed: int, out: Path, results: dict[str, Any]) -> dict[str, Any]:
+    folder = cell.folder(out, seed)
+    path = folder.parent / INFERENCE
+    timing = json.loads(path.read_text()) if path.exists() else {}
+    row = {
+        "sweep": sweep.name,
+        "cell": cell.name,
+        "seed": seed,
+        "config_hash": cell.hash,
+        # FLOPs are in a run's results for our own networks only; the plan counted all.
+        **{key: results[key] for key in _COPIED if key in results},
+        "parameters": cell.cost.parameters,
+        "flops": cell.cost.flops,
+        "inference_seconds": timing.get("seconds_per_image"),
+        "inference_device": timing.get("device"),
+        "inference_threads": timing.get("threads"),
+        **{key: results["versions"][key] for key in _VERSIONS},
+        "run": folder.relative_to(out).as_posix(),
+    }
+    return {key: row[key] for key in _row_keys()}

@@ -1,0 +1,140 @@
+"""Two runs or recipes side by side."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sasa.data import open_dataset
+from sasa.models import cost, create_model
+from sasa.train.ablation.inference_time import inference_seconds
+from sasa.train.config import TrainConfig
+from sasa.train.config_files import load_config, plain
+from sasa.train.loaders import input_size
+from sasa.train.weights import WEIGHTS_FILE, load_weights
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is known of a run or recipe; None where it was not measured.
+
+    Attributes:
+        name: As it was given.
+        model: Name of the network.
+        parameters: Of the network.
+        flops: Of the forward pass of an image.
+        inference_seconds: For an image, measured now; see inference_time.METHOD.
+        top1: Test accuracy in [0, 1], of a finished run.
+        loss: Its test loss.
+        training_images_per_second: While it trained, validation not counted.
+        peak_memory_bytes: While it trained; see results.json.
+    """
+
+    name: str
+    model: str
+    parameters: int
+    flops: int
+    inference_seconds: float
+    top1: float | None = None
+    loss: float | None = None
+    training_images_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sides, and each key of the configurations that differs: its values in one and the other."""
+
+    one: Compared
+    other: Compared
+    differences: dict[str, tuple[Any, Any]]
+
+
+def compare(one: str | Path, other: str | Path) -> Comparison:
+    """Compare two runs or recipes: accuracy, parameters, FLOPs, speed and memory.
+
+    Inference is timed now, both networks in turns, on this machine; with the weights of a finished run, else
+    with those that training would start from.
+
+    Args:
+        one: A run folder or a recipe's YAML file.
+        other: The other.
+
+    Raises:
+        FileNotFoundError: There is no such run or recipe, or the data of a recipe, which say how many classes
+            the network has, are not there.
+        ValueError: A recipe is at fault, or the two differ in precision and cannot be timed together.
+    """
+    sides = [_open(path) for path in (one, other)]
+    precisions = [config.runtime.precision for config, _, _ in sides]
+    if precisions[0] != precisions[1]:
+        raise ValueError(
+            f"runtime.precision: {one} has {precisions[0]} and {other} {precisions[1]}; "
+            "compare runs of the same"
+        )
+    seconds = inference_seconds(
+        {str(i): (network, input_size(config.data)) for i, (config, _, network) in enumerate(sides)},
+        precision=precisions[0],
+    )
+    first, second = (
+        _compared(str(path), *side, seconds[str(i)])
+        for i, (path, side) in enumerate(zip((one, other), sides, strict=True))
+    )
+    a, b = (_leaves(plain(config)) for config, _, _ in sides)
+    keys = [key for key in {**a, **b} if key != "run_folder" and a.get(key) != b.get(key)]
+    return Comparison(first, second, {key: (a.get(key), b.get(key)) for key in keys})
+
+
+def _open(path: str | Path) -> tuple[TrainConfig, dict[str, Any], nn.Module]:
+    """Configuration, results (empty if there are none) and network of a run folder or recipe."""
+    path = Path(path)
+    if not path.is_dir():
+        return _untrained(load_config(path))
+    if not (path / "config.yaml").is_file():
+        raise FileNotFoundError(f"no run in {path} (it has no config.yaml); give a run folder or a recipe")
+    config = load_config(path / "config.yaml", TrainConfig)
+    if not (path / "results.json").is_file():
+        return _untrained(config)
+    return config, json.loads((path / "results.json").read_text()), load_weights(path / WEIGHTS_FILE)[0]
+
+
+def _untrained(config: TrainConfig) -> tuple[TrainConfig, dict[str, Any], nn.Module]:
+    channels = input_size(config.data)[0]
+    data = open_dataset(config.data.source, config.data.test_split, in_chans=channels, **config.data.options)
+    classes = len(data.classes)
+    network = create_model(config.model.name, num_classes=classes, in_chans=channels, **config.model.options)
+    return config, {}, network
+
+
+def _compared(
+    name: str, config: TrainConfig, results: dict[str, Any], network: nn.Module, seconds: float
+) -> Compared:
+    price = cost(network, input_size(config.data))
+    speed = None
+    if results:
+        speed = results["steps"] * config.optimizer.batch_size / results["training_seconds"]
+    return Compared(
+        name,
+        config.model.name,
+        price.parameters,
+        price.flops,
+        seconds,
+        results.get("top1"),
+        results.get("loss"),
+        speed,
+        results.get("peak_memory_bytes"),
+    )
+
+
+def _leaves(content: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings under dotted keys."""
+    if not isinstance(content, dict):
+        return {prefix: content}
+    leaves: dict[str, Any] = {}
+    for key, value in content.items():
+        leaves |= _leaves(value, f"{prefix}.{key}" if prefix else key)
+    return leaves

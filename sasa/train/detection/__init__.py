@@ -1,0 +1,1 @@
+"""Training and evaluation of detectors; sasa.train offers its public names."""

@@ -1,0 +1,60 @@
+"""The annotated images of a detector's run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.data.constants import IMAGENET_DEFAULT_MEAN
+
+from sasa.data.detection import (
+    DetectionDataset,
+    check_categories,
+    collate_detection,
+    detection_evaluation_transform,
+    detection_training_transform,
+    open_detection,
+)
+from sasa.train.detection.config import DetectionConfig
+from sasa.train.loaders import RunData
+
+SCENES_SIZE, PHOTOS_SIZE = 128, 640
+
+
+class DetectionData(RunData):
+    """The annotated images of a detector's run.
+
+    Attributes:
+        classes: label → class name.
+        size: side of the squares trained on, and longer side of the images evaluated, in pixels.
+    """
+
+    training: DetectionDataset
+    validation: DetectionDataset
+    test: DetectionDataset
+
+    def __init__(self, config: DetectionConfig) -> None:
+        """Open everything and check it; raises AnnotationError, ValueError or FileNotFoundError."""
+        super().__init__(config)
+        data = config.data
+        self.workers = data.workers
+        self.collate = collate_detection
+        usual = SCENES_SIZE if data.source == "scenes" else PHOTOS_SIZE
+        self.size = usual if data.size is None else data.size
+        self.training = self._split(data.train_split)
+        self.validation = self._split(data.validation_split)
+        self.test = self._split(data.test_split)
+        for held_out in (self.validation, self.test):
+            check_categories(self.training, held_out)
+            held_out.transform = detection_evaluation_transform()
+        self.classes = list(self.training.classes)
+
+    def _split(self, split: str) -> DetectionDataset:
+        data = self._config.data
+        return open_detection(data.source, split, on_invalid=data.on_invalid, **data.options)
+
+    def augment(self, mean: Any = IMAGENET_DEFAULT_MEAN) -> None:
+        """Change the training images at random from now on; mean fills what the crop lacks."""
+        augmentation = self._config.augmentation
+        self.training.transform = detection_training_transform(
+            self.size, scale=augmentation.scale, hflip=augmentation.hflip, mean=mean
+        )

@@ -1,0 +1,46 @@
+"""Boxes drawn on images."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sasa.report import DrawnBoxes, draw_box_rows, draw_boxes
+
+BLUE = (86, 180, 233)  # of class 1
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_a_box_lies_where_it_should(tmp_path: Path) -> None:
+    """320 × 160 is enlarged twofold."""
+    image = np.zeros((160, 320, 3), np.uint8)
+    out = draw_boxes(image, DrawnBoxes([[40, 60, 200, 120]], [1], [""]), tmp_path / "x.png")
+    picture = pixels(out)
+    assert picture.shape == (320, 640, 3)
+    rows, columns = np.nonzero((np.abs(picture.astype(int) - BLUE) < 30).all(-1))
+    assert abs(rows.min() - 120) <= 3
+    assert abs(rows.max() - 240) <= 3
+    assert abs(columns.min() - 80) <= 3
+    assert abs(columns.max() - 400) <= 3
+
+
+def test_large_images_keep_their_size(tmp_path: Path) -> None:
+    image = np.full((500, 900, 3), 255, np.uint8)
+    assert pixels(draw_boxes(image, DrawnBoxes([], [], []), tmp_path / "x.png")).shape == (500, 900, 3)
+
+
+def test_rows_of_images_of_several_sizes(tmp_path: Path) -> None:
+    images = [np.zeros((30, 60, 3), np.uint8), np.zeros((64, 64, 3), np.uint8)]
+    none, one = DrawnBoxes([], [], []), DrawnBoxes([[5, 5, 20, 20]], [1], ["cup"])
+    empty = draw_box_rows(images, {"annotated": [none, none], "detected": [none, none]}, tmp_path / "a.png")
+    full = draw_box_rows(images, {"annotated": [none, none], "detected": [none, one]}, tmp_path / "b.png")
+    blue = [(pixels(path) == BLUE).all(-1) for path in (empty, full)]
+    assert not blue[0].any()
+    rows, columns = np.nonzero(blue[1])
+    height, width = blue[1].shape
+    assert rows.min() > height / 2, "in the second row"
+    assert columns.min() > width / 2, "in the second image"

@@ -1,0 +1,150 @@
+"""Verdicts on accuracies made up, and the two files of the report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sasa.cli import main
+from sasa.report import read_sweeps, write_report
+from sasa.report.sweep_plots import draw_accuracy_against_cost, draw_sweep_curves
+
+Write = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "verdict"),
+    [
+        ([80.0, 80.1, 80.2], [78.0, 78.1, 78.2], "agree"),
+        ([78.0, 78.1, 78.2], [80.0, 80.1, 80.2], "disagree"),
+        ([80.0, 82.0, 84.0], [79.0, 81.0, 83.0], "undecided"),
+        ([80.0, 80.0, 80.0], [80.0, 80.0, 80.0], "undecided"),
+        ([90.0], [10.0], "undecided"),
+        ([90.0, 90.1], [], "undecided"),
+        # Two standard errors apart (t = 2.25), which three seeds do not settle: p = 0.088 with 4 degrees.
+        ([80.0, 81.0, 82.0], [78.16, 79.16, 80.16], "undecided"),
+        ([80.0, 81.0, 82.0], [77.7, 78.7, 79.7], "agree"),  # t = 2.82, over the 2.776 of four degrees
+    ],
+)
+def test_verdicts(write_sweep: Write, better: list[float], worse: list[float], verdict: str) -> None:
+    (sweep,) = read_sweeps(write_sweep({"a": better, "b": worse}, [["a", "b"]], {"a": 77.2, "b": 76.4}))
+    (claim,) = sweep.claims
+    assert claim.verdict == verdict
+    assert claim.paper == pytest.approx(0.8)
+    if worse:
+        expected = sum(better) / len(better) - sum(worse) / len(worse)
+        assert claim.difference == pytest.approx(expected)
+    else:
+        assert claim.difference is None
+
+
+def test_the_markdown_holds_means_errors_and_verdicts(write_sweep: Write) -> None:
+    folder = write_sweep(
+        {"a": [80.0, 81.0, 82.0], "b": [70.0, 71.0, 72.0], "c": []},
+        [["b", "a"], ["a", "c"]],
+        {"a": 76.0, "b": 77.5},
+    )
+    page, text = write_report(folder)
+    assert (page, text) == (folder / "report.html", folder / "report.md")
+    lines = text.read_text(encoding="utf-8").splitlines()
+    assert "| table9: A title | 0 | 1 | 1 |" in lines
+    assert "| a | 3 | 1.00 M | 50.0 M | 4 | 81.00 ± 0.58 | 76.0 |" in lines
+    assert "| c | 0 | 3.00 M | 150.0 M | – | – | – |" in lines
+    assert "| b > a | +1.5 | -10.00 ± 0.82 | < 0.001 | disagree |" in lines
+    assert "| a > c | – | – | – | undecided |" in lines
+    pictures = re.findall(r"^!\[.+\]\((.+)\)$", text.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(pictures) == 2
+    assert all((folder / picture).stat().st_size > 1000 for picture in pictures)
+
+
+class References(HTMLParser):
+    """Every address that a page would fetch or lead to, and whether each tag is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.open: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for key, value in attrs if key in ("src", "href", "srcset", "data")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_html_needs_no_other_file(write_sweep: Write, tmp_path: Path) -> None:
+    folder = write_sweep({"a": [80, 81], "b": [70, 71]}, [["a", "b"]], title="q·k < q·r & <script>")
+    page, _ = write_report(folder, tmp_path / "report")
+    assert page.parent == tmp_path / "report"
+    content = page.read_text(encoding="utf-8")
+    references = References()
+    references.feed(content)
+    assert references.open == []
+    assert len(references.addresses) == 2
+    assert all(address.startswith("data:image/") for address in references.addresses)
+    assert "http" not in content
+    assert "url(" not in content
+    assert "@import" not in content
+    assert "<script" not in content
+    assert "q·k < q·r & <script>" in references.text
+
+
+def test_a_folder_in_which_nothing_is_finished_has_tables_without_pictures(write_sweep: Write) -> None:
+    folder = write_sweep({"a": [], "b": []}, [["a", "b"]])
+    page, text = write_report(folder)
+    assert "no run is finished yet" in text.read_text(encoding="utf-8")
+    assert "<img" not in page.read_text(encoding="utf-8")
+
+
+def colours(path: Path) -> set[tuple[int, ...]]:
+    picture = Image.open(path).convert("RGB")
+    return {colour for count, colour in picture.getcolors(1 << 24) or [] if count > 20}  # type: ignore[misc]
+
+
+def test_series_share_a_colour_and_cells_do_not(write_sweep: Write, tmp_path: Path) -> None:
+    cells = {"a, small": [70, 71], "a, large": [80, 81]}
+    blue, orange = (0, 114, 178), (213, 94, 0)
+    (sweep,) = read_sweeps(write_sweep(cells, [], series=dict.fromkeys(cells, "a")))
+    out = draw_accuracy_against_cost(sweep, tmp_path / "series.png")
+    assert out is not None
+    assert blue in colours(out)
+    assert orange not in colours(out)
+    (sweep,) = read_sweeps(write_sweep(cells, []))
+    out = draw_accuracy_against_cost(sweep, tmp_path / "cells.png")
+    assert out is not None
+    assert {blue, orange} <= colours(out)
+
+
+def test_curves_follow_the_metrics(write_sweep: Write, tmp_path: Path) -> None:
+    (sweep,) = read_sweeps(write_sweep({"a": [80, 81]}, []))
+    one = draw_sweep_curves(sweep, tmp_path, tmp_path / "one.png")
+    (sweep,) = read_sweeps(write_sweep({"a": [60, 81]}, []))
+    other = draw_sweep_curves(sweep, tmp_path, tmp_path / "other.png")
+    assert one is not None
+    assert other is not None
+    assert one.read_bytes() != other.read_bytes()
+
+
+def test_the_command(write_sweep: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_sweep({"a": [80, 81]}, [])
+    assert main(["report", str(folder)]) == 0
+    assert capsys.readouterr().out == f"wrote {folder / 'report.html'}\nwrote {folder / 'report.md'}\n"
+
+
+def test_what_is_no_folder_of_sweeps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "expected the folder of sasa ablate" in capsys.readouterr().err
+    (tmp_path / "results.json").write_text('{"top1": 0.5}')
+    assert main(["report", str(tmp_path)]) == 2
+    assert "a single run has no report" in capsys.readouterr().err

@@ -1,0 +1,51 @@
+"""A tiny sweep: two window sizes, images of 8 × 8 pixels, one epoch of two steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SWEEP = """
+title: Two windows
+paper: Table 4
+config:
+  model: {name: sasa_resnet26_convstem}
+cells:
+  - {name: k = 3, paper: 76.4, model: {options: {kernel_size: 3}}}
+  - {name: k = 5, paper: 77.2, model: {options: {kernel_size: 5}}}
+claims:
+  - [k = 5, k = 3]
+"""
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe for 26 training and 7 test images of 3 classes, each class a colour in noise."""
+    root = tmp_path_factory.mktemp("ablation")
+    random = np.random.default_rng(0)
+    for split, counts in (("train", (9, 9, 8)), ("test", (3, 2, 2))):
+        for label, count in enumerate(counts):
+            (root / "images" / split / f"class{label}").mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 160, (8, 8, 3), dtype=np.uint8)
+                pixels[..., label] += 90
+                Image.fromarray(pixels).save(root / "images" / split / f"class{label}" / f"{number}.png")
+    path = root / "recipe.yaml"
+    path.write_text(
+        "model: {options: {width: 0.125, num_heads: 1, stem: small}}\n"
+        f"data: {{source: {root / 'images'}, input_size: 8, held_out: 0.2}}\n"
+        "optimizer: {batch_size: 8, epochs: 1, lr: 20, warmup_epochs: 0.5}\n"
+        "runtime: {accelerator: cpu}\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The sweep's file."""
+    path = tmp_path_factory.mktemp("sweeps") / "two.yaml"
+    path.write_text(SWEEP)
+    return str(path)

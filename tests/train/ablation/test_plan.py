@@ -1,0 +1,99 @@
+"""Cells' configurations, their hashes, and what is refused before anything is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from sasa.train import TrainConfig, plan_sweeps
+from sasa.train.ablation.costs import cost_table
+from sasa.train.ablation.plan import config_hash
+from sasa.train.config import DataConfig, ModelConfig, OptimizerConfig
+
+
+def test_recipe_then_sweep_then_arguments_then_cell(sweep: str, recipe: Path) -> None:
+    arguments = ["--model.options.width", "0.25", "--optimizer.epochs=5"]
+    (planned,) = plan_sweeps([sweep, sweep], arguments, recipe)
+    three, five = planned.cells
+    assert (planned.name, planned.claims) == ("two", (("k = 5", "k = 3"),))
+    for cell, size in ((three, 3), (five, 5)):
+        assert cell.config.model.name == "sasa_resnet26_convstem"
+        options = {"width": 0.25, "num_heads": 1, "stem": "small", "kernel_size": size}
+        assert cell.config.model.options == options
+        assert (cell.config.optimizer.epochs, cell.config.optimizer.lr) == (5, 20)
+    assert three.training_images == 20
+    assert three.training_flops == 3 * three.cost.flops * 20 * 5
+    assert three.cost.flops < five.cost.flops
+    assert three.run(Path("out"), 4).seed == 4
+    assert three.run(Path("out"), 4).folder == Path("out", "runs", three.hash, "seed-4")
+
+
+def test_the_hash_changes_with_the_configuration_alone() -> None:
+    config = TrainConfig(model=ModelConfig("sasa_resnet26_convstem", {"width": 0.5}))
+    first = config_hash(config)
+    assert config_hash(dataclasses.replace(config, seed=7, run_folder="elsewhere")) == first
+    for other in (
+        dataclasses.replace(config, optimizer=OptimizerConfig(lr=1.7)),
+        dataclasses.replace(config, data=DataConfig(held_out=0.05)),
+        dataclasses.replace(config, model=ModelConfig("sasa_resnet26_convstem", {"width": 0.25})),
+        dataclasses.replace(config, model=ModelConfig("sasa_resnet26", {"width": 0.5})),
+        dataclasses.replace(config, model=ModelConfig("sasa_resnet26_convstem", {"width": 0.5}, weights="x")),
+    ):
+        assert config_hash(other) != first
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("sasa_resnet26_convstem", {}), ("sasa_resnet26_convstem", {"position": "relative", "width": 1})),
+        (("sasa_resnet26_convstem", {"groups": ["conv"] * 4}), ("sasa_resnet26_conv", {})),
+        (("sasa_resnet26", {"stem": "small"}), ("sasa_resnet26", {"stem": "small_attention"})),
+        (("sasa_resnet26", {"stem": "spatially_aware"}), ("sasa_resnet26", {})),
+    ],
+)
+def test_the_same_network_said_in_two_ways_has_one_hash(
+    one: tuple[str, dict[str, object]], other: tuple[str, dict[str, object]]
+) -> None:
+    hashes = {config_hash(TrainConfig(model=ModelConfig(*network))) for network in (one, other)}
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "1"], "--seed: a sweep sets it itself"),
+        (["--run_folder=x"], "--run_folder: a sweep sets it itself"),
+        (["--model.options.kernel_size", "9"], "--model.options.kernel_size: the cells of two vary it"),
+        (["--optimizer.epochz", "9"], "unknown key; did you mean 'optimizer.epochs'"),
+        (["--model.options.num_heads", "3"], "two, k = 3: .*num_heads=3"),
+        (["--model.options.windows", "3"], "two, k = 3: .*no option 'windows'"),
+        (["--optimizer.batch_size", "99"], "at most 20, the number of training images"),
+    ],
+)
+def test_what_is_wrong_is_said_before_training(
+    sweep: str, recipe: Path, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan_sweeps([sweep], arguments, recipe)
+
+
+def test_two_equal_cells_are_refused(tmp_path: Path, recipe: Path) -> None:
+    path = tmp_path / "same.yaml"
+    path.write_text("title: x\ncells:\n- {name: a}\n- {name: b, model: {options: {kernel_size: 7}}}\n")
+    with pytest.raises(ValueError, match="'b' and 'a' are the same network and recipe"):
+        plan_sweeps([str(path)], [], recipe)
+
+
+def test_the_cost_table_counts_what_is_left(sweep: str, recipe: Path, tmp_path: Path) -> None:
+    planned = plan_sweeps([sweep], [], recipe)
+    three, _ = planned[0].cells
+    folder = three.folder(tmp_path, 1)
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text("{}")
+    table = cost_table(planned, tmp_path, 2)
+    assert f"k = 3  {three.hash}  {three.cost}, training" in table
+    assert "1 of 2 runs done" in table
+    assert "0 of 2 runs done" in table
+    assert "\n3 runs to do" in table

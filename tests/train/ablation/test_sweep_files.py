@@ -1,0 +1,74 @@
+"""The sweeps of the paper's tables, and the errors of a user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sasa.models.paper_tables import TABLES
+from sasa.models.sasa_resnet import all_arguments
+from sasa.train import parse_config
+from sasa.train.ablation.plan import _merge
+from sasa.train.ablation.sweep_files import read_sweep, sweep_names
+
+
+def test_every_table_has_its_sweep() -> None:
+    assert sweep_names() == [*(f"table{table.number}" for table in TABLES), "figure5"]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: str(table.number))
+def test_cells_are_the_rows_that_the_paper_printed(table: object) -> None:
+    sweep = read_sweep(f"table{table.number}")  # type: ignore[attr-defined]
+    rows = table.rows  # type: ignore[attr-defined]
+    assert [(cell.name, cell.paper) for cell in sweep.cells] == [(row.label, row.top1) for row in rows]
+    for cell, row in zip(sweep.cells, rows, strict=True):
+        ours = _merge(sweep.config, cell.config)["model"]
+        name = ours["name"].replace("26", "50") if table.number != 1 else ours["name"]  # type: ignore[attr-defined]
+        mine, theirs = all_arguments(name, **ours.get("options", {})), all_arguments(row.model, **row.options)
+        assert {**mine, "groups": tuple(mine["groups"])} == theirs, row.label
+
+
+@pytest.mark.parametrize("name", sweep_names())
+def test_claims_are_the_papers_order(name: str) -> None:
+    sweep = read_sweep(name)
+    printed = {cell.name: cell.paper for cell in sweep.cells}
+    assert sweep.claims
+    assert len(set(sweep.claims)) == len(sweep.claims)
+    for better, worse in sweep.claims:
+        if name == "figure5":  # the paper prints no numbers
+            assert better.replace("conv stem + attention", "convolution") == worse
+        else:
+            assert printed[better] > printed[worse]
+
+
+def test_the_recipe_is_a_recipe() -> None:
+    from sasa.train.ablation.sweep_files import RECIPE
+
+    assert parse_config(["--config", str(RECIPE)]).data.source == "fashion-mnist"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("cells: []\n", "title missing"),
+        ("title: x\ncells: []\nclaim: []\n", "unknown claim; known are"),
+        ("title: x\ncells: [{paper: 3}]\n", "cell 1: name missing"),
+        ("title: x\ncells: [{name: a, options: {}}]\n", "cell 1: unknown options"),
+        ("title: x\ncells: [{name: a}, {name: a}]\n", "two have the same name"),
+        ("title: x\ncells: [{name: a}, {name: b}]\nclaims: [[a, c]]\n", r"pairs of the cells \['a', 'b'\]"),
+        ("title: x\ncells: [{name: a}]\nconfig: {seed: 1}\n", "config: unknown seed"),
+    ],
+)
+def test_a_faulty_sweep_says_what_is_wrong(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_sweep(str(path))
+
+
+def test_an_unknown_sweep_names_the_nearest() -> None:
+    with pytest.raises(
+        ValueError, match=r"expected one of table1, .*figure5, got 'tabel4'; did you mean 'table4'"
+    ):
+        read_sweep("tabel4")

@@ -1,0 +1,331 @@
+"""A detector's run: its folder and figures, what it learns, resume, and data at the edges."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sasa.data.detection import open_detection
+from sasa.detection import CocoEvaluation
+from sasa.train import (
+    DetectionConfig,
+    WeightsMetadata,
+    detect_in_test_images,
+    evaluate_detector,
+    load_config,
+    load_detector,
+    resume_detector,
+    save_weights,
+    train_detector,
+)
+from sasa.train.checkpoints import read_checkpoint
+from sasa.train.detection.detector import Detector
+from sasa.train.detection.weights import create_detector
+
+MakeConfig = Callable[..., DetectionConfig]
+Run = tuple[DetectionConfig, dict[str, Any]]
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    """metrics.csv without what the clock says."""
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
+        for row in rows
+    ]
+
+
+def test_learns_four_scenes_by_heart(learned: Run) -> None:
+    """Measured: the loss falls from 1.77 to 0.24, and AP50 is 0.83."""
+    config, results = learned
+    rows = table(config.folder)
+    assert results["steps"] == len(rows) == 40
+    assert float(rows[-1]["train_loss"]) < 0.25 * float(rows[0]["train_loss"])
+    assert float(rows[0]["val_AP50"]) < 0.1
+    assert results["AP50"] > 0.6
+
+
+def test_run_folder_and_results(learned: Run) -> None:
+    config, results = learned
+    folder = config.folder
+    assert json.loads((folder / "results.json").read_text()) == results
+    assert load_config(folder / "config.yaml", DetectionConfig) == config
+    assert (results["training_images"], results["images"]) == (4, 4)
+    assert list(results["by_class"]) == open_detection("scenes").classes
+    rows = table(folder)
+    assert [(row["epoch"], row["step"]) for row in rows[:2]] == [("1", "1"), ("2", "2")]
+    assert {"lr", "train_loss", "val_loss", "val_AP", "val_AP50", "val_AP75"} < set(rows[0])
+    assert results["validation_AP"] == float(rows[-1]["val_AP"])
+    assert results["AP"] == pytest.approx(results["validation_AP"], abs=1e-6), "the same images"
+
+    detector, about = load_detector(folder)
+    assert results["parameters"] == sum(p.numel() for p in detector.parameters())
+    assert about.metrics == {name: value for name, value in results.items() if name[:2] in ("AP", "AR")}
+    assert (about.size, about.classes) == (64, open_detection("scenes").classes)
+    assert detector.transform.min_size == (64,)
+    assert detector.transform.max_size == 64
+
+
+def test_evaluation_gives_the_runs_own_figures_and_cocos_results(learned: Run, tmp_path: Path) -> None:
+    """The results file, evaluated anew, has the metrics that were said."""
+    config, results = learned
+    scenes = config.data.options
+    file = tmp_path / "found.json"
+    again = evaluate_detector(config.folder, "scenes", "train", batch_size=4, results_file=file, **scenes)
+    metrics = [name for name in results if name[:2] in ("AP", "AR")]
+    assert len(metrics) == 12
+    assert results["AP"] > 0
+    for name in (*metrics, "by_class", "loss", "images"):
+        assert again[name] == results[name], name
+
+    truth = open_detection("scenes", "train", **scenes)
+    evaluation = CocoEvaluation(truth.ground_truth())
+    found = json.loads(file.read_text())
+    label_of = {number: label for label, number in enumerate(truth.category_ids)}
+    for image_id in truth.image_ids:
+        own = [entry for entry in found if entry["image_id"] == image_id]
+        boxes = torch.tensor([entry["bbox"] for entry in own], dtype=torch.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        labels = torch.tensor([label_of[entry["category_id"]] for entry in own], dtype=torch.int64)
+        scores = torch.tensor([entry["score"] for entry in own], dtype=torch.float64)
+        evaluation.update([{"boxes": boxes, "labels": labels, "scores": scores}], [image_id])
+    assert evaluation.compute().overall["AP"] == pytest.approx(results["AP"], abs=1e-9)
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_stopped_run_ends_as_if_never_stopped(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"optimizer": {"epochs": 3, "gradient_clip": 1.0}}
+    whole, stopped = make_config("whole", **options), make_config("stopped", **options)
+    train_detector(whole)
+    loss, calls = Detector.loss, iter(range(100))
+
+    def dying(self: Detector, batch: Any) -> tuple[Tensor, int]:
+        if next(calls) == 3:
+            raise KilledError
+        return loss(self, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Detector, "loss", dying)
+        with pytest.raises(KilledError):
+            train_detector(stopped)
+    assert not (stopped.folder / "results.json").exists()
+    resume_detector(stopped.folder)
+    one, other = (load_file(config.folder / "model.safetensors") for config in (whole, stopped))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert table(stopped.folder) == table(whole.folder)
+    assert len(table(whole.folder)) == 3
+
+
+def test_the_best_checkpoint_is_the_one_of_highest_ap(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conclude, given = Detector._conclude, iter([0.2, 0.5, 0.3])
+
+    def decided(self: Detector, stage: str) -> None:
+        if stage == "test":
+            conclude(self, stage)
+            return
+        for name in ("AP50", "AP75"):
+            self.log(f"val_{name}", 1.0 - len(self.trainer.callback_metrics))
+        self.log("val_AP", next(given))
+
+    monkeypatch.setattr(Detector, "_conclude", decided)
+    config = make_config(optimizer={"epochs": 3})
+    train_detector(config)
+    assert read_checkpoint(config.folder / "checkpoints" / "best.ckpt")["epoch"] == 1
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """COCO's layout: images of several sizes, four of six without objects, a crowd among the others."""
+    root = tmp_path / "photos"
+    (root / "annotations").mkdir(parents=True)
+    sizes = [(40, 60), (64, 48), (30, 30), (64, 64), (50, 20), (33, 47)]
+    for split in ("train2017", "val2017"):
+        (root / split).mkdir()
+        images = []
+        for number, size in enumerate(sizes, 1):
+            Image.new("RGB", size, (number * 30, 90, 10)).save(root / split / f"{number}.png")
+            images.append({"id": number, "file_name": f"{number}.png", "width": size[0], "height": size[1]})
+        boxes = [(1, [5, 5, 25, 40], 0), (2, [0, 0, 64, 48], 1), (2, [10, 10, 30, 30], 0)]
+        annotations = [
+            {"id": number, "image_id": image, "category_id": 7, "bbox": box, "iscrowd": crowd}
+            for number, (image, box, crowd) in enumerate(boxes, 1)
+        ]
+        content = {
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": 7, "name": "thing"}],
+        }
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    return root
+
+
+def test_images_without_objects_and_of_any_size(make_config: MakeConfig, photos: Path) -> None:
+    """With one image a batch, most steps have no box at all."""
+    config = make_config(
+        data={"source": str(photos), "options": {}},
+        optimizer={"batch_size": 1, "epochs": 1, "warmup_epochs": 0.0, "lr": 0.1},
+    )
+    results = train_detector(config)
+    assert (results["steps"], results["images"], results["skipped_objects"]) == (6, 6, 0)
+    assert results["loss"] > 0
+    assert results["AP_large"] is None, "nothing is larger than 96 × 96"
+    assert list(results["by_class"]) == ["thing"]
+
+    file = photos / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    content["annotations"] = [entry for entry in content["annotations"] if not entry["iscrowd"]]
+    file.write_text(json.dumps(content))
+    again = evaluate_detector(config.folder, photos, "val", batch_size=1)
+    assert again["loss"] == results["loss"], "crowds have no part in the loss"
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_backbone_from_a_classifier(make_config: MakeConfig, tmp_path: Path, frozen: bool) -> None:
+    about = WeightsMetadata(
+        "sasa_resnet26",
+        {"width": 0.125, "num_heads": 2, "kernel_size": 3},
+        ["a", "b"],
+        [3, 64, 64],
+        [0.25, 0.5, 0.75],
+        [0.5, 0.25, 0.125],
+    )
+    torch.manual_seed(1)
+    network = about.create_model()
+    with torch.no_grad():
+        network.layer1[0].bn1.running_mean.fill_(0.25)  # type: ignore[index, union-attr]
+    save_weights(tmp_path / "classifier.safetensors", network, about)
+    config = make_config(
+        model={
+            "backbone": None,
+            "backbone_options": {},
+            "classifier": str(tmp_path / "classifier.safetensors"),
+            "frozen_batch_norm": frozen,
+        },
+        optimizer={"epochs": 1, "warmup_epochs": 0.0, "lr": 1e-9, "ema_decay": 0.0},
+    )
+    train_detector(config)
+    detector, said = load_detector(config.folder)
+    assert (said.backbone, said.backbone_options) == (about.model, about.options)
+    assert (said.mean, said.std) == (about.mean, about.std)
+    theirs, ours = network.state_dict(), detector.backbone.body.state_dict()
+    torch.testing.assert_close(ours["layer1.0.conv1.weight"], theirs["layer1.0.conv1.weight"])
+    running = "layer1.0.bn1.running_mean"
+    assert torch.equal(ours[running], theirs[running]) == frozen
+
+
+def test_position_embeddings_of_pyramid_and_heads_are_not_decayed(make_config: MakeConfig) -> None:
+    config = make_config(optimizer={"weight_decay": 0.25})
+    network, _ = create_detector(config, ["a"], 64)
+    detector = Detector(network, config, open_detection("scenes").ground_truth(), steps_per_epoch=3)
+    optimizer = detector.configure_optimizers()["optimizer"]
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    decayed = {
+        names[id(parameter)]
+        for group in optimizer.param_groups
+        if group["weight_decay"]
+        for parameter in group["params"]
+    }
+    assert {name for name in decayed if name.endswith(("rel_row", "rel_col", "bias"))} == set()
+    assert "head.classification_head.cls_logits.1.weight" in decayed
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * 2 / 64 / 2), (
+        "the first of two steps of warm-up"
+    )
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16-mixed", "channels_last": True}, {"compile": True}])
+def test_options_of_the_machine(
+    make_config: MakeConfig, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_module = torch.nn.Module.compile
+    compiled = []
+
+    def without_code_generation(self: torch.nn.Module) -> None:
+        compiled.append(type(self).__name__)
+        compile_module(self, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", without_code_generation)
+    conv = {
+        "backbone": "sasa_resnet26_conv",
+        "backbone_options": {"width": 0.125},
+        "options": {"width": 16, "fpn_and_heads": "conv"},
+    }
+    model = conv if "compile" in options else None
+    config = make_config(model=model, runtime=options, optimizer={"epochs": 1, "warmup_epochs": 0.0})
+    train_detector(config)
+    assert compiled == (["Backbone", "Head"] if "compile" in options else [])
+    weights = load_file(config.folder / "model.safetensors")
+    assert all(value.dtype in (torch.float32, torch.int64) for value in weights.values())
+    assert [name for name, value in weights.items() if not value.isfinite().all()] == []
+
+
+def test_pictures_show_test_images_with_objects(learned: Run) -> None:
+    config, _ = learned
+    held_out = detect_in_test_images(config.folder, 2)
+    test = open_detection("scenes", config.data.test_split, **config.data.options)
+    with_objects = [index for index in range(len(test)) if len(test.objects(index))]
+    assert len(held_out) == 2
+    for index, example in zip(with_objects, held_out, strict=False):
+        assert example.image.tobytes() == test.image(index).tobytes()
+        assert example.annotated.boxes == test.target(index)["boxes"].tolist()
+        names = [test.classes[label] for label in test.target(index)["labels"]]
+        assert example.annotated.names == names
+        assert example.found.scores == sorted(example.found.scores, reverse=True)
+        assert min(example.found.scores) >= 0.3
+        assert set(names) <= set(example.found.names), "learned by heart"
+
+
+def test_other_weights_and_other_classes_are_refused(learned: Run, photos: Path, tmp_path: Path) -> None:
+    config, _ = learned
+    with pytest.raises(ValueError, match=r"its 1 classes \(thing\) are not the 10 of"):
+        evaluate_detector(config.folder, photos)
+    about = WeightsMetadata("test_resnet", {}, ["a"], [3, 16, 16], [0.5] * 3, [0.5] * 3)
+    save_weights(tmp_path / "other.safetensors", about.create_model(), about)
+    with pytest.raises(ValueError, match=r"its metadata lacks backbone, .*written by sasa"):
+        load_detector(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"optimizer": {"batch_size": 6}}, "optimizer.batch_size must be at most 5, the number of training"),
+        ({"data": {"train_split": "exam"}}, "split of scenes must be one of train, validation, test"),
+        ({"data": {"source": "/nowhere", "options": {}}}, "'/nowhere' does not exist"),
+        ({"model": {"backbone": "sasa_resnet27"}}, "no model is called 'sasa_resnet27'"),
+        ({"model": {"options": {"width": 12}}}, "width=12 and num_heads=8"),
+        ({"runtime": {"precision": "16-mixed"}}, "runtime.precision must be 32-true or bf16-mixed on this"),
+        ({"data": {"options": {"length": 3, "max_items": 0}}}, "the training data has no objects"),
+    ],
+)
+def test_faults_are_found_before_the_first_step(
+    make_config: MakeConfig, overrides: dict[str, Any], message: str
+) -> None:
+    config = make_config(**overrides)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        train_detector(config)
+    assert not config.folder.exists(), "a run that did not start leaves nothing behind"
+
+
+def test_a_grey_classifier_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    about = WeightsMetadata("test_resnet", {}, ["a"], [1, 16, 16], [0.5], [0.5])
+    save_weights(tmp_path / "grey.safetensors", about.create_model(), about)
+    model = {"backbone": None, "backbone_options": {}, "classifier": str(tmp_path / "grey.safetensors")}
+    with pytest.raises(ValueError, match="sees grey images"):
+        train_detector(make_config(model=model))

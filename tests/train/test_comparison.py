@@ -1,0 +1,67 @@
+"""Two runs or recipes side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import sasa
+from sasa.cli import main
+from sasa.train import TrainConfig, compare, save_config, train
+
+TINY = {"width": 0.125, "num_heads": 1, "stem": "small"}
+
+
+def recipe(config: TrainConfig, path: Path) -> Path:
+    save_config(config, path)
+    return path
+
+
+def test_a_run_beside_a_recipe(
+    make_config: Callable[..., TrainConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"data": {"input_size": 8}, "optimizer": {"epochs": 1}}
+    config = make_config("run", model={"name": "sasa_resnet26_convstem", "options": TINY}, **small)
+    results = train(config)
+    other = make_config("other", model={"name": "sasa_resnet26_conv", "options": TINY}, **small, seed=4)
+    file = recipe(other, tmp_path / "other.yaml")
+    found = compare(config.folder, file)
+    assert (found.one.top1, found.one.loss) == (results["top1"], results["loss"])
+    assert (found.one.parameters, found.one.flops) == (results["parameters"], results["flops"])
+    assert found.one.peak_memory_bytes == results["peak_memory_bytes"] > 2**20
+    assert found.one.training_images_per_second == pytest.approx(16 / results["training_seconds"])
+    network = sasa.create_model("sasa_resnet26_conv", num_classes=3, **TINY)
+    assert found.other.flops == sasa.cost(network, (3, 8, 8)).flops
+    assert found.other.parameters == sasa.cost(network, (3, 8, 8)).parameters
+    assert found.other.top1 is None
+    assert min(found.one.inference_seconds, found.other.inference_seconds) > 0
+    assert found.differences == {
+        "model.name": ("sasa_resnet26_convstem", "sasa_resnet26_conv"),
+        "seed": (3, 4),
+    }
+
+    capsys.readouterr()
+    report = tmp_path / "comparison.json"
+    assert main(["compare", str(file), str(config.folder), "--json", str(report)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"A: {file}, sasa_resnet26_conv"
+    (accuracy,) = (line.split() for line in lines if line.startswith("test top-1"))
+    assert accuracy == ["test", "top-1,", "%", "–", f"{100 * results['top1']:.2f}", "–"]
+    (parameters,) = (line.split() for line in lines if line.startswith("parameters"))
+    assert parameters[-1] == f"{results['parameters'] / found.other.parameters:.3f}"
+    assert "  model.name: sasa_resnet26_conv | sasa_resnet26_convstem" in lines
+    assert json.loads(report.read_text())["other"]["top1"] == results["top1"]
+
+
+def test_what_cannot_be_compared(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    file = recipe(make_config(), tmp_path / "one.yaml")
+    with pytest.raises(FileNotFoundError, match=r"no run in .*give a run folder or a recipe"):
+        compare(file, tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such file: nowhere"):
+        compare("nowhere", file)
+    half = recipe(make_config(runtime={"precision": "bf16-mixed"}), tmp_path / "half.yaml")
+    with pytest.raises(ValueError, match=r"runtime\.precision: .*one\.yaml has 32-true and .* bf16-mixed"):
+        compare(file, half)

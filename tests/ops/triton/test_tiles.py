@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 
+from sasa.ops.local_attention.backends.triton import tiles
 from sasa.ops.local_attention.backends.triton.tiles import choose, columns_at_once, power_of_two
+from sasa.ops.local_attention.spec import LocalAttentionSpec
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
@@ -36,3 +39,29 @@ def test_power_of_two() -> None:
 
 def test_columns_at_once() -> None:
     assert [columns_at_once(n) for n in (1, 3, 7, 9, 11, 15, 17, 31)] == [1, 3, 7, 5, 6, 8, 6, 8]
+
+
+def spec(**changes: Any) -> LocalAttentionSpec:
+    options = {"num_heads": 8, "kernel_size": (7, 7), "dilation": (1, 1), "scale": 1.0, "pool": 1} | changes
+    return LocalAttentionSpec(**options)
+
+
+def test_tensor_cores_where_they_can_and_pay() -> None:
+    """ResNet-50's heads of 16 to 64 in half precision; not those of 8, nor what the kernel does not do."""
+    assert all(tiles.can_dot(spec(), itemsize=2, head_width=width) for width in (8, 16, 64, 128))
+    assert all(tiles.dot_pays(spec(), query_width=width, head_width=width) for width in (16, 32, 64))
+    assert not tiles.dot_pays(spec(), query_width=8, head_width=8)
+    assert not tiles.dot_pays(spec(), query_width=16, head_width=128)
+    assert not tiles.dot_pays(spec(kernel_size=(3, 7)), query_width=16, head_width=16)
+    assert not tiles.can_dot(spec(), itemsize=4, head_width=16)
+    for changes in ({"dilation": (1, 2)}, {"kernel_size": (7, 17)}, {"scale": 0.0}, {"scale": -1.0}):
+        assert not tiles.can_dot(spec(**changes), itemsize=2, head_width=16)
+
+
+@pytest.mark.parametrize("width", [1, 7, 14, 28, 56])
+@pytest.mark.parametrize("columns", [1, 7, 15])
+def test_the_halo_of_a_tile_fits_its_keys(width: int, columns: int) -> None:
+    tile = tiles.choose_dot(width=width, kernel_cols=columns, head_width=16)
+    assert tile.rows * tile.cols == 16, "as many queries as a product has at least"
+    assert tile.key_cols >= min(width, tile.cols + columns - 1)
+    assert tile.key_rows >= 1

@@ -165,7 +165,8 @@ def _forward_dot(maps: Maps, out: Tensor, given: dict[str, Any]) -> Launch:
         "TAPS": tiles.TAPS,
     }
     grid = (len(out) * math.prod(count) * maps.spec.num_heads, 1)
-    return Launch(forward_dot_kernel, grid, arguments, tile.warps, 168 if maps.head_width <= 32 else 255)
+    registers = 168 if maps.head_width <= 16 else 192 if maps.head_width <= 32 else 255
+    return Launch(forward_dot_kernel, grid, arguments, tile.warps, registers)
 
 
 def queries(maps: Maps, grad: Tensor, lse: Tensor, grad_q: Tensor, delta: Tensor, partial: Tensor) -> Launch:

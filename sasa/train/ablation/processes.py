@@ -121,6 +121,8 @@ def _child(config: TrainConfig, threads: int, sender: Connection) -> None:
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the parent decides
+    # Ours is not the way in which the run's own loader processes should start.
+    multiprocessing.set_start_method(None, force=True)
     folder = config.folder
     folder.mkdir(parents=True, exist_ok=True)
     log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

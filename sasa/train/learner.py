@@ -17,7 +17,7 @@ from sasa.train.schedule import warmup_cosine
 
 
 class Learner(LightningModule):
-    """Nesterov SGD with warm-up and cosine decay, batch-norm decay and a moving average of the weights.
+    """SGD or AdamW with warm-up and cosine decay, batch-norm decay and a moving average of the weights.
 
     A base beside one that evaluates and holds the network: `class Classifier(Learner, Evaluator)`.
 
@@ -93,11 +93,11 @@ class Learner(LightningModule):
             self.ema.update(self.network, step=self.trainer.global_step + 1)
 
     def configure_optimizers(self) -> Any:
-        """Nesterov SGD and its schedule; biases, norms and no_weight_decay() are not decayed."""
+        """The optimiser and its schedule; biases, norms and no_weight_decay() are not decayed."""
         recipe = self._recipe
         optimizer = create_optimizer_v2(
             self.network,
-            "sgd",
+            recipe.name,
             lr=recipe.scaled_lr,
             weight_decay=recipe.weight_decay,
             momentum=recipe.momentum,

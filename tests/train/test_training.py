@@ -88,16 +88,20 @@ def test_learning_rates_of_the_steps(make_config: MakeConfig) -> None:
     assert 0 < rates[-1] < peak / 50
 
 
-def test_nesterov_sgd_decays_matrices_only(make_config: MakeConfig) -> None:
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_optimiser_decays_matrices_only(
+    make_config: MakeConfig, name: str, kind: type[torch.optim.Optimizer]
+) -> None:
     network = sasa.create_model("sasa_resnet26", num_classes=3, width=0.125, num_heads=1)
-    config = make_config(optimizer={"weight_decay": 0.25})
+    config = make_config(optimizer={"name": name, "weight_decay": 0.25})
     optimizer = classifier(config, network).configure_optimizers()["optimizer"]
-    assert isinstance(optimizer, torch.optim.SGD)
+    assert isinstance(optimizer, kind)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     decayed = set()
     for group in optimizer.param_groups:
-        assert group["nesterov"]
-        assert group["momentum"] == 0.9
+        if name == "sgd":
+            assert group["nesterov"]
+            assert group["momentum"] == 0.9
         assert group["weight_decay"] in (0.0, 0.25)
         if group["weight_decay"]:
             decayed |= {names[id(parameter)] for parameter in group["params"]}

@@ -12,8 +12,8 @@ from sasa.train.ablation.plan import Cell, Sweep
 from sasa.train.ablation.processes import finished
 from sasa.train.atomic import replacing
 
-INFERENCE = "inference.json"
-_TABLE, _CONTENT = "results.csv", "results.json"
+INFERENCE, TABLE = "inference.json", "results.csv"
+_CONTENT = "results.json"
 _COPIED = (
     "top1",
     "loss",
@@ -33,7 +33,7 @@ _COPIED = (
 )
 
 
-def write_tables(sweeps: Sequence[Sweep], out: Path, seeds: int) -> Path:
+def write_tables(sweeps: Sequence[Sweep], out: Path, seeds: int) -> None:
     """Write both files from what the run folders hold; other sweeps that the folder had before stay.
 
     results.json holds under "sweeps" what each compares and under "runs" the rows, which are those of
@@ -41,9 +41,6 @@ def write_tables(sweeps: Sequence[Sweep], out: Path, seeds: int) -> Path:
     (of an image), epochs, steps, training_images, training_seconds, peak_memory_bytes, model, data, device,
     threads, precision, inference_seconds (an image; inference.json in runs/HASH says how) and where they were
     measured, the versions, and the run's folder.
-
-    Returns:
-        The CSV.
     """
     path = out / _CONTENT
     before = json.loads(path.read_text()) if path.exists() else {"sweeps": [], "runs": []}
@@ -61,11 +58,10 @@ def write_tables(sweeps: Sequence[Sweep], out: Path, seeds: int) -> Path:
     with replacing(path) as temporary:
         content = {"sweeps": described, "runs": rows}
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    with replacing(out / _TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(out / TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, _row_keys(), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
-    return out / _TABLE
 
 
 def _description(sweep: Sweep) -> dict[str, Any]:

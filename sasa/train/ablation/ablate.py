@@ -95,10 +95,10 @@ def ablate(
             else:
                 print(f"{head} stopped", flush=True)
             if workers.rank == 0:
-                write_tables(sweeps, out, seeds)
+                write_tables(sweeps, out)
 
         if workers.rank == 0:
-            write_tables(sweeps, out, seeds)
+            write_tables(sweeps, out)
             finished_before = len(names) - len(configs)
             print(f"{len(names)} runs in {out}, {finished_before} of them finished before", flush=True)
         deadline = None if minutes is None else time.monotonic() + 60 * minutes
@@ -110,7 +110,7 @@ def ablate(
                 trained = _trained(sweep, out, seeds)
                 _time_cells(trained)
                 _keep_attention(trained)
-            write_tables(sweeps, out, seeds)
+            write_tables(sweeps, out)
     if workers.rank == 0:
         _conclude(configs, names, failed)
     return out / TABLE

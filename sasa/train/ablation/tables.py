@@ -33,8 +33,8 @@ _COPIED = (
 )
 
 
-def write_tables(sweeps: Sequence[Sweep], out: Path, seeds: int) -> None:
-    """Write both files from what the run folders hold; other sweeps that the folder had before stay.
+def write_tables(sweeps: Sequence[Sweep], out: Path) -> None:
+    """Write both files from what the run folders hold, whatever the seeds; other sweeps that were there stay.
 
     results.json holds under "sweeps" what each compares and under "runs" the rows, which are those of
     results.csv: sweep, cell, seed, config_hash, top1 and validation_top1 in [0, 1], loss, parameters, flops
@@ -52,7 +52,7 @@ def write_tables(sweeps: Sequence[Sweep], out: Path, seeds: int) -> None:
         rows += [
             _row(sweep, cell, seed, out, results)
             for cell in sweep.cells
-            for seed in range(seeds)
+            for seed in _seeds(cell, out)
             if (results := finished(cell.folder(out, seed))) is not None
         ]
     with replacing(path) as temporary:
@@ -62,6 +62,12 @@ def write_tables(sweeps: Sequence[Sweep], out: Path, seeds: int) -> None:
         table = csv.DictWriter(file, _row_keys(), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
+
+
+def _seeds(cell: Cell, out: Path) -> list[int]:
+    """The seeds that the cell has run folders of."""
+    folders = cell.folder(out, 0).parent.glob("seed-*")
+    return sorted(int(folder.name.removeprefix("seed-")) for folder in folders)
 
 
 def _description(sweep: Sweep) -> dict[str, Any]:

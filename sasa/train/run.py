@@ -78,12 +78,8 @@ def resume(folder: str | Path) -> dict[str, Any]:
     return _run(*stopped_run(Path(folder), TrainConfig))
 
 
+@determinism_restored()
 def _run(config: TrainConfig, checkpoint: Path | None) -> dict[str, Any]:
-    with determinism_restored():
-        return _fit_and_test(config, checkpoint)
-
-
-def _fit_and_test(config: TrainConfig, checkpoint: Path | None) -> dict[str, Any]:
     started = time.perf_counter()
     data = ImageData(config)
     seed_everything(config.seed, verbose=False)

@@ -76,12 +76,8 @@ def resume_detector(folder: str | Path) -> dict[str, Any]:
     return _run(*stopped_run(Path(folder), DetectionConfig))
 
 
+@determinism_restored()
 def _run(config: DetectionConfig, checkpoint: Path | None) -> dict[str, Any]:
-    with determinism_restored():
-        return _fit_and_test(config, checkpoint)
-
-
-def _fit_and_test(config: DetectionConfig, checkpoint: Path | None) -> dict[str, Any]:
     started = time.perf_counter()
     data = DetectionData(config)
     seed_everything(config.seed, verbose=False)

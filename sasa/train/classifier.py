@@ -66,7 +66,7 @@ class Evaluator(LightningModule):
 
 def _metrics(num_classes: int) -> nn.ModuleDict:
     metrics: dict[str, Metric] = {
-        "loss": MeanMetric(),
+        "loss": MeanMetric(nan_strategy="disable"),  # by default NaN is left out of the mean
         "top1": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
         "images": SumMetric(),
     }

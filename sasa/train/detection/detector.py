@@ -51,7 +51,10 @@ class DetectionEvaluator(LightningModule):
         self.evaluations = {stage: CocoEvaluation(truth) for stage, truth in ground_truth.items()}
         self.metrics: dict[str, CocoMetrics] = {}
         self.results: list[dict[str, Any]] = []
-        self.losses = torch.nn.ModuleDict({stage: MeanMetric() for stage in ground_truth})
+        # By default torchmetrics leaves NaN out of the mean.
+        self.losses = torch.nn.ModuleDict(
+            {stage: MeanMetric(nan_strategy="disable") for stage in ground_truth}
+        )
 
     @property
     def evaluated(self) -> Any:

@@ -140,8 +140,8 @@ def evaluate_detector(
         scene_options: for the scenes only.
 
     Returns:
-        COCO's metrics ("AP", "AP50", …, in [0, 1], None where there is nothing to find) and "by_class", loss,
-        images, skipped_objects, weights, data and split.
+        COCO's metrics ("AP", "AP50", …, in [0, 1], None where there is nothing to find) and "by_class", loss
+        (None where it is not finite), images, skipped_objects, weights, data and split.
 
     Raises:
         FileNotFoundError, ValueError, TypeError: the weights or the data are at fault.
@@ -194,12 +194,12 @@ def _evaluate(
     scores = {
         **_defined(metrics.overall),
         "by_class": {name: _defined(values) for name, values in metrics.by_class.items()},
-        "loss": rounded(test["test_loss"]),
+        **_defined({"loss": rounded(test["test_loss"])}),
         "images": len(truth["images"]),
     }
     return scores, evaluator.results
 
 
 def _defined(metrics: dict[str, float]) -> dict[str, float | None]:
-    """None, which JSON has, for nan, which it has not."""
-    return {name: None if math.isnan(value) else value for name, value in metrics.items()}
+    """None, which JSON has, for nan and infinities, which it has not."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +29,7 @@ from sasa.train.fit import (
 )
 from sasa.train.loaders import evaluation_loader
 from sasa.train.metrics_table import rounded
-from sasa.train.trainer import determinism_restored, make_trainer, quiet
+from sasa.train.trainer import determinism_restored, evaluation_trainer, quiet
 from sasa.train.weights import WEIGHTS_FILE, require_same_classes, save_weights
 
 # Of validation, each with the name it is printed under.
@@ -160,12 +159,7 @@ def evaluate_detector(
     )
     require_same_classes(source, dataset.classes, weights, metadata.classes)
     with determinism_restored():
-        trainer = make_trainer(
-            runtime,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=sys.stdout.isatty(),
-        )
+        trainer = evaluation_trainer(runtime)
         loader = evaluation_loader(
             dataset, trainer, batch_size=batch_size, workers=workers, collate=collate_detection
         )

@@ -14,6 +14,7 @@ from sasa.models import cost, create_model
 from sasa.train.ablation.inference_time import inference_seconds
 from sasa.train.config import TrainConfig
 from sasa.train.config_files import leaves, load_config, plain
+from sasa.train.detection.config import DetectionConfig
 from sasa.train.fit import CONFIG_FILE, RESULTS_FILE
 from sasa.train.loaders import input_size
 from sasa.train.weights import WEIGHTS_FILE, load_weights
@@ -94,13 +95,26 @@ def _open(path: str | Path) -> tuple[TrainConfig, dict[str, Any], nn.Module]:
     """Configuration, results (empty if there are none) and network of a run folder or recipe."""
     path = Path(path)
     if not path.is_dir():
-        return _untrained(load_config(path))
+        return _untrained(_classifiers_config(path))
     if not (path / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"no run in {path} (it has no {CONFIG_FILE}); give a run folder or a recipe")
-    config = load_config(path / CONFIG_FILE, TrainConfig)
+    config = _classifiers_config(path / CONFIG_FILE)
     if not (path / RESULTS_FILE).is_file():
         return _untrained(config)
     return config, json.loads((path / RESULTS_FILE).read_text()), load_weights(path / WEIGHTS_FILE)[0]
+
+
+def _classifiers_config(path: Path) -> TrainConfig:
+    try:
+        return load_config(path)
+    except ValueError as error:
+        try:
+            load_config(path, DetectionConfig)
+        except ValueError:
+            raise error from None
+        raise ValueError(
+            f"{path} is of a detector, expected a classifier's; sasa detect eval --json writes its metrics"
+        ) from error
 
 
 def _untrained(config: TrainConfig) -> tuple[TrainConfig, dict[str, Any], nn.Module]:

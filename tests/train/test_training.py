@@ -22,6 +22,7 @@ import sasa
 from sasa.train import RuntimeConfig, TrainConfig, evaluate, load_config, train
 from sasa.train.checkpoints import read_checkpoint
 from sasa.train.classifier import Classifier
+from sasa.train.learner import mean_loss
 from sasa.train.trainer import make_trainer
 
 MakeConfig = Callable[..., TrainConfig]
@@ -181,6 +182,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     with pytest.raises(FloatingPointError, match=r"the loss is nan in step 4 \(epoch 2\)"):
         train(config)
     assert not (config.folder / "results.json").exists()
+
+
+def test_the_mean_loss_is_over_the_images() -> None:
+    """Also where batches differ in size, and NaN where one of them is."""
+    metric = mean_loss()
+    metric.update(torch.tensor(1.0), weight=3)
+    metric.update(torch.tensor(2.0), weight=1)
+    assert metric.compute() == 1.25
+    metric.update(torch.tensor(math.nan), weight=1)
+    assert metric.compute().isnan()
 
 
 def test_a_batch_of_validation_that_is_not_finite_is_not_left_out_of_the_loss(

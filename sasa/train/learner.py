@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,6 +15,14 @@ from torchmetrics import MeanMetric
 
 from sasa.train.config import RunConfig
 from sasa.train.schedule import warmup_cosine
+
+
+def mean_loss() -> MeanMetric:
+    """The mean over the images, NaN if one of its values is; torchmetrics would leave that one out.
+
+    NaN takes the place of NaN, since nan_strategy="disable" of torchmetrics 1.9 drops the weights.
+    """
+    return MeanMetric(nan_strategy=math.nan)
 
 
 class Learner(LightningModule):
@@ -44,7 +53,7 @@ class Learner(LightningModule):
                 module.momentum = 1 - recipe.batch_norm_decay
         if config.runtime.compile:
             self.compile_network()
-        self.train_loss = MeanMetric()
+        self.train_loss = mean_loss()
         self.ema = None
         if recipe.ema_decay > 0:
             # timm's warm-up with these two is min(decay, t / (t + 9)) in step t = 0, 1, …

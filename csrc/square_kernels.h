@@ -567,7 +567,10 @@ void with_shape(const SquareProblem& p, Use use) {
   if constexpr (!std::is_same_v<S, double>)
     if (p.channels == 3 && p.block == 4 && p.width == 16) return use(Pass<S, 3, 16, 16>(p));
   if constexpr (std::is_same_v<S, float>)
-    if (p.channels == 1 && p.block == 4 && p.width == 4) return use(Pass<S, 1, 16, 4>(p));  // small ones on grey
+    if (p.block == 4 && p.width == 4) {  // small networks, on grey and on RGB
+      if (p.channels == 1) return use(Pass<S, 1, 16, 4>(p));
+      if (p.channels == 3) return use(Pass<S, 3, 16, 4>(p));
+    }
   use(Pass<S, 0, 0, 0>(p));
 }
 

@@ -37,14 +37,13 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Launch]]:
     learned = (
         numbers(HEADS, CHANNELS, CHANNELS),
         numbers(HEADS, CHANNELS, positions, positions),
-        numbers(HEADS, CHANNELS, positions, WIDTH),
+        numbers(positions, HEADS * WIDTH, CHANNELS),
     )
     problem = launch.Problem(image(CHANNELS, SIDE), *learned, BLOCK)
     out, pooled = image(HEADS * WIDTH, SIDE), image(HEADS * WIDTH, SIDE // BLOCK)
     parts = numbers(launch.forward_programs(problem), 3, HEADS * WIDTH)
     programs = launch.backward_programs(problem)
-    forms, relative, matrices = (numbers(programs, *x.shape) for x in learned)
-    grads, of_outputs = (forms, relative, matrices), numbers(3, HEADS * WIDTH)
+    grads, of_outputs = [numbers(programs, *x.shape) for x in learned], numbers(3, HEADS * WIDTH)
     yield "forward", launch.forward(problem, out, pool=False)
     yield "forward, pooled", launch.forward(problem, pooled, pool=True)
     yield "forward, statistics", launch.forward(problem, pooled, pool=True, parts=parts)

@@ -20,6 +20,7 @@ from sasa.ops.square_attention.backends.triton.square import (
     load_relative,
     make_values,
     place,
+    place_of_matrix,
     weigh,
 )
 
@@ -157,7 +158,8 @@ def backward_kernel(
     for c in tl.static_range(C):
         to = grad_relative + (part * C + c) * (P * P)
         tl.store(to + i * P + j, to_relative[c], (i < P) & (j < P))
-        to = grad_matrices + (part * C + c) * (P * D)
-        tl.store(to + i * D + d[None, :], to_matrices[c], (i < P) & (d < D)[None, :])
+        to = grad_matrices + tl.program_id(0).to(tl.int64) * (P * heads * D * C) + c
+        to += place_of_matrix(head, C, D, POSITIONS, WIDTH)
+        tl.store(to, to_matrices[c], (i < P) & (d < D)[None, :])
         for b in tl.static_range(C):
             tl.store(grad_forms + (part * C + b) * C + c, tl.sum(tl.sum(to_forms[c * C + b], 1), 0))

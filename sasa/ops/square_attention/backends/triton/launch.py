@@ -34,7 +34,7 @@ class Problem:
         x: (B, C, H, W), B ≥ 1.
         forms: (N, C, C).
         relative: (N, C, P, P).
-        matrices: (N, C, P, D), those of `sasa.ops.square_attention` in the order in which they are read.
+        matrices: (P, N·D, C).
         block: The side of the squares.
     """
 
@@ -66,12 +66,17 @@ class Problem:
 
     @property
     def width(self) -> int:
-        """Columns of the tiles of values: D, padded."""
-        return max(16, power_of_two(self.matrices.shape[3]))
+        """D."""
+        return self.matrices.shape[1] // self.heads
+
+    @property
+    def columns(self) -> int:
+        """Of the tiles of values: D, padded."""
+        return max(16, power_of_two(self.width))
 
     def warps(self, numbers_of_thread: int) -> int:
         """Of a program, by numbers that a thread has of the largest tile."""
-        largest = self.positions * max(self.positions, self.width)
+        largest = self.positions * max(self.positions, self.columns)
         return min(8, max(1, largest // (32 * numbers_of_thread)))
 
     def arguments(self) -> dict[str, Any]:
@@ -89,10 +94,10 @@ class Problem:
             "squares_y": squares_y,
             "squares_x": squares_x,
             "C": self.x.shape[1],
-            "D": self.matrices.shape[3],
+            "D": self.width,
             "BLOCK": self.block,
             "POSITIONS": self.positions,
-            "WIDTH": self.width,
+            "WIDTH": self.columns,
         }
 
 
@@ -116,7 +121,7 @@ def forward(problem: Problem, out: Tensor, *, pool: bool, parts: Tensor | None =
         "STATISTICS": parts is not None,
     }
     # The stem's shape fits 128 registers, with which a multiprocessor has twice as many warps as with 255.
-    stem = problem.positions * problem.width <= 256 and problem.x.shape[1] <= 3
+    stem = problem.positions * problem.columns <= 256 and problem.x.shape[1] <= 3
     grid = (forward_programs(problem), problem.heads)
     return Launch(forward_kernel, grid, arguments, problem.warps(8), registers=128 if stem else 255)
 
@@ -152,7 +157,7 @@ def backward(
     problem: Problem,
     grad: Tensor,
     statistics: Tensor | None,
-    grads: tuple[Tensor, Tensor, Tensor],
+    grads: list[Tensor],
     *,
     pool: bool,
 ) -> Launch:
@@ -162,7 +167,7 @@ def backward(
         problem: As in the forward pass.
         grad: Of the outputs or maxima.
         statistics: See the kernel; with pool.
-        grads: (`backward_programs`, *the shape in `Problem`) each.
+        grads: (`backward_programs`, *the argument's shape) each.
         pool: Whether grad is that of maxima.
     """
     arguments = problem.arguments() | {

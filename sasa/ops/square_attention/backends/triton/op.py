@@ -14,7 +14,7 @@ def forward(
     """sasa::square_attention."""
     out = _empty(x, matrices.shape[1], block if pool else 1, channels_last)
     if len(x) > 0:
-        launch.forward(_problem(x, forms, relative, matrices, block), out, pool=pool)()
+        launch.forward(launch.Problem(x, forms, relative, matrices, block), out, pool=pool)()
     return out
 
 
@@ -26,7 +26,7 @@ def statistics(
     out = _empty(x, outputs, block, channels_last)
     mean, var = forms.new_full((outputs,), torch.nan), forms.new_full((outputs,), torch.nan)
     if len(x) > 0:
-        problem = _problem(x, forms, relative, matrices, block)
+        problem = launch.Problem(x, forms, relative, matrices, block)
         parts = forms.new_empty((launch.forward_programs(problem), 3, outputs))
         launch.forward(problem, out, pool=True, parts=parts)()
         launch.merge(parts, mean, var)()
@@ -48,24 +48,18 @@ def backward(
     """sasa::square_attention_backward."""
     if len(x) == 0:
         return torch.zeros_like(forms), torch.zeros_like(relative), torch.zeros_like(matrices)
-    problem = _problem(x, forms, relative, matrices, block)
+    problem = launch.Problem(x, forms, relative, matrices, block)
     programs = launch.backward_programs(problem)
-    learned = (forms, relative, problem.matrices)
-    by_form, by_relative, by_matrix = (forms.new_empty((programs, *y.shape)) for y in learned)
+    parts = [forms.new_empty((programs, *learned.shape)) for learned in (forms, relative, matrices)]
     given = None
     if any(g is not None for g in (grad_mean, grad_var)):
         zero = forms.new_zeros(matrices.shape[1])
         center, shift, slope = (zero if g is None else g for g in (mean, grad_mean, grad_var))
         count = x[:, 0].numel()
         given = torch.stack((center, shift / count, slope * (2 / count)))
-    launch.backward(problem, grad, given, (by_form, by_relative, by_matrix), pool=pool)()
-    to_matrices = by_matrix.sum(0).permute(2, 0, 3, 1).reshape(matrices.shape).contiguous()
-    return by_form.sum(0), by_relative.sum(0), to_matrices
-
-
-def _problem(x: Tensor, forms: Tensor, relative: Tensor, matrices: Tensor, block: int) -> launch.Problem:
-    by_head = matrices.unflatten(1, (len(forms), -1)).permute(1, 3, 0, 2).contiguous()  # (N, C, P, D)
-    return launch.Problem(x, forms, relative, by_head, block)
+    launch.backward(problem, grad, given, parts, pool=pool)()
+    to_forms, to_relative, to_matrices = (part.sum(0) for part in parts)
+    return to_forms, to_relative, to_matrices
 
 
 def _empty(x: Tensor, outputs: int, step: int, channels_last: bool) -> Tensor:

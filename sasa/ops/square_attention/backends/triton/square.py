@@ -25,6 +25,14 @@ def load_relative(relative, head, C: tl.constexpr, BLOCK: tl.constexpr, POSITION
 
 
 @triton.jit
+def place_of_matrix(head, C: tl.constexpr, D: tl.constexpr, POSITIONS: tl.constexpr, WIDTH: tl.constexpr):
+    """Offsets of matrices[j, head · D + d, 0] (POSITIONS, WIDTH) [j, d]."""
+    j = tl.arange(0, POSITIONS)[:, None]
+    d = tl.arange(0, WIDTH)[None, :]
+    return ((j * tl.num_programs(1) + head) * D + d) * C
+
+
+@triton.jit
 def load_matrices(
     matrices,
     head,
@@ -34,14 +42,12 @@ def load_matrices(
     POSITIONS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """matrices[head, c, j, d] as C tiles (POSITIONS, WIDTH) [j, d]."""
-    P: tl.constexpr = BLOCK * BLOCK
-    j = tl.arange(0, POSITIONS)[:, None]
-    d = tl.arange(0, WIDTH)[None, :]
+    """matrices[j, head · D + d, c] as C tiles (POSITIONS, WIDTH) [j, d]."""
+    given = (tl.arange(0, POSITIONS) < BLOCK * BLOCK)[:, None] & (tl.arange(0, WIDTH) < D)[None, :]
+    at = matrices + place_of_matrix(head, C, D, POSITIONS, WIDTH)
     tiles = ()
     for c in tl.static_range(C):
-        tile = tl.load(matrices + ((head * C + c) * P + j) * D + d, (j < P) & (d < D), 0.0)
-        tiles = tiles + (tile,)
+        tiles = tiles + (tl.load(at + c, given, 0.0),)
     return tiles
 
 

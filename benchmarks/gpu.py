@@ -47,7 +47,7 @@ DEVICE, BACKEND = "cuda", "triton"
 TOLERANCE = 0.02
 SWEEP_CASES = 48
 TESTS = tuple(f"test_{name}.py" for name in ("sweep", "nonfinite", "formats", "determinism"))
-TESTS += ("triton/test_cuda.py",)
+TESTS += ("triton/test_cuda.py", "square_attention/test_cuda.py")
 
 
 @dataclass

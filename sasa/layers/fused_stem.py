@@ -42,7 +42,8 @@ class FusedAttentionStem(nn.Module):
             query, key = query_key.unflatten(0, (2, stem.num_heads, -1)).unbind()  # (N, D, C)
             self.forms = nn.Parameter((query.mT @ key).to(dtype))
             relative = torch.einsum("ndc,nijd->ncij", query, stem.relative_embeddings().to(wide))
-            self.relative = nn.Parameter(relative.to(dtype))
+            # Of three dimensions: a model that is made channels-last would rearrange a fourth.
+            self.relative = nn.Parameter(relative.to(dtype).flatten(2))
             self.value: nn.Conv2d | None = None
             self.matrices: nn.Parameter | None = None
             if stem.values == "convolution":
@@ -65,7 +66,7 @@ class FusedAttentionStem(nn.Module):
         self._check(x)
         if self.matrices is not None:
             out = square_attention(
-                x, self.forms, self.relative, self.matrices, block=self.block, pool=self.pool
+                x, self.forms, self._relative(), self.matrices, block=self.block, pool=self.pool
             )
         else:
             out = self._with_convolution(x)
@@ -88,7 +89,11 @@ class FusedAttentionStem(nn.Module):
         return F.max_pool2d(out, self.block, ceil_mode=True) if self.pool else out
 
     def _weights(self, x: Tensor) -> Tensor:
-        return attention_weights(x, self.forms, self.relative, self.block)
+        return attention_weights(x, self.forms, self._relative(), self.block)
+
+    def _relative(self) -> Tensor:
+        """(N, C, P, P)."""
+        return self.relative.unflatten(2, (self.block**2, self.block**2))
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels:

@@ -366,11 +366,11 @@ def test_stem_without_affine_norm_or_of_one_channel() -> None:
 
 
 def test_stem_holds_no_more_than_it_uses() -> None:
-    """Of C = 3 channels, N = 2 heads, P = 16 pixels: what a compiled op will take."""
+    """Of C = 3 channels, N = 2 heads, P = 16 pixels: what a compiled op will take, in three dimensions."""
     shapes = {name: tuple(x.shape) for name, x in sasa.fuse(build()).state_dict().items()}
     assert shapes == {
         "forms": (2, 3, 3),
-        "relative": (2, 3, 16, 16),
+        "relative": (2, 3, 256),
         "matrices": (16, 8, 3),
         "bias": (8,),
     }

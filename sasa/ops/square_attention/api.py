@@ -41,8 +41,9 @@ def square_attention(
         matrices: The values' matrix of each position, (P, O, C). Head n owns the O/N outputs from n·O/N on.
         block: The side of the squares, at least 1.
         pool: Whether the maximum over each square is taken.
-        backend: "auto" takes the first of "cpu" (compiled; no gradient of x) and "reference" that can run the
-            arguments; one asked for by name runs or raises, it never falls back.
+        backend: "auto" takes the first of "cpu" (compiled), "triton" (CUDA devices) and "reference" that can
+            run the arguments; the first two have no gradient of x. One asked for by name runs or raises, it
+            never falls back.
 
     Returns:
         (B, O, H, W), or with pool (B, O, ceil(H/block), ceil(W/block)), in x's dtype (the autocast dtype

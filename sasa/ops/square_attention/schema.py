@@ -1,4 +1,7 @@
-"""What torch knows of the compiled ops: schemas, fake kernels, gradients. The kernels are in csrc/."""
+"""What torch knows of the compiled ops: schemas, fake kernels, gradients.
+
+The kernels are in csrc/ for CPUs and in backends/triton/ for CUDA devices.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,7 @@ def _backward_statistics(ctx: Any, grad: Tensor, grad_mean: Tensor, grad_var: Te
 def _refuse_gradient_of_x(ctx: Any) -> None:
     if ctx.needs_input_grad[0]:
         raise NotImplementedError(
-            'the cpu backend of square_attention has no gradient of x; use backend="reference"'
+            'the kernels of square_attention have no gradient of x; use backend="reference"'
         )
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from sasa.ops.square_attention.backends import cpu, reference
+from sasa.ops.square_attention.backends import cpu, reference, triton
 
 
 class Backend(Protocol):
@@ -29,4 +29,4 @@ class Backend(Protocol):
 
 
 # "auto" takes the first that has no reason against it.
-BACKENDS: tuple[Backend, ...] = (cpu, reference)
+BACKENDS: tuple[Backend, ...] = (cpu, triton, reference)

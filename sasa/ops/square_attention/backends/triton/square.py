@@ -1,0 +1,122 @@
+"""What the kernels share: where a square is, its pixels, weights and values.
+
+A program computes one square of one head at a time. P is the number of a square's positions, padded to
+POSITIONS; D the width of a head, padded to WIDTH. C channels are unrolled: a tuple has an entry for each.
+"""
+
+# Triton reads annotations at run time, so they are not postponed here.
+import triton
+import triton.language as tl
+
+LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def load_relative(relative, head, C: tl.constexpr, BLOCK: tl.constexpr, POSITIONS: tl.constexpr):
+    """relative[head, c, i, j] as C tiles (POSITIONS, POSITIONS) [i, j], for logits in base 2."""
+    P: tl.constexpr = BLOCK * BLOCK
+    i = tl.arange(0, POSITIONS)[:, None]
+    j = tl.arange(0, POSITIONS)[None, :]
+    tiles = ()
+    for c in tl.static_range(C):
+        tile = tl.load(relative + ((head * C + c) * P + i) * P + j, (i < P) & (j < P), 0.0)
+        tiles = tiles + (tile * LOG2E,)
+    return tiles
+
+
+@triton.jit
+def place_of_matrix(head, C: tl.constexpr, D: tl.constexpr, POSITIONS: tl.constexpr, WIDTH: tl.constexpr):
+    """Offsets of matrices[j, head · D + d, 0] (POSITIONS, WIDTH) [j, d]."""
+    j = tl.arange(0, POSITIONS)[:, None]
+    d = tl.arange(0, WIDTH)[None, :]
+    return ((j * tl.num_programs(1) + head) * D + d) * C
+
+
+@triton.jit
+def load_matrices(
+    matrices,
+    head,
+    C: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK: tl.constexpr,
+    POSITIONS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """matrices[j, head · D + d, c] as C tiles (POSITIONS, WIDTH) [j, d]."""
+    given = (tl.arange(0, POSITIONS) < BLOCK * BLOCK)[:, None] & (tl.arange(0, WIDTH) < D)[None, :]
+    at = matrices + place_of_matrix(head, C, D, POSITIONS, WIDTH)
+    tiles = ()
+    for c in tl.static_range(C):
+        tiles = tiles + (tl.load(at + c, given, 0.0),)
+    return tiles
+
+
+@triton.jit
+def load_forms(forms, head, C: tl.constexpr):
+    """forms[head] as C² numbers, for logits in base 2."""
+    numbers = ()
+    for f in tl.static_range(C * C):
+        numbers = numbers + (tl.load(forms + head * (C * C) + f) * LOG2E,)
+    return numbers
+
+
+@triton.jit
+def place(square, squares_y, squares_x):
+    """The image of a square, and its row and column among the image's squares."""
+    within = square % (squares_y * squares_x)
+    return (square // (squares_y * squares_x)).to(tl.int64), within // squares_x, within % squares_x
+
+
+@triton.jit
+def is_inside(p, y, x, height, width, BLOCK: tl.constexpr):
+    """Which positions of the square (y, x) are in the image."""
+    return (p < BLOCK * BLOCK) & (y * BLOCK + p // BLOCK < height) & (x * BLOCK + p % BLOCK < width)
+
+
+@triton.jit
+def load_pixels(at, p, inside, channel, row, col, C: tl.constexpr, BLOCK: tl.constexpr):
+    """The pixels at the positions p as C tensors in float32, 0 outside; `at` points to the first pixel."""
+    pixels = ()
+    for c in tl.static_range(C):
+        x = tl.load(at + c * channel + p // BLOCK * row + p % BLOCK * col, inside, 0.0)
+        pixels = pixels + (x.to(tl.float32),)
+    return pixels
+
+
+@triton.jit
+def weigh(queries, keys, seen, forms, relative, C: tl.constexpr, POSITIONS: tl.constexpr):
+    """Weights (POSITIONS, POSITIONS) [i, j] that do not sum to one yet, and the factor (POSITIONS, 1) for it.
+
+    Queries are C columns (POSITIONS, 1), keys C rows (1, POSITIONS), seen a row.
+    """
+    logit = tl.zeros([POSITIONS, POSITIONS], tl.float32)
+    for c in tl.static_range(C):
+        projected = queries[0] * forms[c]
+        for b in tl.static_range(1, C):
+            projected += queries[b] * forms[b * C + c]
+        logit += queries[c] * relative[c]
+        logit += projected * keys[c]
+    logit = tl.where(seen, logit, float("-inf"))
+    weight = tl.exp2(logit - tl.max(logit, 1)[:, None])
+    return weight, 1.0 / tl.sum(weight, 1)[:, None]
+
+
+@triton.jit
+def make_values(pixels, matrices, inside, C: tl.constexpr):
+    """The values (POSITIONS, WIDTH) of pixels that are C columns, 0 outside whatever the matrices hold."""
+    value = pixels[0] * matrices[0]
+    for c in tl.static_range(1, C):
+        value += pixels[c] * matrices[c]
+    return tl.where(inside, value, 0.0)
+
+
+@triton.jit
+def larger(a, b):
+    """The larger one; not a number if one of them is not."""
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def find_peak(out, inside):
+    """The maximum over the queries that are inside, (WIDTH,)."""
+    return tl.reduce(tl.where(inside, out, float("-inf")), 0, larger)

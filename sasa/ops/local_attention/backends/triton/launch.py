@@ -31,11 +31,17 @@ class Launch:
     arguments: dict[str, Any]
     warps: int
     registers: int  # of a thread at most; left alone, ptxas trades a few spills for more threads
+    stages: int = 3  # of loads that the compiler lets overlap, where a loop has products on tensor cores
 
     @property
     def options(self) -> dict[str, Any]:
         """For the compiler. Products and sums are fused, whatever the default of this version of Triton."""
-        return {"num_warps": self.warps, "enable_fp_fusion": True, "maxnreg": self.registers}
+        return {
+            "num_warps": self.warps,
+            "num_stages": self.stages,
+            "enable_fp_fusion": True,
+            "maxnreg": self.registers,
+        }
 
     def __call__(self) -> None:
         """On the current device and stream."""
@@ -162,11 +168,11 @@ def _forward_dot(maps: Maps, out: Tensor, given: dict[str, Any]) -> Launch:
         "BLOCK_DV": max(16, tiles.power_of_two(arguments["DV"])),
         "KEY_ROWS": tile.key_rows,
         "KEY_COLS": tile.key_cols,
-        "TAPS": tiles.TAPS,
+        "TAPS": tiles.taps(maps.spec.kernel_size),
     }
     grid = (len(out) * math.prod(count) * maps.spec.num_heads, 1)
     registers = 168 if maps.head_width <= 16 else 192 if maps.head_width <= 32 else 255
-    return Launch(forward_dot_kernel, grid, arguments, tile.warps, registers)
+    return Launch(forward_dot_kernel, grid, arguments, tile.warps, registers, tile.stages)
 
 
 def queries(maps: Maps, grad: Tensor, lse: Tensor, grad_q: Tensor, delta: Tensor, partial: Tensor) -> Launch:

@@ -19,6 +19,7 @@ from sasa.ops.local_attention.backends.triton import tiles
 from sasa.ops.local_attention.spec import LocalAttentionSpec
 
 HEADS, KERNEL, ITEMSIZE = 8, 7, 2
+WIDE_WARPS = 4  # of `queries_dot_kernel` at heads of 64
 
 # Taken for an H100 SXM; `make gpu-check` measures the first two. Each multiprocessor has four schedulers, and
 # computes 16 exponentials a cycle. Products of a warp (mma.sync) reach half of the peak, which is for groups
@@ -130,6 +131,38 @@ def dot(shape: Spatial, batch: int) -> Count:
     )
 
 
+def backward(shape: Spatial, batch: int, *, with_dot: bool) -> float:
+    """Seconds to issue the instructions of both backward kernels, which nothing stalls."""
+    width, side = shape.channels // HEADS, shape.side
+    suffix = "dot_kernel" if with_dot else "kernel"
+    queries, keys = (compiled(shape, f"{name}_{suffix}") for name in ("queries", "keys"))
+    if with_dot:
+        tile = tiles.choose_dot(width=side, kernel_cols=KERNEL, head_width=tiles.power_of_two(width))
+        starts = range(0, side, tile.rows)
+        turns = [min(y + tile.rows + KERNEL // 2, side) - max(y - KERNEL // 2, 0) for y in starts]
+        columns = batch * HEADS * -(-side // tile.cols)
+        warps = (WIDE_WARPS if width > 32 else tile.warps, tile.warps)
+        programs, around = columns * len(starts), columns * sum(turns)
+    else:
+        plain = tiles.choose(
+            height=side,
+            width=side,
+            heads=HEADS,
+            head_width=tiles.power_of_two(width),
+            itemsize=ITEMSIZE,
+            channels_last=True,
+            warps=4,
+        )
+        warps = (plain.warps, plain.warps)
+        programs = batch * -(-side // plain.rows) * -(-side // plain.cols) * -(-HEADS // plain.heads)
+        around = programs * KERNEL
+    issued = sum(
+        n * (programs * once + around * sum(loops))
+        for n, (once, loops) in zip(warps, (queries, keys), strict=True)
+    )
+    return issued / SLOTS_PER_S
+
+
 def compiled(shape: Spatial, kernel: str) -> tuple[int, list[int]]:
     """Instructions around its loops, and of each loop."""
     found = INSTRUCTIONS[f"{shape.channels} @ {shape.side}, pool {shape.stride}, {kernel}"]
@@ -195,6 +228,15 @@ def main() -> None:
         print(f"| {shape.count} × {shape} | {' | '.join(cells)} |")
     floor_, ours_, other, conv = (f"{1e3 * time:.2f}" for time in total)
     print(f"| all sixteen |{' |' * 8} {floor_} | | {ours_} | {other} | {conv} |")
+    print("\n| backward of layers | form | predicted ms | other ms |\n| :--- | ---: | ---: | ---: |")
+    sums = [0.0, 0.0]
+    for shape in RESNET50:
+        chosen = with_dot(shape)
+        both = [backward(shape, batch, with_dot=one) for one in (chosen, not chosen)]
+        sums = [sum_ + shape.count * time for sum_, time in zip(sums, both, strict=True)]
+        form = "dot" if chosen else "ordinary"
+        print(f"| {shape.count} × {shape} | {form} | {1e3 * both[0]:.3f} | {1e3 * both[1]:.3f} |")
+    print(f"| all sixteen | | {1e3 * sums[0]:.2f} | {1e3 * sums[1]:.2f} |")
 
 
 if __name__ == "__main__":

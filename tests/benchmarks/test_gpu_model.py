@@ -24,11 +24,13 @@ def test_nothing_is_below_its_floor(shape: gpu_model.Spatial, form: str) -> None
 
 @pytest.mark.parametrize("shape", RESNET50, ids=str)
 def test_the_form_that_runs_is_the_one_predicted_to_be_faster(shape: gpu_model.Spatial) -> None:
-    """By more than a tenth, where it is the one on tensor cores; the model is not more precise."""
+    """Forward and backward."""
     ordinary, dot = (
         gpu_model.seconds(form(shape, 128), shape, 128) for form in (gpu_model.ordinary, gpu_model.dot)
     )
-    assert gpu_model.with_dot(shape) == (dot < 0.9 * ordinary)
+    assert gpu_model.with_dot(shape) == (dot < ordinary)
+    dot, ordinary = (gpu_model.backward(shape, 128, with_dot=form) for form in (True, False))
+    assert gpu_model.with_dot(shape) == (dot < ordinary)
 
 
 def test_the_interior_of_a_large_map_wastes_nothing() -> None:

@@ -57,7 +57,7 @@ def launches(
         return x.to(memory_format=torch.channels_last)
 
     q, k, v = empty(batch, 3 * channels, side, side).split(channels, 1)
-    rel = torch.empty(heads, extent, channels // heads, device="meta")
+    rel = torch.empty(heads, 2 * extent, channels // heads, device="meta")
     out = empty(batch, channels, -(-side // pool), -(-side // pool))
     lse = torch.empty(batch, heads, side, side, device="meta")
     spec = LocalAttentionSpec(heads, (extent, extent), (1, 1), 1.0, pool)
@@ -66,8 +66,8 @@ def launches(
     half = dtype != torch.float32
     for dot in ((False, True) if half else (False,)) if every_form else (None,):
         yield launch.forward(maps, out, lse, save_lse=True, dot=dot)
-    yield launch.queries(maps, out, lse, empty(*q.shape), lse, partial)
-    yield launch.keys(maps, out, lse, lse, empty(*q.shape), empty(*q.shape))
+        yield launch.queries(maps, out, lse, empty(*q.shape), lse, partial, dot=dot)
+        yield launch.keys(maps, out, lse, lse, empty(*q.shape), empty(*q.shape), dot=dot)
 
 
 def compile_offline(one: launch.Launch) -> bytes:
@@ -95,8 +95,8 @@ def usage(cubin: bytes) -> dict[str, int | list[int]]:
 def instructions(sass: str) -> tuple[int, list[int]]:
     """How many there are around the innermost loops, and in each of them.
 
-    Left out is what a branch behind a loop jumps over together with another loop: what the kernels do again
-    exactly, if a number is not finite. (Other loops are entered without a test, or tested before the first.)
+    Left out is what a branch behind a loop jumps over, if that is two loops or more: what the kernels do
+    again exactly, if a number is not finite. A branch over one is the test before it.
     """
     lines = [
         (int(address, 16), text) for address, text in re.findall(r"/\*([0-9a-f]{4,})\*/\s+(\S.*?);", sass)
@@ -113,7 +113,7 @@ def instructions(sass: str) -> tuple[int, list[int]]:
     again = [
         (address + 1, to - 1)
         for address, to in jumps
-        if address > first and any(address < start and end < to for start, end in loops)
+        if address > first and sum(address < start and end < to for start, end in loops) > 1
     ]
     innermost = [loop for loop in innermost if not any(s <= loop[0] and loop[1] <= e for s, e in again)]
     last = max(address for address, text in lines if "EXIT" in text)

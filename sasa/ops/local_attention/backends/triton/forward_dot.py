@@ -172,7 +172,7 @@ def forward_dot_kernel(
     TAPS: tl.constexpr,
 ):
     """As `forward.forward_kernel`; a tile is one of queries, whole pooling blocks, TAPS is at least
-    KERNEL_ROWS + KERNEL_COLS.
+    EXTENT.
 
     Weights are rounded to the maps' dtype before they meet the values; their sum and lse are not.
     """
@@ -194,7 +194,7 @@ def forward_dot_kernel(
     query = load_as_stored(at, inside, q_channel, 0, D, BLOCK_D)
     by_tap = tl.zeros([M, TAPS], tl.float32)
     if HAS_REL:
-        table = load_table(rel, head, D, KERNEL_ROWS, KERNEL_COLS, EXTENT, BLOCK_D, TAPS)
+        table = load_table(rel, head, EXTENT, D, TAPS, BLOCK_D)
         by_tap = multiply(query, tl.trans(table))
     k += image * k_image + head * (D * k_channel)
     v += image * v_image + head * (DV * v_channel)

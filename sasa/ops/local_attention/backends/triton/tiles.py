@@ -83,10 +83,10 @@ def can_dot(spec: LocalAttentionSpec, *, itemsize: int, head_width: int) -> bool
 def dot_pays(spec: LocalAttentionSpec, *, query_width: int, head_width: int) -> bool:
     """Whether it is predicted to be faster, where it can run.
 
-    Heads of 8 would fill half of a product, heads wider than 64 do not fit registers, and of small windows
-    most of what it computes is masked.
+    `python -m benchmarks.gpu_model` predicts it for heads of 8, which fill half of a product, to 64. Wider
+    ones do not fit registers, narrower ones waste more, and of small windows most of it is masked.
     """
-    return query_width >= 16 and head_width <= 64 and min(spec.kernel_size) >= 5
+    return query_width >= 8 and head_width <= 64 and min(spec.kernel_size) >= 5
 
 
 def taps(kernel_size: tuple[int, int]) -> int:

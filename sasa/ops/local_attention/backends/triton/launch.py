@@ -46,6 +46,11 @@ class Launch:
 
     def __call__(self) -> None:
         """On the current device and stream."""
+        if self.grid[0] >= 2**31 or self.grid[1] >= 2**16:
+            raise ValueError(
+                f"q: expected at most 2³¹ − 1 programs for a batch and 2¹⁶ − 1 for its heads, got {self.grid}; "
+                "split the batch"
+            )
         self.kernel[self.grid](**self.arguments, **self.options)
 
 
@@ -195,7 +200,7 @@ def queries(
     dot: bool | None = None,
 ) -> Launch:
     """The launch that fills grad_q and delta and adds to partial (`programs`, N, EXTENT, D)."""
-    given = {"grad": grad, "lse": lse, "grad_q": grad_q, "delta": delta, "partial": partial}
+    given: dict[str, Any] = {"grad": grad, "lse": lse, "grad_q": grad_q, "delta": delta, "partial": partial}
     given |= {**_strides("grad", grad), **_strides("grad_q", grad_q), "scale": maps.spec.scale}
     if maps.dot if dot is None else dot:
         tile, count, arguments = maps.for_dot()
@@ -229,7 +234,7 @@ def keys(
 ) -> Launch:
     """The launch that fills grad_k, where there are keys, and grad_v."""
     to_k = grad_v if grad_k is None else grad_k
-    given = {"grad": grad, "lse": lse, "delta": delta, "grad_k": to_k, "grad_v": grad_v}
+    given: dict[str, Any] = {"grad": grad, "lse": lse, "delta": delta, "grad_k": to_k, "grad_v": grad_v}
     given |= {**_strides("grad", grad), **_strides("grad_k", to_k), **_strides("grad_v", grad_v)}
     given["scale"] = maps.spec.scale
     if maps.dot if dot is None else dot:

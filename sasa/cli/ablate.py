@@ -13,7 +13,7 @@ def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from sasa.cli import Parser
-    from sasa.cli.results import quiet_lightning
+    from sasa.cli.results import first_process, quiet_lightning
 
     quiet_lightning()
     import sasa.train
@@ -62,7 +62,9 @@ def run(args: argparse.Namespace) -> None:
     if known.dry_run:
         from sasa.train.ablation.costs import cost_table
 
-        print(cost_table(sweeps, Path(known.out), known.seeds))
+        if first_process():
+            print(cost_table(sweeps, Path(known.out), known.seeds))
         return
     table = sasa.train.ablate(sweeps, known.out, seeds=known.seeds, jobs=known.jobs, minutes=known.budget)
-    print(f"results: {table}; sasa report {known.out} draws them")
+    if first_process():
+        print(f"results: {table}; sasa report {known.out} draws them")

@@ -38,9 +38,10 @@ class RetinaNet(TorchvisionRetinaNet):
     - in evaluation for each image a dict of boxes (n, 4), clipped to the image and in its pixels, labels (n,)
       and scores (n,), best first.
 
-    The images are normalised and padded at the right and bottom to a common size, a multiple of 32. In
-    evaluation they are resized before, so that the shorter side is min_size or the longer one max_size; in
-    training they are taken as they come, since augmentation belongs to the data.
+    The images are normalised and padded at the right and bottom to multiples of 32, in training to a common
+    size. In evaluation they are resized before, so that the shorter side is min_size or the longer one
+    max_size, and those of one padded size go through the network together: what is found in an image does not
+    depend on the others. In training they are taken as they come, since augmentation belongs to the data.
 
     Args:
         backbone: Gives the maps.
@@ -72,26 +73,61 @@ class RetinaNet(TorchvisionRetinaNet):
         """Names of the position embeddings, which weight decay would pull to "no position"."""
         return position_embeddings(self)
 
+    def forward(
+        self, images: list[Tensor], targets: list[Target] | None = None
+    ) -> dict[str, Tensor] | list[Detections]:
+        if self.training:
+            losses: dict[str, Tensor] = super().forward(images, targets)
+            return losses
+        return self._evaluate(images, None)[1]
+
     def losses_and_detections(
         self, images: list[Tensor], targets: list[Target]
     ) -> tuple[dict[str, Tensor], list[Detections]]:
         """What training and evaluation return, of one pass; the model must be in evaluation mode."""
         if self.training:
             raise RuntimeError("the detector is in training mode; call eval() first")
+        return self._evaluate(images, targets)
+
+    def _evaluate(
+        self, images: list[Tensor], targets: list[Target] | None
+    ) -> tuple[dict[str, Tensor], list[Detections]]:
+        """Losses, none without targets, and detections; images of one padded size go through together."""
+        batch, resized = self.transform(images, targets)
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, (height, width) in enumerate(batch.image_sizes):
+            unit = self.transform.size_divisible
+            groups.setdefault((-(-height // unit) * unit, -(-width // unit) * unit), []).append(index)
+        losses: dict[str, Tensor] = {}
+        detections: list[Detections] = [{}] * len(images)
+        for (height, width), indices in groups.items():
+            part = batch
+            if len(groups) > 1:
+                pixels = batch.tensors[indices, :, :height, :width]
+                part = ImageList(pixels, [batch.image_sizes[index] for index in indices])
+            maps = list(self.backbone(part.tensors).values())
+            outputs = self.head(maps)
+            anchors = self.anchor_generator(part, maps)
+            if resized is not None:
+                for name, loss in self.compute_loss([resized[i] for i in indices], outputs, anchors).items():
+                    share = loss * (len(indices) / len(images))  # it is a mean over images
+                    losses[name] = losses[name] + share if name in losses else share
+            for index, found in zip(indices, self._detect(part, maps, outputs, anchors), strict=True):
+                detections[index] = found
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        batch, targets = self.transform(images, targets)
-        maps = list(self.backbone(batch.tensors).values())
-        outputs = self.head(maps)
-        anchors = self.anchor_generator(batch, maps)
-        losses = self.compute_loss(targets, outputs, anchors)
+        return losses, self.transform.postprocess(detections, batch.image_sizes, sizes)
+
+    def _detect(
+        self, batch: ImageList, maps: list[Tensor], outputs: dict[str, Tensor], anchors: list[Tensor]
+    ) -> list[Detections]:
+        """Detections in the pixels of the batch."""
         pixels = [x.shape[2] * x.shape[3] for x in maps]
         counts = [count * (len(anchors[0]) // sum(pixels)) for count in pixels]
-        detections = self.postprocess_detections(
+        return self.postprocess_detections(
             {name: output.split(counts, dim=1) for name, output in outputs.items()},
             [of_image.split(counts) for of_image in anchors],
             batch.image_sizes,
         )
-        return losses, self.transform.postprocess(detections, batch.image_sizes, sizes)
 
     def postprocess_detections(
         self,

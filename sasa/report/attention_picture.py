@@ -24,6 +24,9 @@ def draw_attention(
 ) -> Path:
     """Draw one row an image: the image with the query marked, then each layer's weights over it.
 
+    Each panel has a scale of its own, from no weight to its largest. What has exactly none, such as all that
+    lies outside of the window, shows the image alone.
+
     Args:
         images: (B, H, W) grey or (B, H, W, 3) colour, in [0, 1].
         views: For each layer (B, N, h, w), the weights of the query over the layer's map of any size.
@@ -62,7 +65,8 @@ def draw_attention(
         line[0].set_ylabel("" if captions is None else captions[index], fontsize=7)
         for axes, (title, view) in zip(line[1:], columns, strict=True):
             weights = view[index]
-            axes.imshow(weights, cmap="viridis", alpha=0.7, extent=extent, vmin=0, vmax=weights.max() or 1)
+            alpha = 0.7 * (weights > 0)
+            axes.imshow(weights, cmap="viridis", alpha=alpha, extent=extent, vmin=0, vmax=weights.max() or 1)
             axes.plot(col, row, "+", color="#D55E00", markersize=6)
             if index == 0:
                 axes.set_title(title, fontsize=7)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, which colour-blind readers tell apart too; a class has one of them.
 _COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 _DPI = 150
-_SIDE = 640  # pixels: smaller images are enlarged to it, so that captions can be read
+# Pixels of the longer side, for captions that can be read: images below the first are enlarged to it, with
+# those above the second lines and captions grow.
+_SMALL, _LARGE = 640, 1280
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class DrawnBoxes:
 def draw_boxes(image: npt.NDArray[np.uint8], boxes: DrawnBoxes, out: str | Path) -> Path:
     """Draw boxes on one image; a longer side of less than 640 pixels is enlarged to that.
 
+    With one of more than 1280 pixels lines and captions grow.
+
     Args:
         image: (H, W, 3).
         boxes: what to draw.
@@ -50,12 +54,13 @@ def draw_boxes(image: npt.NDArray[np.uint8], boxes: DrawnBoxes, out: str | Path)
         ImportError: matplotlib is not installed.
     """
     height, width = image.shape[:2]
-    scale = max(1.0, _SIDE / max(height, width)) / _DPI
-    figure = new_figure(width * scale, height * scale)
+    side = max(height, width)
+    inches = min(max(side, _SMALL), _LARGE) / _DPI
+    figure = new_figure(width * inches / side, height * inches / side)
     figure.set_layout_engine("none")
     _panel(figure.add_axes((0, 0, 1, 1)), image, boxes, font_size=7)
     out = Path(out)
-    figure.savefig(out, dpi=_DPI)
+    figure.savefig(out, dpi=max(side, _SMALL) / inches)
     return out
 
 

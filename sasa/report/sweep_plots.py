@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sasa.report.matplotlib_figure import new_figure
 from sasa.report.sweeps import Cell, Sweep
 from sasa.report.welch import standard_error
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, which colour-blind readers tell apart, without yellow, which paper does not show;
 # markers and dashes tell them apart in print.
@@ -61,16 +64,29 @@ def draw_accuracy_against_cost(sweep: Sweep, out: str | Path) -> Path | None:
                 [cell.error or 0 for _, cell in points],
                 label=name,
                 capsize=3,
-                **_style(index),
+                **{**_style(index), **({"linestyle": "none"} if len(members) == 1 else {})},
             )
         known = [value for value in values.values() if value is not None]
         if known and max(known) > 4 * min(known):
-            axes.set_xscale("log")
+            scale_by_factors(axes)
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("test top-1, %")
     _legend(figure, panels[0])
     return _save(figure, out)
+
+
+def scale_by_factors(axes: Axes) -> None:
+    """Make the x axis logarithmic, with ticks at 1, 2 and 5 times the powers of ten, as plain numbers.
+
+    Matplotlib's own labels, 2 × 10² and so on, run into each other where the axis spans less than two powers.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def draw_sweep_curves(sweep: Sweep, folder: str | Path, out: str | Path) -> Path | None:

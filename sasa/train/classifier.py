@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from timm.data.mixup import Mixup
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric, SumMetric
+from torchmetrics import Metric, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from sasa.train.config import TrainConfig
-from sasa.train.learner import Learner
+from sasa.train.learner import Learner, mean_loss
 
 Batch = tuple[Tensor, Tensor]
 
@@ -66,7 +66,7 @@ class Evaluator(LightningModule):
 
 def _metrics(num_classes: int) -> nn.ModuleDict:
     metrics: dict[str, Metric] = {
-        "loss": MeanMetric(),
+        "loss": mean_loss(),
         "top1": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
         "images": SumMetric(),
     }

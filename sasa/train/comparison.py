@@ -13,7 +13,9 @@ from sasa.data import open_dataset
 from sasa.models import cost, create_model
 from sasa.train.ablation.inference_time import inference_seconds
 from sasa.train.config import TrainConfig
-from sasa.train.config_files import load_config, plain
+from sasa.train.config_files import leaves, load_config, plain
+from sasa.train.detection.config import DetectionConfig
+from sasa.train.fit import CONFIG_FILE, RESULTS_FILE
 from sasa.train.loaders import input_size
 from sasa.train.weights import WEIGHTS_FILE, load_weights
 
@@ -84,7 +86,7 @@ def compare(one: str | Path, other: str | Path) -> Comparison:
         _compared(str(path), *side, seconds[str(i)])
         for i, (path, side) in enumerate(zip((one, other), sides, strict=True))
     )
-    a, b = (_leaves(plain(config)) for config, _, _ in sides)
+    a, b = (leaves(plain(config)) for config, _, _ in sides)
     keys = [key for key in {**a, **b} if key != "run_folder" and a.get(key) != b.get(key)]
     return Comparison(first, second, {key: (a.get(key), b.get(key)) for key in keys})
 
@@ -93,13 +95,26 @@ def _open(path: str | Path) -> tuple[TrainConfig, dict[str, Any], nn.Module]:
     """Configuration, results (empty if there are none) and network of a run folder or recipe."""
     path = Path(path)
     if not path.is_dir():
-        return _untrained(load_config(path))
-    if not (path / "config.yaml").is_file():
-        raise FileNotFoundError(f"no run in {path} (it has no config.yaml); give a run folder or a recipe")
-    config = load_config(path / "config.yaml", TrainConfig)
-    if not (path / "results.json").is_file():
+        return _untrained(_classifiers_config(path))
+    if not (path / CONFIG_FILE).is_file():
+        raise FileNotFoundError(f"no run in {path} (it has no {CONFIG_FILE}); give a run folder or a recipe")
+    config = _classifiers_config(path / CONFIG_FILE)
+    if not (path / RESULTS_FILE).is_file():
         return _untrained(config)
-    return config, json.loads((path / "results.json").read_text()), load_weights(path / WEIGHTS_FILE)[0]
+    return config, json.loads((path / RESULTS_FILE).read_text()), load_weights(path / WEIGHTS_FILE)[0]
+
+
+def _classifiers_config(path: Path) -> TrainConfig:
+    try:
+        return load_config(path)
+    except ValueError as error:
+        try:
+            load_config(path, DetectionConfig)
+        except ValueError:
+            raise error from None
+        raise ValueError(
+            f"{path} is of a detector, expected a classifier's; sasa detect eval --json writes its metrics"
+        ) from error
 
 
 def _untrained(config: TrainConfig) -> tuple[TrainConfig, dict[str, Any], nn.Module]:
@@ -128,13 +143,3 @@ def _compared(
         speed,
         results.get("peak_memory_bytes"),
     )
-
-
-def _leaves(content: Any, prefix: str = "") -> dict[str, Any]:
-    """The values of nested mappings under dotted keys."""
-    if not isinstance(content, dict):
-        return {prefix: content}
-    leaves: dict[str, Any] = {}
-    for key, value in content.items():
-        leaves |= _leaves(value, f"{prefix}.{key}" if prefix else key)
-    return leaves

@@ -117,6 +117,14 @@ def plain(config: RunConfig) -> dict[str, Any]:
     return content
 
 
+def leaves(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What nested mappings hold, under dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises FileNotFoundError, or ValueError where there is none."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,8 +17,16 @@ from sasa.train.config import RunConfig
 from sasa.train.schedule import warmup_cosine
 
 
+def mean_loss() -> MeanMetric:
+    """The mean over the images, NaN if one of its values is; torchmetrics would leave that one out.
+
+    NaN takes the place of NaN, since nan_strategy="disable" of torchmetrics 1.9 drops the weights.
+    """
+    return MeanMetric(nan_strategy=math.nan)
+
+
 class Learner(LightningModule):
-    """Nesterov SGD with warm-up and cosine decay, batch-norm decay and a moving average of the weights.
+    """SGD or AdamW with warm-up and cosine decay, batch-norm decay and a moving average of the weights.
 
     A base beside one that evaluates and holds the network: `class Classifier(Learner, Evaluator)`.
 
@@ -44,7 +53,7 @@ class Learner(LightningModule):
                 module.momentum = 1 - recipe.batch_norm_decay
         if config.runtime.compile:
             self.compile_network()
-        self.train_loss = MeanMetric()
+        self.train_loss = mean_loss()
         self.ema = None
         if recipe.ema_decay > 0:
             # timm's warm-up with these two is min(decay, t / (t + 9)) in step t = 0, 1, …
@@ -93,11 +102,11 @@ class Learner(LightningModule):
             self.ema.update(self.network, step=self.trainer.global_step + 1)
 
     def configure_optimizers(self) -> Any:
-        """Nesterov SGD and its schedule; biases, norms and no_weight_decay() are not decayed."""
+        """The optimiser and its schedule; biases, norms and no_weight_decay() are not decayed."""
         recipe = self._recipe
         optimizer = create_optimizer_v2(
             self.network,
-            "sgd",
+            recipe.name,
             lr=recipe.scaled_lr,
             weight_decay=recipe.weight_decay,
             momentum=recipe.momentum,

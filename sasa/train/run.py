@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +24,7 @@ from sasa.train.fit import (
 )
 from sasa.train.loaders import ImageData, evaluation_loader
 from sasa.train.metrics_table import rounded
-from sasa.train.trainer import determinism_restored, make_trainer, quiet
+from sasa.train.trainer import determinism_restored, evaluation_trainer, quiet
 from sasa.train.weights import (
     WEIGHTS_FILE,
     WeightsMetadata,
@@ -78,12 +77,8 @@ def resume(folder: str | Path) -> dict[str, Any]:
     return _run(*stopped_run(Path(folder), TrainConfig))
 
 
+@determinism_restored()
 def _run(config: TrainConfig, checkpoint: Path | None) -> dict[str, Any]:
-    with determinism_restored():
-        return _fit_and_test(config, checkpoint)
-
-
-def _fit_and_test(config: TrainConfig, checkpoint: Path | None) -> dict[str, Any]:
     started = time.perf_counter()
     data = ImageData(config)
     seed_everything(config.seed, verbose=False)
@@ -198,12 +193,7 @@ def evaluate(
     )
     require_same_classes(source, list(dataset.classes), weights, metadata.classes)
     with determinism_restored():
-        trainer = make_trainer(
-            runtime,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=sys.stdout.isatty(),
-        )
+        trainer = evaluation_trainer(runtime)
         loader = evaluation_loader(dataset, trainer, batch_size=batch_size, workers=workers)
         if runtime.compile:
             network.compile()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,13 @@ def make_trainer(runtime: RuntimeConfig, **options: Any) -> Trainer:
             f"runtime.precision must be 32-true or bf16-mixed on this machine, got {runtime.precision!r}"
         )
     return trainer
+
+
+def evaluation_trainer(runtime: RuntimeConfig) -> Trainer:
+    """A Trainer for an evaluation by itself: it writes no file, and has a progress bar on a terminal."""
+    return make_trainer(
+        runtime, logger=False, enable_checkpointing=False, enable_progress_bar=sys.stdout.isatty()
+    )
 
 
 class Bar(TQDMProgressBar):

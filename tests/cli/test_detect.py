@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from sasa.cli import main
 from sasa.cli.detect import COMMANDS
+from sasa.data.detection import open_detection
 from sasa.train import DetectorMetadata, load_detector, save_weights
 
 TINY = [
@@ -76,6 +78,27 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_weights(path, detector, about)
     return path
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("head", ["classification_head.cls_logits", "regression_head.bbox_reg"])
+def test_outputs_that_are_not_finite_are_evaluated(
+    weights: Path, head: str, value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No box can be trusted, but the metrics are those of what is left, and their file is JSON."""
+    _, about = load_detector(weights)
+    about.classes[:] = open_detection("scenes").classes
+    detector = about.create_model()
+    with torch.no_grad():
+        detector.head.get_submodule(head).bias.fill_(value)
+    save_weights(tmp_path / "wrong.safetensors", detector, about)
+    report = tmp_path / "report.json"
+    command = ["detect", "eval", "--weights", str(tmp_path / "wrong.safetensors"), *SCENES]
+    assert main([*command, "--json", str(report)]) == 0
+    assert capsys.readouterr().out.startswith("4 images, loss not finite\n")
+    results = json.loads(report.read_text(), parse_constant=pytest.fail)
+    assert results["loss"] is None
+    assert 0 <= results["AP"] < 0.05
 
 
 @pytest.fixture

@@ -252,9 +252,12 @@ def test_normalised_as_the_backbone_expects() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_alone_is_as_in_a_batch(kind: str) -> None:
-    """In fp64 with a loose threshold, where differences of rounding do not change which boxes are kept."""
+    """Whatever the sizes of the others, which would add padding for convolutions and attention to see.
+
+    In fp64 with a loose threshold, where differences of rounding do not change which boxes are kept."""
     detector = lively(small(fpn_and_heads=kind)).double().eval()
-    images = [image(50, 64, seed=seed).double() for seed in range(3)]
+    sizes = [(50, 64), (64, 30), (64, 64), (30, 20)]
+    images = [image(*size, seed=seed).double() for seed, size in enumerate(sizes)]
     with torch.no_grad():
         together = detector(images)
         for x, found in zip(images, together, strict=True):
@@ -317,7 +320,7 @@ def test_a_head_that_has_gone_wrong(value: float, of: str, monkeypatch: pytest.M
 def test_losses_and_detections_of_one_pass() -> None:
     detector = lively(small(frozen_batch_norm=True, max_size=96))
     targets = [target((3.0, 4.0, 40.0, 50.0), labels=(2,)), target()]
-    images = [image(64, 96), image(64, 64, seed=2)]  # as they are in evaluation too
+    images = [image(64, 96), image(64, 70, seed=2)]  # as they are in evaluation too
     with torch.no_grad():
         expected = detector.train()(images, targets)
         detections = detector.eval()(images)
@@ -326,6 +329,13 @@ def test_losses_and_detections_of_one_pass() -> None:
     for ours, theirs in zip(found, detections, strict=True):
         assert len(ours["boxes"]) > 5
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    others = [image(64, 64, seed=3)]
+    with torch.no_grad():
+        together, found = detector.losses_and_detections([*others, *images], [target(), *targets])
+        alone, _ = detector.losses_and_detections(others, [target()])
+        assert [len(x["boxes"]) for x in found[1:]] == [len(x["boxes"]) for x in detections]
+    for key, loss in together.items():
+        assert loss.item() == pytest.approx((alone[key].item() + 2 * losses[key].item()) / 3, rel=1e-6)
     with pytest.raises(RuntimeError, match="training mode"):
         detector.train().losses_and_detections(images, targets)
 

@@ -46,6 +46,17 @@ def test_colour_images(tmp_path: Path) -> None:
     assert ((picture == (255, 0, 0)).all(-1)).sum() > 1000
 
 
+def test_outside_of_the_window_the_image_is_as_it_was(tmp_path: Path) -> None:
+    """One of sixteen parts has weight: fifteen are the image's own colour, in the right one of two panels."""
+    grey = np.full((1, 8, 8), 0.8, dtype=np.float32)
+    view = {name: weights[:1] for name, weights in views(0).items()}
+    out = draw_attention(grey, view, tmp_path / "grey.png", query=(0.9, 0.9))
+    picture = np.asarray(Image.open(out).convert("RGB"))
+    unchanged = (picture == 204).all(-1)
+    left, right = unchanged[:, : picture.shape[1] // 2].sum(), unchanged[:, picture.shape[1] // 2 :].sum()
+    assert right / left == pytest.approx(15 / 16, abs=0.02)
+
+
 def test_a_head_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"heads: expected 0 to 2 for layer1\.0\.spatial, got 3"):
         draw(tmp_path / "no.png", heads=[3])

@@ -33,6 +33,20 @@ def test_large_images_keep_their_size(tmp_path: Path) -> None:
     assert pixels(draw_boxes(image, DrawnBoxes([], [], []), tmp_path / "x.png")).shape == (500, 900, 3)
 
 
+def test_captions_grow_with_large_images(tmp_path: Path) -> None:
+    """From 1280 pixels on they take the same part of the image; the box, seen by its caption, has no size."""
+    heights = []
+    for side in (1280, 2560):
+        image = np.zeros((side // 2, side, 3), np.uint8)
+        place = [[side // 4, side // 4, side // 4, side // 4]]
+        picture = pixels(draw_boxes(image, DrawnBoxes(place, [1], ["cup"]), tmp_path / f"{side}.png"))
+        assert picture.shape == image.shape
+        rows, _ = np.nonzero(picture[..., 2] > 100)
+        heights.append((rows.max() - rows.min()) / side)
+    assert heights[0] > 0.01
+    assert abs(heights[1] / heights[0] - 1) < 0.1
+
+
 def test_rows_of_images_of_several_sizes(tmp_path: Path) -> None:
     images = [np.zeros((30, 60, 3), np.uint8), np.zeros((64, 64, 3), np.uint8)]
     none, one = DrawnBoxes([], [], []), DrawnBoxes([[5, 5, 20, 20]], [1], ["cup"])

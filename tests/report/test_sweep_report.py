@@ -12,7 +12,8 @@ from PIL import Image
 
 from sasa.cli import main
 from sasa.report import read_sweeps, write_report
-from sasa.report.sweep_plots import draw_accuracy_against_cost, draw_sweep_curves
+from sasa.report.matplotlib_figure import new_figure
+from sasa.report.sweep_plots import draw_accuracy_against_cost, draw_sweep_curves, scale_by_factors
 
 Write = Callable[..., Path]
 
@@ -124,6 +125,26 @@ def test_series_share_a_colour_and_cells_do_not(write_sweep: Write, tmp_path: Pa
     out = draw_accuracy_against_cost(sweep, tmp_path / "cells.png")
     assert out is not None
     assert {blue, orange} <= colours(out)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (45, 420, ["50", "100", "200"]),
+        (0.9, 9, ["1", "2", "5"]),
+        (0.09, 12, ["0.1", "0.2", "0.5", "1", "2", "5", "10"]),
+    ],
+)
+def test_ticks_of_a_logarithmic_axis_are_few_and_plain(low: float, high: float, expected: list[str]) -> None:
+    figure = new_figure(3, 3)
+    axes = figure.subplots()
+    axes.set_xlim(low, high)
+    scale_by_factors(axes)
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in axes.get_xticklabels(which="both")]
+    ticks = [*axes.get_xticks(), *axes.get_xticks(minor=True)]
+    seen = [label for label, tick in zip(labels, ticks, strict=True) if low <= tick <= high]
+    assert seen == expected
 
 
 def test_curves_follow_the_metrics(write_sweep: Write, tmp_path: Path) -> None:

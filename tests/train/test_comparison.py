@@ -62,6 +62,14 @@ def test_what_cannot_be_compared(make_config: Callable[..., TrainConfig], tmp_pa
         compare(file, tmp_path)
     with pytest.raises(FileNotFoundError, match="no such file: nowhere"):
         compare("nowhere", file)
+    detector = tmp_path / "detector.yaml"
+    detector.write_text("model: {backbone: sasa_resnet26}\n")
+    with pytest.raises(ValueError, match=r"detector\.yaml is of a detector, expected a classifier's"):
+        compare(file, detector)
+    neither = tmp_path / "neither.yaml"
+    neither.write_text("model: {nam: sasa_resnet26}\n")
+    with pytest.raises(ValueError, match=r"model\.nam: unknown key; did you mean 'model\.name'"):
+        compare(file, neither)
     half = recipe(make_config(runtime={"precision": "bf16-mixed"}), tmp_path / "half.yaml")
     with pytest.raises(ValueError, match=r"runtime\.precision: .*one\.yaml has 32-true and .* bf16-mixed"):
         compare(file, half)

@@ -110,6 +110,7 @@ def test_missing_file() -> None:
         (AugmentationConfig, {"mixup": -1.0}, "augmentation.mixup"),
         (AugmentationConfig, {"cutmix": -1.0}, "augmentation.cutmix"),
         (AugmentationConfig, {"label_smoothing": 1.0}, "augmentation.label_smoothing"),
+        (OptimizerConfig, {"name": "lamb"}, "optimizer.name"),
         (OptimizerConfig, {"batch_size": 0}, "optimizer.batch_size"),
         (OptimizerConfig, {"epochs": 0}, "optimizer.epochs"),
         (OptimizerConfig, {"lr": 0.0}, "optimizer.lr"),

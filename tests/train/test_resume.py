@@ -64,7 +64,7 @@ def runs(make_config: Callable[..., TrainConfig], module_tmp: Path) -> Path:
         save_config(config, module_tmp / "config.yaml")
         script = str(Path(__file__).with_name("kill_at.py"))
         killed = [f"{moment}:{module_tmp / moment}" for moment in MOMENTS]
-        run_in_new_process(script, str(module_tmp / "config.yaml"), *killed)
+        run_in_new_process(script, "classifier", str(module_tmp / "config.yaml"), *killed)
     return module_tmp
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ import sasa
 from sasa.train import RuntimeConfig, TrainConfig, evaluate, load_config, train
 from sasa.train.checkpoints import read_checkpoint
 from sasa.train.classifier import Classifier
+from sasa.train.learner import mean_loss
 from sasa.train.trainer import make_trainer
 
 MakeConfig = Callable[..., TrainConfig]
@@ -88,16 +90,20 @@ def test_learning_rates_of_the_steps(make_config: MakeConfig) -> None:
     assert 0 < rates[-1] < peak / 50
 
 
-def test_nesterov_sgd_decays_matrices_only(make_config: MakeConfig) -> None:
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_optimiser_decays_matrices_only(
+    make_config: MakeConfig, name: str, kind: type[torch.optim.Optimizer]
+) -> None:
     network = sasa.create_model("sasa_resnet26", num_classes=3, width=0.125, num_heads=1)
-    config = make_config(optimizer={"weight_decay": 0.25})
+    config = make_config(optimizer={"name": name, "weight_decay": 0.25})
     optimizer = classifier(config, network).configure_optimizers()["optimizer"]
-    assert isinstance(optimizer, torch.optim.SGD)
+    assert isinstance(optimizer, kind)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     decayed = set()
     for group in optimizer.param_groups:
-        assert group["nesterov"]
-        assert group["momentum"] == 0.9
+        if name == "sgd":
+            assert group["nesterov"]
+            assert group["momentum"] == 0.9
         assert group["weight_decay"] in (0.0, 0.25)
         if group["weight_decay"]:
             decayed |= {names[id(parameter)] for parameter in group["params"]}
@@ -180,6 +186,33 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     with pytest.raises(FloatingPointError, match=r"the loss is nan in step 4 \(epoch 2\)"):
         train(config)
     assert not (config.folder / "results.json").exists()
+
+
+def test_the_mean_loss_is_over_the_images() -> None:
+    """Also where batches differ in size, and NaN where one of them is."""
+    metric = mean_loss()
+    metric.update(torch.tensor(1.0), weight=3)
+    metric.update(torch.tensor(2.0), weight=1)
+    assert metric.compute() == 1.25
+    metric.update(torch.tensor(math.nan), weight=1)
+    assert metric.compute().isnan()
+
+
+def test_a_batch_of_validation_that_is_not_finite_is_not_left_out_of_the_loss(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = Classifier._logits
+    calls = iter(range(100))
+
+    def broken(self: Classifier, network: nn.Module, images: Tensor) -> Tensor:
+        return logits(self, network, images) * (1 if self.training or next(calls) else float("nan"))
+
+    monkeypatch.setattr(Classifier, "_logits", broken)
+    config = make_config(optimizer={"epochs": 2})
+    train(config)
+    with (config.folder / "metrics.csv").open() as file:
+        losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
+    assert [math.isfinite(loss) for loss in losses] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ def show(results: dict[str, Any]) -> None:
     """Print COCO's metrics, by class too, and the cost; of several processes the first does."""
     if not first_process():
         return
-    print(f"{results['images']} images, loss {results['loss']:.4f}")
+    loss = "not finite" if results["loss"] is None else f"{results['loss']:.4f}"
+    print(f"{results['images']} images, loss {loss}")
     for line in _LINES:
         print(", ".join(f"{name.replace('_', ' ')} {_percent(results[name])}" for name in line))
     width = max(map(len, results["by_class"]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from sasa.data import ImageDataset, is_stream, open_dataset
@@ -14,9 +14,10 @@ from sasa.train.ablation.attention_arrays import ATTENTION, save_attention
 from sasa.train.ablation.inference_time import inference_machine, inference_seconds
 from sasa.train.ablation.plan import Cell, Sweep
 from sasa.train.ablation.processes import LOG, Outcome, finished, run_all
-from sasa.train.ablation.tables import INFERENCE, write_tables
-from sasa.train.atomic import replacing
+from sasa.train.ablation.tables import INFERENCE, TABLE, write_tables
+from sasa.train.ablation.workers import torchrun_workers
 from sasa.train.config import TrainConfig
+from sasa.train.fit import CONFIG_FILE, write_json
 from sasa.train.loaders import input_size
 from sasa.train.weights import load_weights
 
@@ -36,18 +37,22 @@ def ablate(
     and recipe share their runs. The tables are written anew after every run. At the end each cell's network
     is timed (inference_time.METHOD) and what its attention looks at is kept for the report.
 
+    Under torchrun every process calls this with the same arguments and trains its share of the runs, each as
+    if it were alone; the first does the rest, once all are done. They must see the same folder.
+
     Args:
         sweeps: From `plan_sweeps`.
         out: The folder; runs go to out/runs/HASH/seed-N.
         seeds: Runs of each cell, with seeds 0, 1, …
-        jobs: Runs at a time, each in a process of its own.
+        jobs: Runs at a time, each in a process of its own; under torchrun of every process.
         minutes: Stop training after so long; the same call again goes on. None goes on to the end.
 
     Returns:
         The CSV.
 
     Raises:
-        ChildProcessError: Runs failed; it names each and its error, and is raised after all others are done.
+        ChildProcessError: Runs failed; it names each and its error, and is raised after all others are done,
+            under torchrun by the first process.
         BlockingIOError: Another process works in the folder.
         ValueError: An argument is out of its range.
     """
@@ -68,34 +73,51 @@ def ablate(
                 if finished(folder) is None:
                     configs[folder] = cell.run(out, seed)
     failed: dict[Path, str] = {}
-
-    def on_start(folder: Path) -> None:
-        what = "resumes" if (folder / "config.yaml").exists() else "starts"
-        print(f"{names[folder]}: {what}; see {folder / LOG}", flush=True)
-
-    def on_end(outcome: Outcome) -> None:
-        done.append(outcome.folder)
-        head = f"[{len(done)}/{len(configs)}] {names[outcome.folder]}:"
-        if outcome.results is not None:
-            print(f"{head} top-1 {outcome.results['top1']:.2%}", flush=True)
-        elif outcome.error is not None:
-            failed[outcome.folder] = outcome.error
-            print(f"{head} failed: {outcome.error}", flush=True)
-        else:
-            print(f"{head} stopped", flush=True)
-        write_tables(sweeps, out, seeds)
-
     done: list[Path] = []
-    with _alone_in(out):
-        write_tables(sweeps, out, seeds)
-        print(f"{len(names)} runs in {out}, {len(names) - len(configs)} of them finished before", flush=True)
+
+    with torchrun_workers() as workers, _alone_in(out) if workers.rank == 0 else nullcontext():
+        # Before anyone trains, all have seen what is left: their shares are of the same runs.
+        workers.gather(None)
+        share = workers.share(list(configs.values()))
+
+        def on_start(folder: Path) -> None:
+            what = "resumes" if (folder / CONFIG_FILE).exists() else "starts"
+            print(f"{names[folder]}: {what}; see {folder / LOG}", flush=True)
+
+        def on_end(outcome: Outcome) -> None:
+            done.append(outcome.folder)
+            head = f"[{len(done)}/{len(share)}] {names[outcome.folder]}:"
+            if outcome.results is not None:
+                print(f"{head} top-1 {outcome.results['top1']:.2%}", flush=True)
+            elif outcome.error is not None:
+                failed[outcome.folder] = outcome.error
+                print(f"{head} failed: {outcome.error}", flush=True)
+            else:
+                print(f"{head} stopped", flush=True)
+            if workers.rank == 0:
+                write_tables(sweeps, out)
+
+        if workers.rank == 0:
+            write_tables(sweeps, out)
+            finished_before = len(names) - len(configs)
+            print(f"{len(names)} runs in {out}, {finished_before} of them finished before", flush=True)
         deadline = None if minutes is None else time.monotonic() + 60 * minutes
-        run_all(list(configs.values()), jobs=jobs, deadline=deadline, on_start=on_start, on_end=on_end)
-        for sweep in sweeps:
-            trained = _trained(sweep, out, seeds)
-            _time_cells(trained)
-            _keep_attention(trained)
-        table = write_tables(sweeps, out, seeds)
+        run_all(share, jobs=jobs, deadline=deadline, on_start=on_start, on_end=on_end)
+        for failed_there in workers.gather(failed):
+            failed |= failed_there
+        if workers.rank == 0:
+            for sweep in sweeps:
+                trained = _trained(sweep, out, seeds)
+                _time_cells(trained)
+                _keep_attention(trained)
+            write_tables(sweeps, out)
+    if workers.rank == 0:
+        _conclude(configs, names, failed)
+    return out / TABLE
+
+
+def _conclude(configs: Collection[Path], names: Mapping[Path, str], failed: Mapping[Path, str]) -> None:
+    """Say what is left of the runs that were to do, and raise ChildProcessError where some failed."""
     left = [folder for folder in configs if finished(folder) is None and folder not in failed]
     if left:
         print(f"{len(left)} runs are left; the same command goes on with them", flush=True)
@@ -104,7 +126,6 @@ def ablate(
             f"{names[folder]}: {error} (see {folder / LOG})" for folder, error in failed.items()
         )
         raise ChildProcessError(f"{len(failed)} of {len(names)} runs failed: {errors}")
-    return table
 
 
 def _trained(sweep: Sweep, out: Path, seeds: int) -> list[tuple[Cell, Path]]:
@@ -144,9 +165,8 @@ def _time_cells(trained: Sequence[tuple[Cell, Path]]) -> None:
         }
         seconds = inference_seconds(networks, precision=precision)
         for cell, folder in together:
-            with replacing(folder.parent / INFERENCE) as temporary:
-                content = {"seconds_per_image": seconds[cell.hash], **machine, "weights": folder.name}
-                temporary.write_text(json.dumps(content, indent=2) + "\n")
+            content = {"seconds_per_image": seconds[cell.hash], **machine, "weights": folder.name}
+            write_json(content, folder.parent / INFERENCE)
 
 
 def _has_time(folder: Path, machine: dict[str, object]) -> bool:

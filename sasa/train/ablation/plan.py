@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from sasa.models import Cost, cost, create_model, list_models
 from sasa.models.sasa_resnet import all_arguments
 from sasa.train.ablation.sweep_files import RECIPE, SweepFile, read_sweep
 from sasa.train.config import TrainConfig
-from sasa.train.config_files import config_from, parse_config, plain, read_yaml
+from sasa.train.config_files import config_from, leaves, parse_config, plain, read_yaml
 from sasa.train.loaders import ImageData
 
 
@@ -97,7 +97,7 @@ def plan_sweeps(
         start = config_from(merged, f"{recipe} with sweep {sweep.name}")
         base = plain(parse_config(arguments, base=start))
         for file in sweep.cells:
-            if clash := sorted(given & set(_leaves(file.config))):
+            if clash := sorted(given & set(leaves(file.config))):
                 raise ValueError(f"--{clash[0]}: the cells of {sweep.name} vary it; leave it out")
         cells = [
             _cell(sweep, index, config_from(_merge(base, file.config), f"{sweep.name}, {file.name}"), opened)
@@ -161,12 +161,3 @@ def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
         both = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
         merged[key] = _merge(base[key], value) if both else value
     return merged
-
-
-def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted keys of a nested mapping's values."""
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import torch
 
 from sasa.train.config import TrainConfig
+from sasa.train.fit import CONFIG_FILE, RESULTS_FILE
 
-RESULTS = "results.json"
 LOG = "log.txt"
 
 
@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
 
 def finished(folder: Path) -> dict[str, Any] | None:
     """The results of a finished run, or None."""
-    path = folder / RESULTS
+    path = folder / RESULTS_FILE
     return json.loads(path.read_text()) if path.is_file() else None
 
 
@@ -132,7 +132,7 @@ def _child(config: TrainConfig, threads: int, sender: Connection) -> None:
     try:
         from sasa.train import resume, train
 
-        if (folder / "config.yaml").exists():
+        if (folder / CONFIG_FILE).exists():
             resume(folder)
         else:
             train(config)

@@ -12,8 +12,8 @@ from sasa.train.ablation.plan import Cell, Sweep
 from sasa.train.ablation.processes import finished
 from sasa.train.atomic import replacing
 
-INFERENCE = "inference.json"
-_TABLE, _CONTENT = "results.csv", "results.json"
+INFERENCE, TABLE = "inference.json", "results.csv"
+_CONTENT = "results.json"
 _COPIED = (
     "top1",
     "loss",
@@ -33,17 +33,14 @@ _COPIED = (
 )
 
 
-def write_tables(sweeps: Sequence[Sweep], out: Path, seeds: int) -> Path:
-    """Write both files from what the run folders hold; other sweeps that the folder had before stay.
+def write_tables(sweeps: Sequence[Sweep], out: Path) -> None:
+    """Write both files from what the run folders hold, whatever the seeds; other sweeps that were there stay.
 
     results.json holds under "sweeps" what each compares and under "runs" the rows, which are those of
     results.csv: sweep, cell, seed, config_hash, top1 and validation_top1 in [0, 1], loss, parameters, flops
     (of an image), epochs, steps, training_images, training_seconds, peak_memory_bytes, model, data, device,
     threads, precision, inference_seconds (an image; inference.json in runs/HASH says how) and where they were
     measured, the versions, and the run's folder.
-
-    Returns:
-        The CSV.
     """
     path = out / _CONTENT
     before = json.loads(path.read_text()) if path.exists() else {"sweeps": [], "runs": []}
@@ -55,17 +52,22 @@ def write_tables(sweeps: Sequence[Sweep], out: Path, seeds: int) -> Path:
         rows += [
             _row(sweep, cell, seed, out, results)
             for cell in sweep.cells
-            for seed in range(seeds)
+            for seed in _seeds(cell, out)
             if (results := finished(cell.folder(out, seed))) is not None
         ]
     with replacing(path) as temporary:
         content = {"sweeps": described, "runs": rows}
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    with replacing(out / _TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(out / TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, _row_keys(), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
-    return out / _TABLE
+
+
+def _seeds(cell: Cell, out: Path) -> list[int]:
+    """The seeds that the cell has run folders of."""
+    folders = cell.folder(out, 0).parent.glob("seed-*")
+    return sorted(int(folder.name.removeprefix("seed-")) for folder in folders)
 
 
 def _description(sweep: Sweep) -> dict[str, Any]:

@@ -8,12 +8,11 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from sasa.data.detection import Target, without_crowds
 from sasa.detection import CocoEvaluation, CocoMetrics, RetinaNet
 from sasa.train.detection.config import DetectionConfig
-from sasa.train.learner import Learner
+from sasa.train.learner import Learner, mean_loss
 
 Batch = tuple[list[Tensor], list[Target]]
 
@@ -51,7 +50,7 @@ class DetectionEvaluator(LightningModule):
         self.evaluations = {stage: CocoEvaluation(truth) for stage, truth in ground_truth.items()}
         self.metrics: dict[str, CocoMetrics] = {}
         self.results: list[dict[str, Any]] = []
-        self.losses = torch.nn.ModuleDict({stage: MeanMetric() for stage in ground_truth})
+        self.losses = torch.nn.ModuleDict({stage: mean_loss() for stage in ground_truth})
 
     @property
     def evaluated(self) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +29,7 @@ from sasa.train.fit import (
 )
 from sasa.train.loaders import evaluation_loader
 from sasa.train.metrics_table import rounded
-from sasa.train.trainer import determinism_restored, make_trainer, quiet
+from sasa.train.trainer import determinism_restored, evaluation_trainer, quiet
 from sasa.train.weights import WEIGHTS_FILE, require_same_classes, save_weights
 
 # Of validation, each with the name it is printed under.
@@ -76,12 +75,8 @@ def resume_detector(folder: str | Path) -> dict[str, Any]:
     return _run(*stopped_run(Path(folder), DetectionConfig))
 
 
+@determinism_restored()
 def _run(config: DetectionConfig, checkpoint: Path | None) -> dict[str, Any]:
-    with determinism_restored():
-        return _fit_and_test(config, checkpoint)
-
-
-def _fit_and_test(config: DetectionConfig, checkpoint: Path | None) -> dict[str, Any]:
     started = time.perf_counter()
     data = DetectionData(config)
     seed_everything(config.seed, verbose=False)
@@ -144,8 +139,8 @@ def evaluate_detector(
         scene_options: for the scenes only.
 
     Returns:
-        COCO's metrics ("AP", "AP50", …, in [0, 1], None where there is nothing to find) and "by_class", loss,
-        images, skipped_objects, weights, data and split.
+        COCO's metrics ("AP", "AP50", …, in [0, 1], None where there is nothing to find) and "by_class", loss
+        (None where it is not finite), images, skipped_objects, weights, data and split.
 
     Raises:
         FileNotFoundError, ValueError, TypeError: the weights or the data are at fault.
@@ -164,12 +159,7 @@ def evaluate_detector(
     )
     require_same_classes(source, dataset.classes, weights, metadata.classes)
     with determinism_restored():
-        trainer = make_trainer(
-            runtime,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=sys.stdout.isatty(),
-        )
+        trainer = evaluation_trainer(runtime)
         loader = evaluation_loader(
             dataset, trainer, batch_size=batch_size, workers=workers, collate=collate_detection
         )
@@ -198,12 +188,12 @@ def _evaluate(
     scores = {
         **_defined(metrics.overall),
         "by_class": {name: _defined(values) for name, values in metrics.by_class.items()},
-        "loss": rounded(test["test_loss"]),
+        **_defined({"loss": rounded(test["test_loss"])}),
         "images": len(truth["images"]),
     }
     return scores, evaluator.results
 
 
 def _defined(metrics: dict[str, float]) -> dict[str, float | None]:
-    """None, which JSON has, for nan, which it has not."""
-    return {name: None if math.isnan(value) else value for name, value in metrics.items()}
+    """None, which JSON has, for nan and infinities, which it has not."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

@@ -117,6 +117,13 @@ def test_the_same_command_again_trains_nothing(
     assert "\n0 runs to do" in capsys.readouterr().out
 
 
+def test_fewer_seeds_leave_the_rows_of_the_others(whole: Path, sweep: str, recipe: Path) -> None:
+    before = rows(whole)
+    assert len(before) == 4
+    assert main(["ablate", sweep, "--config", str(recipe), "--seeds", "1", "--out", str(whole)]) == 0
+    assert rows(whole) == before
+
+
 def group_lives(group: int) -> bool:
     """Whether a group of processes still has one."""
     try:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
 
 from sasa.data.detection import open_detection
 from sasa.detection import CocoEvaluation
@@ -24,6 +26,7 @@ from sasa.train import (
     load_config,
     load_detector,
     resume_detector,
+    save_config,
     save_weights,
     train_detector,
 )
@@ -102,33 +105,32 @@ def test_evaluation_gives_the_runs_own_figures_and_cocos_results(learned: Run, t
     assert evaluation.compute().overall["AP"] == pytest.approx(results["AP"], abs=1e-9)
 
 
-class KilledError(Exception):
-    pass
+KILL_AT = Path(__file__).parents[1] / "kill_at.py"
 
 
-def test_a_stopped_run_ends_as_if_never_stopped(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = {"optimizer": {"epochs": 3, "gradient_clip": 1.0}}
-    whole, stopped = make_config("whole", **options), make_config("stopped", **options)
+def test_a_killed_run_ends_as_if_never_killed(make_config: MakeConfig, tmp_path: Path) -> None:
+    """Killed within its last epoch, and while the first was validated, before any checkpoint."""
+    whole = make_config("whole", optimizer={"epochs": 3, "gradient_clip": 1.0})
+    save_config(whole, tmp_path / "config.yaml")
+    moments = {"mid-epoch": 2, "in-validation": 0}
+    killed = [f"{moment}:{tmp_path / moment}" for moment in moments]
+    subprocess.run(
+        [sys.executable, str(KILL_AT), "detector", str(tmp_path / "config.yaml"), *killed],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=300,
+    )
     train_detector(whole)
-    loss, calls = Detector.loss, iter(range(100))
-
-    def dying(self: Detector, batch: Any) -> tuple[Tensor, int]:
-        if next(calls) == 3:
-            raise KilledError
-        return loss(self, batch)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Detector, "loss", dying)
-        with pytest.raises(KilledError):
-            train_detector(stopped)
-    assert not (stopped.folder / "results.json").exists()
-    resume_detector(stopped.folder)
-    one, other = (load_file(config.folder / "model.safetensors") for config in (whole, stopped))
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    assert table(stopped.folder) == table(whole.folder)
+    expected = load_file(whole.folder / "model.safetensors")
+    for moment, epochs in moments.items():
+        folder = tmp_path / moment
+        assert not (folder / "results.json").exists()
+        assert len(list((folder / "checkpoints").glob("epoch-*.ckpt"))) == epochs
+        resume_detector(folder)
+        weights = load_file(folder / "model.safetensors")
+        assert weights.keys() == expected.keys()
+        assert all(torch.equal(weights[name], expected[name]) for name in expected)
+        assert table(folder) == table(whole.folder)
     assert len(table(whole.folder)) == 3
 
 

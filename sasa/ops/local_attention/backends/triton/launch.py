@@ -48,7 +48,7 @@ class Launch:
         """On the current device and stream."""
         if self.grid[0] >= 2**31 or self.grid[1] >= 2**16:
             raise ValueError(
-                f"q: expected at most 2³¹ − 1 programs for a batch and 2¹⁶ − 1 for its heads, got {self.grid}; "
+                f"q: expected at most 2³¹ − 1 programs for a batch, 2¹⁶ − 1 for heads, got {self.grid}; "
                 "split the batch"
             )
         self.kernel[self.grid](**self.arguments, **self.options)

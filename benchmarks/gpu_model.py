@@ -1,8 +1,8 @@
 """What the Triton kernels should take on an H100, counted on paper; nothing here is measured.
 
 For each of ResNet-50's sixteen layers, batch 128, bf16, forward: bytes, products and exponentials that there
-have to be (the floor) and that our tiling has, and the time that follows from the device's rates, beside the
-3 × 3 convolution's. docs/gpu.md says what the columns mean.
+have to be (the floor) and that our kernel has, the one on tensor cores where `tiles` selects it, and the time
+that follows from the device's rates, beside the 3 × 3 convolution's. docs/gpu.md says what the columns mean.
 
     python -m benchmarks.gpu_model [--batch 128]
 """
@@ -10,63 +10,78 @@ have to be (the floor) and that our tiling has, and the time that follows from t
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.shapes import RESNET50, Spatial
-from sasa.ops.local_attention.backends.triton.tiles import choose, power_of_two
+from sasa.ops.local_attention.backends.triton import tiles
 from sasa.ops.local_attention.spec import LocalAttentionSpec
 
 HEADS, KERNEL, ITEMSIZE = 8, 7, 2
+WIDE_WARPS = 4  # of `queries_dot_kernel` at heads of 64
 
 # Taken for an H100 SXM; `make gpu-check` measures the first two. Each multiprocessor has four schedulers, and
-# computes 16 exponentials a cycle.
+# computes 16 exponentials a cycle. Products of a warp (mma.sync) reach half of the peak, which is for groups
+# of four.
 BYTES_PER_S = 3.0e12
 FLOPS_PER_S = 790e12
+WARP_FLOPS_PER_S = FLOPS_PER_S / 2
 SLOTS_PER_S = 132 * 4 * 1.755e9  # instructions of a warp: each scheduler issues at most one a cycle
 EXPONENTIALS_PER_S = 132 * 16 * 1.755e9
 
-# Machine instructions of a thread in one row of the window (seven columns), by the width of a head and
-# pooling: LOOP of `python -m tests.ops.triton.offline 90 bfloat16` (Triton 3.9).
-LOOP = {
-    (8, 1): 461,
-    (16, 1): 486,
-    (16, 2): 485,
-    (32, 1): 502,
-    (32, 2): 501,
-    (64, 1): 518,
-    (64, 2): 517,
-}
+# Machine instructions of a thread for sm_90, by Triton 3.9: what `python -m tests.ops.triton.offline 90
+# bfloat16 --all` prints.
+INSTRUCTIONS = json.loads(Path(__file__).with_name("gpu_instructions.json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
 class Count:
-    """One layer's forward pass: of the op as it has to be, or as a tiling makes it."""
+    """One layer's forward pass: of the op as it has to be, or as a kernel does it."""
 
-    bytes: float
-    flops: float
+    bytes: float  # of a kernel: through the second-level cache
+    flops: float  # all products and sums of pairs
     exponentials: float
+    tensor_flops: float = 0.0  # those of them on tensor cores
+    instructions: float = 0.0  # of warps
+
+
+def window(shape: Spatial) -> LocalAttentionSpec:
+    """Of the attention that stands for the convolution."""
+    return LocalAttentionSpec(HEADS, (KERNEL, KERNEL), (1, 1), 1.0, shape.stride)
+
+
+def outputs(shape: Spatial) -> int:
+    """Rows, and columns, of the output."""
+    return -(-shape.side // shape.stride)
 
 
 def floor(shape: Spatial, batch: int) -> Count:
     """Inputs read once and the output written once; every window position inside the map computed once."""
-    window = LocalAttentionSpec(HEADS, (KERNEL, KERNEL), (1, 1), 1.0, shape.stride)
-    pixels, outputs = shape.side**2, (-(-shape.side // shape.stride)) ** 2
-    positions = window.positions_inside(shape.side, shape.side)
+    pixels, written = shape.side**2, outputs(shape) ** 2
+    positions = window(shape).positions_inside(shape.side, shape.side)
     # q·k and p·v; q·r_row and q·r_col of half a head's width each.
     flops = batch * (4 * positions + 2 * KERNEL * pixels) * shape.channels
-    return Count(ITEMSIZE * batch * shape.channels * (3 * pixels + outputs), flops, batch * HEADS * positions)
+    return Count(ITEMSIZE * batch * shape.channels * (3 * pixels + written), flops, batch * HEADS * positions)
 
 
-def tiled(shape: Spatial, batch: int) -> tuple[Count, float]:
-    """As the kernel does it, bytes read through the second-level cache; and its instructions (of warps)."""
+def with_dot(shape: Spatial) -> bool:
+    """Whether the kernel with products on tensor cores is the one that runs."""
     width = shape.channels // HEADS
-    side = -(-shape.side // shape.stride)
+    return tiles.can_dot(window(shape), itemsize=ITEMSIZE, head_width=width) and tiles.dot_pays(
+        window(shape), query_width=width, head_width=width
+    )
+
+
+def ordinary(shape: Spatial, batch: int) -> Count:
+    """The kernel with ordinary arithmetic."""
+    width, side = shape.channels // HEADS, outputs(shape)
     warps = 8 if shape.stride == 1 else 4
-    tile = choose(
+    tile = tiles.choose(
         height=side,
         width=side,
         heads=HEADS,
-        head_width=power_of_two(width),
+        head_width=tiles.power_of_two(width),
         itemsize=ITEMSIZE,
         channels_last=True,
         warps=warps,
@@ -77,29 +92,105 @@ def tiled(shape: Spatial, batch: int) -> tuple[Count, float]:
     read = programs * (rows + 2 * halo) * width
     written = batch * shape.channels * side**2
     logits = programs * rows * KERNEL**2
-    counted = Count(
+    once, (row_of_window,) = compiled(shape, "forward_kernel")
+    return Count(
         ITEMSIZE * (read + written),
         (4 * logits + 4 * KERNEL * programs * rows) * width,
         logits + programs * rows * KERNEL,  # a row of the window shrinks what was before it
+        instructions=programs * warps * shape.stride**2 * (once + KERNEL * row_of_window),
     )
-    instructions = programs * warps * shape.stride**2 * KERNEL * LOOP[width, shape.stride]
-    return counted, instructions
+
+
+def dot(shape: Spatial, batch: int) -> Count:
+    """The kernel with products on tensor cores."""
+    width, side = shape.channels // HEADS, shape.side
+    block = max(16, tiles.power_of_two(width))
+    tile = tiles.choose_dot(width=side, kernel_cols=KERNEL, head_width=tiles.power_of_two(width))
+    queries = tile.rows * tile.cols
+    programs_of_row = batch * HEADS * -(-side // tile.cols)
+    # Rows of keys that the tiles of each row of tiles pass over, and how often around the loop.
+    rows = [
+        min(y + tile.rows + KERNEL // 2, side) - max(y - KERNEL // 2, 0) for y in range(0, side, tile.rows)
+    ]
+    turns = [-(-n // tile.key_rows) for n in rows]
+    programs = programs_of_row * len(rows)
+    key_cols = min(tile.key_cols, side)
+    read = (programs * queries + 2 * programs_of_row * sum(rows) * key_cols) * width
+    logits = programs_of_row * sum(turns) * tile.key_rows * queries * tile.key_cols
+    embeddings = (
+        programs * queries * tiles.taps((KERNEL, KERNEL)) * 2 * block * 3
+    )  # three products for one in float32
+    once, (turn,) = compiled(shape, "forward_dot_kernel")
+    products = 4 * logits * block + embeddings
+    return Count(
+        ITEMSIZE * (read + batch * shape.channels * outputs(shape) ** 2),
+        products,
+        logits + programs_of_row * sum(turns) * queries,
+        products,
+        tile.warps * (programs * once + programs_of_row * sum(turns) * turn),
+    )
+
+
+def backward(shape: Spatial, batch: int, *, with_dot: bool) -> float:
+    """Seconds to issue the instructions of both backward kernels, which nothing stalls."""
+    width, side = shape.channels // HEADS, shape.side
+    suffix = "dot_kernel" if with_dot else "kernel"
+    queries, keys = (compiled(shape, f"{name}_{suffix}") for name in ("queries", "keys"))
+    if with_dot:
+        tile = tiles.choose_dot(width=side, kernel_cols=KERNEL, head_width=tiles.power_of_two(width))
+        starts = range(0, side, tile.rows)
+        turns = [min(y + tile.rows + KERNEL // 2, side) - max(y - KERNEL // 2, 0) for y in starts]
+        columns = batch * HEADS * -(-side // tile.cols)
+        warps = (WIDE_WARPS if width > 32 else tile.warps, tile.warps)
+        programs, around = columns * len(starts), columns * sum(turns)
+    else:
+        plain = tiles.choose(
+            height=side,
+            width=side,
+            heads=HEADS,
+            head_width=tiles.power_of_two(width),
+            itemsize=ITEMSIZE,
+            channels_last=True,
+            warps=4,
+        )
+        warps = (plain.warps, plain.warps)
+        programs = batch * -(-side // plain.rows) * -(-side // plain.cols) * -(-HEADS // plain.heads)
+        around = programs * KERNEL
+    issued = sum(
+        n * (programs * once + around * sum(loops))
+        for n, (once, loops) in zip(warps, (queries, keys), strict=True)
+    )
+    return issued / SLOTS_PER_S
+
+
+def compiled(shape: Spatial, kernel: str) -> tuple[int, list[int]]:
+    """Instructions around its loops, and of each loop."""
+    found = INSTRUCTIONS[f"{shape.channels} @ {shape.side}, pool {shape.stride}, {kernel}"]
+    return found["ONCE"], found["LOOPS"]
 
 
 def convolution_seconds(shape: Spatial, batch: int) -> float:
     """The 3 × 3 convolution's, from its own bytes and products."""
-    outputs = (-(-shape.side // shape.stride)) ** 2
-    elements = batch * shape.channels * (shape.side**2 + outputs) + 9 * shape.channels**2
-    flops = 2 * 9 * batch * outputs * shape.channels**2
+    written = outputs(shape) ** 2
+    elements = batch * shape.channels * (shape.side**2 + written) + 9 * shape.channels**2
+    flops = 2 * 9 * batch * written * shape.channels**2
     return max(ITEMSIZE * elements / BYTES_PER_S, flops / FLOPS_PER_S)
 
 
-def seconds(shape: Spatial, batch: int) -> tuple[float, float]:
-    """The op's floor and the prediction for the kernel, which nothing hides and nothing stalls."""
-    least, (counted, instructions) = floor(shape, batch), tiled(shape, batch)
-    bound = max(least.bytes / BYTES_PER_S, least.flops / FLOPS_PER_S, least.exponentials / EXPONENTIALS_PER_S)
-    issue, special = instructions / SLOTS_PER_S, counted.exponentials / EXPONENTIALS_PER_S
-    return bound, max(least.bytes / BYTES_PER_S, issue, special)
+def floor_seconds(shape: Spatial, batch: int) -> float:
+    """The op's, of perfect kernels."""
+    least = floor(shape, batch)
+    return max(least.bytes / BYTES_PER_S, least.flops / FLOPS_PER_S, least.exponentials / EXPONENTIALS_PER_S)
+
+
+def seconds(counted: Count, shape: Spatial, batch: int) -> float:
+    """The prediction for a kernel: its scarcest resource, which nothing stalls."""
+    return max(
+        floor(shape, batch).bytes / BYTES_PER_S,
+        counted.instructions / SLOTS_PER_S,
+        counted.tensor_flops / WARP_FLOPS_PER_S,
+        counted.exponentials / EXPONENTIALS_PER_S,
+    )
 
 
 def main() -> None:
@@ -109,26 +200,43 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=int, default=128, help="images")
     batch = parser.parse_args().batch
-    columns = "layers, MB, through L2, GFLOP, ours, waste, Gexp, ours, floor ms, predicted ms, conv ms"
+    columns = "layers, MB, through L2, GFLOP, ours, tensor, waste, Gexp, ours, floor ms, form, predicted ms"
+    columns += ", other ms, conv ms"
     print(f"| {columns.replace(', ', ' | ')} |")
-    print("| :--- |" + " ---: |" * 10)
-    total = [0.0, 0.0, 0.0]
+    print("| :--- |" + " ---: |" * 13)
+    total = [0.0, 0.0, 0.0, 0.0]
     for shape in RESNET50:
-        least, (counted, _) = floor(shape, batch), tiled(shape, batch)
-        times = (*seconds(shape, batch), convolution_seconds(shape, batch))
+        forms = {"ordinary": ordinary(shape, batch), "dot": dot(shape, batch)}
+        form = "dot" if with_dot(shape) else "ordinary"
+        least, ours = floor(shape, batch), forms[form]
+        times = [floor_seconds(shape, batch), seconds(forms.pop(form), shape, batch)]
+        times += [seconds(other, shape, batch) for other in forms.values()]
+        times += [convolution_seconds(shape, batch)]
         total = [sum_ + shape.count * time for sum_, time in zip(total, times, strict=True)]
         cells = [
             f"{least.bytes / 1e6:.0f}",
-            f"{counted.bytes / 1e6:.0f}",
+            f"{ours.bytes / 1e6:.0f}",
             f"{least.flops / 1e9:.1f}",
-            f"{counted.flops / 1e9:.1f}",
-            f"{counted.flops / least.flops:.2f}",
+            f"{ours.flops / 1e9:.1f}",
+            f"{ours.tensor_flops / 1e9:.1f}",
+            f"{ours.flops / least.flops:.2f}",
             f"{least.exponentials / 1e9:.3f}",
-            f"{counted.exponentials / 1e9:.3f}",
+            f"{ours.exponentials / 1e9:.3f}",
             *(f"{1e3 * time:.3f}" for time in times),
         ]
+        cells.insert(9, form)
         print(f"| {shape.count} × {shape} | {' | '.join(cells)} |")
-    print("| all sixteen |" + " |" * 7 + "".join(f" {1e3 * time:.2f} |" for time in total))
+    floor_, ours_, other, conv = (f"{1e3 * time:.2f}" for time in total)
+    print(f"| all sixteen |{' |' * 8} {floor_} | | {ours_} | {other} | {conv} |")
+    print("\n| backward of layers | form | predicted ms | other ms |\n| :--- | ---: | ---: | ---: |")
+    sums = [0.0, 0.0]
+    for shape in RESNET50:
+        chosen = with_dot(shape)
+        both = [backward(shape, batch, with_dot=one) for one in (chosen, not chosen)]
+        sums = [sum_ + shape.count * time for sum_, time in zip(sums, both, strict=True)]
+        form = "dot" if chosen else "ordinary"
+        print(f"| {shape.count} × {shape} | {form} | {1e3 * both[0]:.3f} | {1e3 * both[1]:.3f} |")
+    print(f"| all sixteen | | {1e3 * sums[0]:.2f} | {1e3 * sums[1]:.2f} |")
 
 
 if __name__ == "__main__":

@@ -11,15 +11,26 @@ from benchmarks import gpu_model
 from benchmarks.shapes import RESNET50
 
 
+@pytest.mark.parametrize("form", ["ordinary", "dot"])
 @pytest.mark.parametrize("shape", RESNET50, ids=str)
-def test_nothing_is_below_its_floor(shape: gpu_model.Spatial) -> None:
-    least, (counted, instructions) = gpu_model.floor(shape, 128), gpu_model.tiled(shape, 128)
+def test_nothing_is_below_its_floor(shape: gpu_model.Spatial, form: str) -> None:
+    least, counted = gpu_model.floor(shape, 128), getattr(gpu_model, form)(shape, 128)
     assert counted.bytes >= least.bytes
     assert counted.flops >= least.flops
     assert counted.exponentials >= least.exponentials
-    assert instructions > 0
-    bound, predicted = gpu_model.seconds(shape, 128)
-    assert predicted >= bound > 0
+    assert counted.tensor_flops == (counted.flops if form == "dot" else 0)
+    assert gpu_model.seconds(counted, shape, 128) >= gpu_model.floor_seconds(shape, 128) > 0
+
+
+@pytest.mark.parametrize("shape", RESNET50, ids=str)
+def test_the_form_that_runs_is_the_one_predicted_to_be_faster(shape: gpu_model.Spatial) -> None:
+    """Forward and backward."""
+    ordinary, dot = (
+        gpu_model.seconds(form(shape, 128), shape, 128) for form in (gpu_model.ordinary, gpu_model.dot)
+    )
+    assert gpu_model.with_dot(shape) == (dot < ordinary)
+    dot, ordinary = (gpu_model.backward(shape, 128, with_dot=form) for form in (True, False))
+    assert gpu_model.with_dot(shape) == (dot < ordinary)
 
 
 def test_the_interior_of_a_large_map_wastes_nothing() -> None:

@@ -1,10 +1,11 @@
 """Compile the Triton kernels for a GPU that is not there, at ResNet-50's shapes, batch 128.
 
-    python -m tests.ops.triton.offline CAPABILITY DTYPE [SHAPE ...]      # 90 bfloat16 0 1 6
+    python -m tests.ops.triton.offline CAPABILITY DTYPE [--all] [SHAPE ...]      # 90 bfloat16 0 1 6
 
-prints a JSON object: for each shape and kernel the registers (REG), stack (STACK) and shared memory (SHARED)
-of its cubin, in bytes where they are not registers, and the machine instructions of its largest innermost
-loop (LOOP): one row of the window.
+prints a JSON object: for each shape and kernel, with --all of both forms wherever they can run, the registers
+(REG), stack (STACK) and shared memory (SHARED) of its cubin, in bytes where they are not registers, and the
+machine instructions of a thread: of each innermost loop in their order (LOOPS), and of all that is around
+them (ONCE), without what only tiles with a number that is not finite come to.
 """
 
 from __future__ import annotations
@@ -45,8 +46,10 @@ class AbsentGPU:
         return GPUTarget("cuda", self.capability, 32)
 
 
-def launches(channels: int, side: int, pool: int, dtype: torch.dtype) -> Iterator[tuple[str, launch.Launch]]:
-    """The forward pass of inference or training and the two kernels of the backward pass."""
+def launches(
+    channels: int, side: int, pool: int, dtype: torch.dtype, *, every_form: bool = False
+) -> Iterator[launch.Launch]:
+    """The forward pass of training and the two kernels of the backward pass; as selected or in every form."""
     batch, heads, extent = 128, 8, 7
 
     def empty(*size: int) -> Tensor:
@@ -54,15 +57,17 @@ def launches(channels: int, side: int, pool: int, dtype: torch.dtype) -> Iterato
         return x.to(memory_format=torch.channels_last)
 
     q, k, v = empty(batch, 3 * channels, side, side).split(channels, 1)
-    rel = torch.empty(heads, extent, channels // heads, device="meta")
+    rel = torch.empty(heads, 2 * extent, channels // heads, device="meta")
     out = empty(batch, channels, -(-side // pool), -(-side // pool))
     lse = torch.empty(batch, heads, side, side, device="meta")
     spec = LocalAttentionSpec(heads, (extent, extent), (1, 1), 1.0, pool)
     maps = launch.Maps(q, k, v, rel, spec, True)
     partial = torch.empty(launch.programs(maps), *rel.shape, device="meta")
-    yield "forward", launch.forward(maps, out, lse, save_lse=True)
-    yield "queries", launch.queries(maps, out, lse, empty(*q.shape), lse, partial)
-    yield "keys", launch.keys(maps, out, lse, lse, empty(*q.shape), empty(*q.shape))
+    half = dtype != torch.float32
+    for dot in ((False, True) if half else (False,)) if every_form else (None,):
+        yield launch.forward(maps, out, lse, save_lse=True, dot=dot)
+        yield launch.queries(maps, out, lse, empty(*q.shape), lse, partial, dot=dot)
+        yield launch.keys(maps, out, lse, lse, empty(*q.shape), empty(*q.shape), dot=dot)
 
 
 def compile_offline(one: launch.Launch) -> bytes:
@@ -72,7 +77,7 @@ def compile_offline(one: launch.Launch) -> bytes:
     return cubin
 
 
-def usage(cubin: bytes) -> dict[str, int]:
+def usage(cubin: bytes) -> dict[str, int | list[int]]:
     """What cuobjdump reads from it."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
@@ -83,31 +88,51 @@ def usage(cubin: bytes) -> dict[str, int]:
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
         found = re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", dump("--dump-resource-usage"))
-        return {name: int(n) for name, n in found} | {"LOOP": largest_innermost_loop(dump("--dump-sass"))}
+        once, loops = instructions(dump("--dump-sass"))
+        return {name: int(n) for name, n in found} | {"ONCE": once, "LOOPS": loops}
 
 
-def largest_innermost_loop(sass: str) -> int:
-    """Instructions between a branch and the earlier one that it jumps to, loops around loops left out."""
+def instructions(sass: str) -> tuple[int, list[int]]:
+    """How many there are around the innermost loops, and in each of them.
+
+    Left out is what a branch behind a loop jumps over, if that is two loops or more: what the kernels do
+    again exactly, if a number is not finite. A branch over one is the test before it.
+    """
     lines = [
         (int(address, 16), text) for address, text in re.findall(r"/\*([0-9a-f]{4,})\*/\s+(\S.*?);", sass)
     ]
     branches = [(address, re.search(r"\bBRA\b.*?0x([0-9a-f]+)", text)) for address, text in lines]
-    loops = [(int(m[1], 16), address) for address, m in branches if m and int(m[1], 16) < address]
+    jumps = [(address, int(m[1], 16)) for address, m in branches if m]
+    loops = sorted((to, address) for address, to in jumps if to < address)
     innermost = [
         (start, end)
         for start, end in loops
         if not any((start, end) != other and start <= other[0] and other[1] <= end for other in loops)
     ]
-    return max((sum(start <= a <= end for a, _ in lines) for start, end in innermost), default=0)
+    first = min((end for _, end in loops), default=0)
+    again = [
+        (address + 1, to - 1)
+        for address, to in jumps
+        if address > first and sum(address < start and end < to for start, end in loops) > 1
+    ]
+    innermost = [loop for loop in innermost if not any(s <= loop[0] and loop[1] <= e for s, e in again)]
+    last = max(address for address, text in lines if "EXIT" in text)
+    once = [
+        address
+        for address, _ in lines
+        if address <= last and not any(start <= address <= end for start, end in innermost + again)
+    ]
+    return len(once), [sum(start <= a <= end for a, _ in lines) for start, end in innermost]
 
 
 if __name__ == "__main__":
-    capability, dtype = int(sys.argv[1]), getattr(torch, sys.argv[2])
-    shapes = [int(i) for i in sys.argv[3:]] or range(len(RESNET50))
-    driver.set_active(AbsentGPU(capability))
+    capability, dtype, *options = sys.argv[1:]
+    every_form = "--all" in options
+    shapes = [int(i) for i in options if i != "--all"] or range(len(RESNET50))
+    driver.set_active(AbsentGPU(int(capability)))
     found = {
-        f"{channels} @ {side}, pool {pool}, {name}": usage(compile_offline(one))
+        f"{channels} @ {side}, pool {pool}, {one.kernel.fn.__name__}": usage(compile_offline(one))
         for channels, side, pool in (RESNET50[i] for i in shapes)
-        for name, one in launches(channels, side, pool, dtype)
+        for one in launches(channels, side, pool, getattr(torch, dtype), every_form=every_form)
     }
-    print(json.dumps(found))
+    print(json.dumps(found, indent=1))

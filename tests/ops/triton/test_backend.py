@@ -59,6 +59,15 @@ def test_images_beyond_32_bit_offsets_are_refused() -> None:
 
 
 @needs_triton
+@pytest.mark.parametrize("grid", [(2**31, 1), (1, 2**16)])
+def test_more_programs_than_a_grid_holds_are_refused(grid: tuple[int, int]) -> None:
+    from sasa.ops.local_attention.backends.triton.launch import Launch
+
+    with pytest.raises(ValueError, match="split the batch"):
+        Launch(None, grid, {}, warps=1, registers=255)()
+
+
+@needs_triton
 @pytest.mark.parametrize("pool", [1, 2])
 def test_auto_takes_it_for_cuda_tensors(pool: int) -> None:
     """Fake ones, with the fake kernel."""

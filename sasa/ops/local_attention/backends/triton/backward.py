@@ -129,7 +129,7 @@ def queries_kernel(
                 for j in tl.static_range(COLS):
                     if HAS_REL:
                         given = inside & (first + j < KERNEL_COLS)
-                        r = load_col_embedding(rel, head, first + j, given, EXTENT, D, BLOCK_D)
+                        r = load_col_embedding(rel, head, KERNEL_ROWS + first + j, given, EXTENT, D, BLOCK_D)
                         by_col = by_col + (tl.sum(query * r, 1),)
                     col_slopes = col_slopes + (tl.zeros([R], tl.float32),)
                 for tap in range(KERNEL_ROWS):
@@ -185,11 +185,13 @@ def queries_kernel(
                     if HAS_REL:
                         for j in tl.static_range(COLS):
                             given = inside & (first + j < KERNEL_COLS)
-                            r = load_col_embedding(rel, head, first + j, given, EXTENT, D, BLOCK_D)
+                            r = load_col_embedding(
+                                rel, head, KERNEL_ROWS + first + j, given, EXTENT, D, BLOCK_D
+                            )
                             dq += col_slopes[j][:, None] * r
                             if first + j < KERNEL_COLS:
                                 add_to_partial(
-                                    to_partial + (first + j) * D,
+                                    to_partial + (KERNEL_ROWS + first + j) * D,
                                     col_slopes[j] * scale,
                                     query,
                                     heads_here,
@@ -298,7 +300,7 @@ def keys_kernel(
                 at = at_q - j * (DILATION_COLS * q_col)
                 query = load_rows(at, sees, q_channel, 0, D, BLOCK_D)
                 if HAS_REL:
-                    r = load_col_embedding(rel, head, first + j, sees, EXTENT, D, BLOCK_D)
+                    r = load_col_embedding(rel, head, KERNEL_ROWS + first + j, sees, EXTENT, D, BLOCK_D)
                     logit = tl.sum(query * (target + r), 1)
                 else:
                     logit = tl.sum(query * target, 1)

@@ -92,7 +92,7 @@ def forward_kernel(
             if HAS_REL:
                 for j in tl.static_range(COLS):
                     given = inside & (first + j < KERNEL_COLS)
-                    r = load_col_embedding(rel, head, first + j, given, EXTENT, D, BLOCK_D)
+                    r = load_col_embedding(rel, head, KERNEL_ROWS + first + j, given, EXTENT, D, BLOCK_D)
                     by_col = by_col + (tl.sum(query * r, 1),)
             for tap in range(KERNEL_ROWS):
                 key_y = y + (tap - KERNEL_ROWS // 2) * DILATION_ROWS

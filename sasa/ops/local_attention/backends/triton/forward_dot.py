@@ -8,14 +8,14 @@ masked out of its softmax.
 import triton
 import triton.language as tl
 
+from sasa.ops.local_attention.backends.triton.products import load_table, multiply
 from sasa.ops.local_attention.backends.triton.window import load_as_stored, share_of_block, store_rows
 
 
 @triton.jit
 def attend(
     query,
-    by_row,
-    by_col,
+    by_tap,
     y,
     x,
     inside,
@@ -60,7 +60,7 @@ def attend(
     # The same for every row of keys.
     col_term = tl.zeros([M, KEY_COLS], tl.float32)
     if HAS_REL:
-        col_term = tl.gather(by_col, tl.where(seen_x, tap_x, 0), 1)
+        col_term = tl.gather(by_tap, KERNEL_ROWS + tl.where(seen_x, tap_x, 0), 1)
     if not EXACT:
         col_term = tl.where(seen_x, col_term, float("-inf"))
     taps = tl.arange(0, TAPS)
@@ -76,7 +76,7 @@ def attend(
             seen_y = (tap_y >= 0) & (tap_y < KERNEL_ROWS) & (key_y < height)
             row_term = tl.zeros([M], tl.float32)
             if HAS_REL:
-                row_term += tl.sum(tl.where(taps[None, :] == tap_y[:, None], by_row, 0.0), 1)
+                row_term += tl.sum(tl.where(taps[None, :] == tap_y[:, None], by_tap, 0.0), 1)
             row_term = tl.where(seen_y, row_term * factor, float("-inf"))
             product = col_term
             if HAS_K:
@@ -171,7 +171,8 @@ def forward_dot_kernel(
     KEY_COLS: tl.constexpr,
     TAPS: tl.constexpr,
 ):
-    """As `forward.forward_kernel`; a tile is one of queries, whole pooling blocks, TAPS is at least EXTENT.
+    """As `forward.forward_kernel`; a tile is one of queries, whole pooling blocks, TAPS is at least
+    EXTENT.
 
     Weights are rounded to the maps' dtype before they meet the values; their sum and lse are not.
     """
@@ -191,17 +192,10 @@ def forward_dot_kernel(
     inside = (y < height) & (x < width)
     at = q + image * q_image + head * (D * q_channel) + y * q_row + x * q_col
     query = load_as_stored(at, inside, q_channel, 0, D, BLOCK_D)
-    by_row = tl.zeros([M, TAPS], tl.float32)
-    by_col = tl.zeros([M, TAPS], tl.float32)
+    by_tap = tl.zeros([M, TAPS], tl.float32)
     if HAS_REL:
-        # float16 and bfloat16 are exact in tf32, so three products with parts of the table are exact enough.
-        tap = tl.arange(0, TAPS)
-        at = rel + (head * EXTENT + tap) * D
-        rows = load_as_stored(at, tap < KERNEL_ROWS, 1, 0, D // 2, BLOCK_D)
-        cols = load_as_stored(at, tap < KERNEL_COLS, 1, D // 2, D, BLOCK_D)
-        wide = query.to(tl.float32)
-        by_row = tl.dot(wide, tl.trans(rows), input_precision="tf32x3")
-        by_col = tl.dot(wide, tl.trans(cols), input_precision="tf32x3")
+        table = load_table(rel, head, EXTENT, D, TAPS, BLOCK_D)
+        by_tap = multiply(query, tl.trans(table))
     k += image * k_image + head * (D * k_channel)
     v += image * v_image + head * (DV * v_channel)
     top_row = tl.maximum(tile_y - KERNEL_ROWS // 2, 0)
@@ -209,8 +203,7 @@ def forward_dot_kernel(
     left = tl.maximum(tile_x - KERNEL_COLS // 2, 0)
     peak, total, value = attend(
         query,
-        by_row,
-        by_col,
+        by_tap,
         y,
         x,
         inside,
@@ -245,8 +238,7 @@ def forward_dot_kernel(
     if tl.max(tl.max(tl.where(value - value == 0, 0, 1), 1), 0) > 0:
         peak, total, value = attend(
             query,
-            by_row,
-            by_col,
+            by_tap,
             y,
             x,
             inside,

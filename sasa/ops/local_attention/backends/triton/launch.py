@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sasa.ops.local_attention.backends.triton import tiles
 from sasa.ops.local_attention.backends.triton.backward import keys_kernel, queries_kernel
+from sasa.ops.local_attention.backends.triton.backward_dot import keys_dot_kernel, queries_dot_kernel
 from sasa.ops.local_attention.backends.triton.forward import forward_kernel
 from sasa.ops.local_attention.backends.triton.forward_dot import forward_dot_kernel
 from sasa.ops.local_attention.spec import LocalAttentionSpec
@@ -31,14 +32,25 @@ class Launch:
     arguments: dict[str, Any]
     warps: int
     registers: int  # of a thread at most; left alone, ptxas trades a few spills for more threads
+    stages: int = 3  # of loads that the compiler lets overlap, where a loop has products on tensor cores
 
     @property
     def options(self) -> dict[str, Any]:
         """For the compiler. Products and sums are fused, whatever the default of this version of Triton."""
-        return {"num_warps": self.warps, "enable_fp_fusion": True, "maxnreg": self.registers}
+        return {
+            "num_warps": self.warps,
+            "num_stages": self.stages,
+            "enable_fp_fusion": True,
+            "maxnreg": self.registers,
+        }
 
     def __call__(self) -> None:
         """On the current device and stream."""
+        if self.grid[0] >= 2**31 or self.grid[1] >= 2**16:
+            raise ValueError(
+                f"q: expected at most 2³¹ − 1 programs for a batch, 2¹⁶ − 1 for heads, got {self.grid}; "
+                "split the batch"
+            )
         self.kernel[self.grid](**self.arguments, **self.options)
 
 
@@ -80,7 +92,7 @@ class Maps:
             "DV": self.v.shape[1] // spec.num_heads,
             "KERNEL_ROWS": num_rows,
             "KERNEL_COLS": num_cols,
-            "EXTENT": max(num_rows, num_cols),
+            "EXTENT": num_rows + num_cols,
             "POOL": spec.pool,
             "HAS_K": self.k is not None,
             "HAS_REL": self.rel is not None,
@@ -119,17 +131,43 @@ class Maps:
             },
         )
 
+    @property
+    def dot(self) -> bool:
+        """Whether products on tensor cores can be and pay."""
+        query_width = self.q.shape[1] // self.spec.num_heads
+        return tiles.can_dot(
+            self.spec, itemsize=self.q.element_size(), head_width=self.head_width
+        ) and tiles.dot_pays(self.spec, query_width=query_width, head_width=self.head_width)
+
+    def for_dot(self) -> tuple[tiles.DotTile, tuple[int, int], dict[str, Any]]:
+        """As `common`, of kernels with products on tensor cores, which tile the map of q."""
+        assert tiles.can_dot(self.spec, itemsize=self.q.element_size(), head_width=self.head_width)
+        height, width = self.q.shape[2:]
+        tile = tiles.choose_dot(width=width, kernel_cols=self.spec.kernel_size[1], head_width=self.head_width)
+        count = (-(-height // tile.rows), -(-width // tile.cols))
+        arguments = self.arguments()
+        return (
+            tile,
+            count,
+            arguments
+            | {
+                "tiles_y": count[0],
+                "tiles_x": count[1],
+                "TILE_ROWS": tile.rows,
+                "TILE_COLS": tile.cols,
+                "BLOCK_D": max(16, tiles.power_of_two(arguments["D"])),
+                "BLOCK_DV": max(16, tiles.power_of_two(arguments["DV"])),
+                "OTHER_COLS": tile.key_cols,
+                "TAPS": tiles.taps(self.spec.kernel_size),
+            },
+        )
+
 
 def forward(maps: Maps, out: Tensor, lse: Tensor, *, save_lse: bool, dot: bool | None = None) -> Launch:
     """The launch that fills out and, if it is saved, lse (B, N, H, W).
 
-    dot: With products on tensor cores; by default where `tiles` says that it can run and pays.
+    dot: With products on tensor cores, where that can be; by default where `tiles` says that it pays.
     """
-    can = tiles.can_dot(maps.spec, itemsize=maps.q.element_size(), head_width=maps.head_width)
-    if dot is None:
-        query_width = maps.q.shape[1] // maps.spec.num_heads
-        dot = can and tiles.dot_pays(maps.spec, query_width=query_width, head_width=maps.head_width)
-    assert can or not dot
     given = {
         "out": out,
         "lse": lse,
@@ -137,65 +175,75 @@ def forward(maps: Maps, out: Tensor, lse: Tensor, *, save_lse: bool, dot: bool |
         "RELU": maps.spec.relu,
         "SAVE_LSE": save_lse,
     }
-    return (_forward_dot if dot else _forward)(maps, out, given)
-
-
-def _forward(maps: Maps, out: Tensor, given: dict[str, Any]) -> Launch:
+    if maps.dot if dot is None else dot:
+        tile, count, arguments = maps.for_dot()
+        del arguments["OTHER_COLS"]
+        arguments |= given | {"KEY_ROWS": tile.key_rows, "KEY_COLS": tile.key_cols}
+        grid = (len(out) * math.prod(count) * maps.spec.num_heads, 1)
+        registers = 168 if maps.head_width <= 16 else 192 if maps.head_width <= 32 else 255
+        return Launch(forward_dot_kernel, grid, arguments, tile.warps, registers, tile.stages)
     # Without pooling it needs few enough registers for 16 warps a multiprocessor in either size of program;
     # the larger tile has less halo.
-    tile, count, arguments = maps.common(*out.shape[2:], warps=8 if maps.spec.pool == 1 else 4)
-    grid = (len(out) * math.prod(count), -(-maps.spec.num_heads // tile.heads))
-    return Launch(forward_kernel, grid, arguments | given, tile.warps, registers=168)
+    plain, count, arguments = maps.common(*out.shape[2:], warps=8 if maps.spec.pool == 1 else 4)
+    grid = (len(out) * math.prod(count), -(-maps.spec.num_heads // plain.heads))
+    return Launch(forward_kernel, grid, arguments | given, plain.warps, registers=168)
 
 
-def _forward_dot(maps: Maps, out: Tensor, given: dict[str, Any]) -> Launch:
-    height, width = maps.q.shape[2:]
-    tile = tiles.choose_dot(width=width, kernel_cols=maps.spec.kernel_size[1], head_width=maps.head_width)
-    count = (-(-height // tile.rows), -(-width // tile.cols))
-    arguments = maps.arguments()
-    arguments |= given | {
-        "tiles_y": count[0],
-        "tiles_x": count[1],
-        "TILE_ROWS": tile.rows,
-        "TILE_COLS": tile.cols,
-        "BLOCK_D": max(16, tiles.power_of_two(arguments["D"])),
-        "BLOCK_DV": max(16, tiles.power_of_two(arguments["DV"])),
-        "KEY_ROWS": tile.key_rows,
-        "KEY_COLS": tile.key_cols,
-        "TAPS": tiles.TAPS,
-    }
-    grid = (len(out) * math.prod(count) * maps.spec.num_heads, 1)
-    registers = 168 if maps.head_width <= 16 else 192 if maps.head_width <= 32 else 255
-    return Launch(forward_dot_kernel, grid, arguments, tile.warps, registers)
-
-
-def queries(maps: Maps, grad: Tensor, lse: Tensor, grad_q: Tensor, delta: Tensor, partial: Tensor) -> Launch:
+def queries(
+    maps: Maps,
+    grad: Tensor,
+    lse: Tensor,
+    grad_q: Tensor,
+    delta: Tensor,
+    partial: Tensor,
+    *,
+    dot: bool | None = None,
+) -> Launch:
     """The launch that fills grad_q and delta and adds to partial (`programs`, N, EXTENT, D)."""
-    tile, count, arguments = maps.common(*maps.q.shape[2:])
-    arguments |= {"grad": grad, "lse": lse, "grad_q": grad_q, "delta": delta, "partial": partial}
-    arguments |= {**_strides("grad", grad), **_strides("grad_q", grad_q), "scale": maps.spec.scale}
-    arguments["tiles"] = len(grad) * math.prod(count)
-    grid = (programs(maps), -(-maps.spec.num_heads // tile.heads))
-    return Launch(queries_kernel, grid, arguments, tile.warps, registers=255)
+    given: dict[str, Any] = {"grad": grad, "lse": lse, "grad_q": grad_q, "delta": delta, "partial": partial}
+    given |= {**_strides("grad", grad), **_strides("grad_q", grad_q), "scale": maps.spec.scale}
+    if maps.dot if dot is None else dot:
+        tile, count, arguments = maps.for_dot()
+        arguments |= given | {"tiles": len(grad) * math.prod(count)}
+        grid = (maps.spec.num_heads, programs(maps, dot=True))
+        # Wider heads do not fit the registers of one warp.
+        warps = tile.warps if maps.head_width <= 32 else 4
+        return Launch(queries_dot_kernel, grid, arguments, warps, registers=255, stages=1)
+    plain, count, arguments = maps.common(*maps.q.shape[2:])
+    arguments |= given | {"tiles": len(grad) * math.prod(count)}
+    grid = (programs(maps, dot=False), -(-maps.spec.num_heads // plain.heads))
+    return Launch(queries_kernel, grid, arguments, plain.warps, registers=255)
 
 
-def programs(maps: Maps) -> int:
-    """Of `queries` in the grid's first axis."""
-    _, count, _ = maps.common(*maps.q.shape[2:])
+def programs(maps: Maps, *, dot: bool | None = None) -> int:
+    """Of `queries` for each head."""
+    with_dot = maps.dot if dot is None else dot
+    count = maps.for_dot()[1] if with_dot else maps.common(*maps.q.shape[2:])[1]
     return min(PROGRAMS, len(maps.q) * math.prod(count))
 
 
 def keys(
-    maps: Maps, grad: Tensor, lse: Tensor, delta: Tensor, grad_k: Tensor | None, grad_v: Tensor
+    maps: Maps,
+    grad: Tensor,
+    lse: Tensor,
+    delta: Tensor,
+    grad_k: Tensor | None,
+    grad_v: Tensor,
+    *,
+    dot: bool | None = None,
 ) -> Launch:
     """The launch that fills grad_k, where there are keys, and grad_v."""
-    tile, count, arguments = maps.common(*maps.q.shape[2:])
     to_k = grad_v if grad_k is None else grad_k
-    arguments |= {"grad": grad, "lse": lse, "delta": delta, "grad_k": to_k, "grad_v": grad_v}
-    arguments |= {**_strides("grad", grad), **_strides("grad_k", to_k), **_strides("grad_v", grad_v)}
-    arguments["scale"] = maps.spec.scale
-    grid = (len(grad) * math.prod(count), -(-maps.spec.num_heads // tile.heads))
-    return Launch(keys_kernel, grid, arguments, tile.warps, registers=255)
+    given: dict[str, Any] = {"grad": grad, "lse": lse, "delta": delta, "grad_k": to_k, "grad_v": grad_v}
+    given |= {**_strides("grad", grad), **_strides("grad_k", to_k), **_strides("grad_v", grad_v)}
+    given["scale"] = maps.spec.scale
+    if maps.dot if dot is None else dot:
+        tile, count, arguments = maps.for_dot()
+        grid = (len(grad) * math.prod(count) * maps.spec.num_heads, 1)
+        return Launch(keys_dot_kernel, grid, arguments | given, tile.warps, registers=255, stages=1)
+    plain, count, arguments = maps.common(*maps.q.shape[2:])
+    grid = (len(grad) * math.prod(count), -(-maps.spec.num_heads // plain.heads))
+    return Launch(keys_kernel, grid, arguments | given, plain.warps, registers=255)
 
 
 def _strides(name: str, x: Tensor) -> dict[str, int]:

@@ -67,7 +67,7 @@ def backward(
     grad_q = _empty(q, (batch, channels, height, width), channels_last)
     grad_k = _empty(q, (batch, 0 if k is None else channels, height, width), channels_last)
     grad_v = _empty(v, tuple(v.shape), channels_last)
-    grad_rel = lse.new_zeros((num_heads, max(kernel_rows, kernel_cols), channels // num_heads))
+    grad_rel = lse.new_zeros((num_heads, kernel_rows + kernel_cols, channels // num_heads))
     if batch > 0:
         delta = torch.empty_like(lse)
         size = () if rel is None else (launch.programs(maps), *rel.shape)
@@ -76,7 +76,7 @@ def backward(
         launch.keys(maps, grad, lse, delta, None if k is None else grad_k, grad_v)()
         if rel is not None:
             grad_rel = partial.sum(0)
-    grad_row, grad_col = grad_rel[:, :kernel_rows, :half], grad_rel[:, :kernel_cols, half : 2 * half]
+    grad_row, grad_col = grad_rel[:, :kernel_rows, :half], grad_rel[:, kernel_rows:, half : 2 * half]
     return (
         grad_q,
         grad_k,
@@ -89,15 +89,19 @@ def backward(
 def pack(
     rel_row: Tensor | None, rel_col: Tensor | None, q: Tensor, spec: LocalAttentionSpec
 ) -> Tensor | None:
-    """Both embeddings in one float32 table (N, max(kh, kw), D), rows in the first half of D; None of none."""
+    """Both embeddings in one float32 table (N, kh + kw, D), or None of none.
+
+    Those of rows come first, in the first half of D, then those of columns in the second half; the rest is 0.
+    """
     if rel_row is None and rel_col is None:
         return None
     width = q.shape[1] // spec.num_heads
-    table = q.new_zeros((spec.num_heads, max(spec.kernel_size), width), dtype=torch.float32)
+    rows = spec.kernel_size[0]
+    table = q.new_zeros((spec.num_heads, sum(spec.kernel_size), width), dtype=torch.float32)
     if rel_row is not None:
-        table[:, : spec.kernel_size[0], : width // 2] = rel_row
+        table[:, :rows, : width // 2] = rel_row
     if rel_col is not None:
-        table[:, : spec.kernel_size[1], width // 2 :] = rel_col
+        table[:, rows:, width // 2 :] = rel_col
     return table
 
 

@@ -14,8 +14,8 @@ _LOAD = 16
 # Pixels of a tile by how many there are: as square as can be, as the halo is then least.
 _SHAPES = {1: (1, 1), 2: (1, 2), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8), 128: (8, 16)}
 
-# Rows or columns of a window in a product on tensor cores, padded.
-TAPS = 16
+# `taps` at most.
+_TAPS = 32
 
 
 class Tile(NamedTuple):
@@ -35,6 +35,7 @@ class DotTile(NamedTuple):
     key_rows: int  # of keys at once
     key_cols: int
     warps: int
+    stages: int  # 1: other warps hide a load, and the loop has a tenth fewer instructions than with 3
 
 
 def power_of_two(n: int) -> int:
@@ -75,17 +76,22 @@ def can_dot(spec: LocalAttentionSpec, *, itemsize: int, head_width: int) -> bool
 
     It masks products before it scales them, with −∞, so that the scale has to be positive.
     """
-    plain = spec.dilation == (1, 1) and max(spec.kernel_size) <= TAPS and spec.scale > 0
+    plain = spec.dilation == (1, 1) and taps(spec.kernel_size) <= _TAPS and spec.scale > 0
     return plain and itemsize == 2 and head_width <= 128
 
 
 def dot_pays(spec: LocalAttentionSpec, *, query_width: int, head_width: int) -> bool:
     """Whether it is predicted to be faster, where it can run.
 
-    Heads of 8 would fill half of a product, heads wider than 64 do not fit registers, and of small windows
-    most of what it computes is masked.
+    `python -m benchmarks.gpu_model` predicts it for heads of 8, which fill half of a product, to 64. Wider
+    ones do not fit registers, narrower ones waste more, and of small windows most of it is masked.
     """
-    return query_width >= 16 and head_width <= 64 and min(spec.kernel_size) >= 5
+    return query_width >= 8 and head_width <= 64 and min(spec.kernel_size) >= 5
+
+
+def taps(kernel_size: tuple[int, int]) -> int:
+    """Rows and columns of a window together in a product on tensor cores."""
+    return max(16, power_of_two(sum(kernel_size)))
 
 
 def choose_dot(*, width: int, kernel_cols: int, head_width: int) -> DotTile:
@@ -102,7 +108,7 @@ def choose_dot(*, width: int, kernel_cols: int, head_width: int) -> DotTile:
     rows, cols = 2, 8
     key_cols = max(16, power_of_two(min(width, cols + kernel_cols - 1)))
     key_rows = max(1, (64 if head_width <= 16 else 32) // key_cols)
-    return DotTile(rows, cols, key_rows, key_cols, warps=1)
+    return DotTile(rows, cols, key_rows, key_cols, warps=1, stages=1 if head_width <= 32 else 3)
 
 
 def columns_at_once(columns: int) -> int:

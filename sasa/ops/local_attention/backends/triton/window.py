@@ -58,13 +58,13 @@ def store_rows(at, inside, step, x, first: tl.constexpr, last: tl.constexpr, BLO
 
 @triton.jit
 def load_row_embedding(rel, head, tap, inside, EXTENT: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr):
-    """That of a row of the window in the packed table (N, EXTENT, D): the first half of D, then zeros."""
+    """That of a row of the window: first half of its row of the packed table (N, EXTENT, D), then zeros."""
     return load_rows(rel + (head * EXTENT + tap) * D, inside, 1, 0, D // 2, BLOCK)
 
 
 @triton.jit
 def load_col_embedding(rel, head, tap, inside, EXTENT: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr):
-    """That of a column: the second half of D, zeros before."""
+    """That of a column, which are behind those of rows: the second half, zeros before."""
     return load_rows(rel + (head * EXTENT + tap) * D, inside, 1, D // 2, D, BLOCK)
 
 

@@ -136,8 +136,8 @@ class OptimizerConfig:
         lr: peak learning rate of a batch of 4096, the paper's way to say it; the rate used is
             lr · batch_size / 4096
         momentum: of sgd, in (0, 1)
-        weight_decay: of matrices and kernels, L2 for sgd and decoupled for adamw, 0 or more; biases, norms and
-            position embeddings have none
+        weight_decay: of matrices and kernels, L2 for sgd and decoupled for adamw, 0 or more; biases, norms
+            and position embeddings have none
         warmup_epochs: epochs of linear warm-up from zero, 0 or more and less than epochs
         accumulation: parts that a batch is computed in, one after the other, to save memory
         gradient_clip: largest norm of the whole gradient; null is off

@@ -64,6 +64,7 @@ class Maps:
     rel: Tensor | None
     spec: LocalAttentionSpec
     channels_last: bool
+    tf32: bool = False  # whether products of float32 maps may be
 
     @property
     def head_width(self) -> int:
@@ -135,15 +136,30 @@ class Maps:
     def dot(self) -> bool:
         """Whether products on tensor cores can be and pay."""
         query_width = self.q.shape[1] // self.spec.num_heads
+        return self.can_dot and tiles.dot_pays(
+            self.spec,
+            query_width=query_width,
+            head_width=self.head_width,
+            itemsize=self.q.element_size(),
+        )
+
+    @property
+    def can_dot(self) -> bool:
+        """Whether they can be."""
         return tiles.can_dot(
-            self.spec, itemsize=self.q.element_size(), head_width=self.head_width
-        ) and tiles.dot_pays(self.spec, query_width=query_width, head_width=self.head_width)
+            self.spec, itemsize=self.q.element_size(), head_width=self.head_width, tf32=self.tf32
+        )
 
     def for_dot(self) -> tuple[tiles.DotTile, tuple[int, int], dict[str, Any]]:
         """As `common`, of kernels with products on tensor cores, which tile the map of q."""
-        assert tiles.can_dot(self.spec, itemsize=self.q.element_size(), head_width=self.head_width)
+        assert self.can_dot
         height, width = self.q.shape[2:]
-        tile = tiles.choose_dot(width=width, kernel_cols=self.spec.kernel_size[1], head_width=self.head_width)
+        tile = tiles.choose_dot(
+            width=width,
+            kernel_cols=self.spec.kernel_size[1],
+            head_width=self.head_width,
+            itemsize=self.q.element_size(),
+        )
         count = (-(-height // tile.rows), -(-width // tile.cols))
         arguments = self.arguments()
         return (
@@ -180,7 +196,8 @@ def forward(maps: Maps, out: Tensor, lse: Tensor, *, save_lse: bool, dot: bool |
         del arguments["OTHER_COLS"]
         arguments |= given | {"KEY_ROWS": tile.key_rows, "KEY_COLS": tile.key_cols}
         grid = (len(out) * math.prod(count) * maps.spec.num_heads, 1)
-        registers = 168 if maps.head_width <= 16 else 192 if maps.head_width <= 32 else 255
+        row_bytes = max(16, maps.head_width) * maps.q.element_size()
+        registers = 168 if row_bytes <= 32 else 192 if row_bytes <= 64 else 255
         return Launch(forward_dot_kernel, grid, arguments, tile.warps, registers, tile.stages)
     # Without pooling it needs few enough registers for 16 warps a multiprocessor in either size of program;
     # the larger tile has less halo.

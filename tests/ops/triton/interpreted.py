@@ -22,8 +22,9 @@ from torch import Tensor
 from triton._C.libtriton.ir import INPUT_PRECISION
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
-from sasa.ops.local_attention import schema
+from sasa.ops.local_attention import schema, tuning
 from sasa.ops.local_attention.backends.triton import launch, op, tiles
+from sasa.ops.local_attention.backends.triton.choices import CHOICES, Choice
 from sasa.ops.local_attention.memory_format import is_channels_last
 from sasa.ops.local_attention.spec import LocalAttentionSpec
 
@@ -290,6 +291,32 @@ def dot_nonfinite(dtype: torch.dtype = torch.bfloat16, *names: str) -> Iterator[
     yield from nonfinite(dtype, *names)
 
 
+def tuned() -> Iterator[tuple[str, float]]:
+    """What is measured to be fastest is used, and computes what it should with its own tile."""
+    used: set[Choice] = set()
+    run = launch.Launch.__call__
+
+    def form(one: Any) -> Choice:
+        return Choice("dot" in one.kernel.fn.__name__, one.warps)
+
+    def recorded(self: launch.Launch) -> None:
+        used.add(form(self))
+        run(self)
+
+    launch.Launch.__call__ = recorded
+    case = replace(PLAIN, size=(5, 9), width=16, value_width=16, dtype=torch.bfloat16, batch=1)
+    spec = LocalAttentionSpec.validated(**case.options())
+    for wanted in (Choice(False, 4), Choice(False, 8), Choice(True, 2)):
+        found, _ = tuning._measure(
+            *case.tensors(), spec, lambda one, wanted=wanted: float(form(one) != wanted)
+        )
+        CHOICES.clear()
+        CHOICES.update(found)
+        used.clear()
+        yield from judged(f"{wanted}", case)
+        assert used == {wanted}, "other forms were launched than those measured"
+
+
 GROUPS: dict[str, Callable[[], Iterator[tuple[str, float]]]] = {
     "sweep": lambda: sweep(range(8)),
     "shapes": shapes,
@@ -298,6 +325,7 @@ GROUPS: dict[str, Callable[[], Iterator[tuple[str, float]]]] = {
     "dot": dot,
     "dot_nonfinite": dot_nonfinite,
     "tf32": tf32,
+    "tuned": tuned,
     "tf32_nonfinite": tf32_nonfinite,
 }
 

@@ -26,6 +26,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from sasa.ops.local_attention.backends.triton import launch
+from sasa.ops.local_attention.backends.triton.choices import KERNELS
 from sasa.ops.local_attention.spec import LocalAttentionSpec
 
 # Channels, side of the map, pooling of ResNet-50's seven shapes; 8 heads, k = 7.
@@ -64,11 +65,12 @@ def launches(
     lse = torch.empty(batch, heads, side, side, device="meta")
     spec = LocalAttentionSpec(heads, (extent, extent), (1, 1), 1.0, pool)
     maps = launch.Maps(q, k, v, rel, spec, True, tf32)
-    partial = torch.empty(launch.programs(maps), *rel.shape, device="meta")
     for dot in ((False, True) if maps.can_dot else (False,)) if every_form else (None,):
-        yield launch.forward(maps, out, lse, save_lse=True, dot=dot)
-        yield launch.queries(maps, out, lse, empty(*q.shape), lse, partial, dot=dot)
-        yield launch.keys(maps, out, lse, lse, empty(*q.shape), empty(*q.shape), dot=dot)
+        forward, queries, keys = (maps.table(kernel, dot=dot) for kernel in KERNELS)
+        partial = torch.empty(launch.programs(maps, queries), *rel.shape, device="meta")
+        yield launch.forward(maps, out, lse, save_lse=True, choice=forward)
+        yield launch.queries(maps, out, lse, empty(*q.shape), lse, partial, choice=queries)
+        yield launch.keys(maps, out, lse, lse, empty(*q.shape), empty(*q.shape), choice=keys)
 
 
 def compile_offline(one: launch.Launch) -> bytes:

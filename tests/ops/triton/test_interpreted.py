@@ -12,7 +12,17 @@ import pytest
 
 from .needs import needs_triton
 
-GROUPS = ["sweep", "shapes", "nonfinite", "promised", "dot", "dot_nonfinite", "tf32", "tf32_nonfinite"]
+GROUPS = [
+    "sweep",
+    "shapes",
+    "nonfinite",
+    "promised",
+    "dot",
+    "dot_nonfinite",
+    "tf32",
+    "tf32_nonfinite",
+    "tuned",
+]
 
 
 @needs_triton

@@ -60,7 +60,7 @@ def tune_local_attention(
 
     Raises:
         TypeError, ValueError: As `local_attention` with backend="triton"; or `file` is of another device or
-            version of Triton, or no such file.
+            version of Triton, or something else.
     """
     spec = validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool)
     q, k, v = cast(q), None if k is None else cast(k), cast(v)
@@ -82,7 +82,8 @@ def load_tuning(file: str | PathLike[str]) -> None:
     Raises:
         FileNotFoundError: There is none.
         ValueError: It was measured on another device than the current CUDA device, or with another version of
-            Triton; or it is another file.
+            Triton; or it is something else.
+        RuntimeError: There is no CUDA device.
     """
     choices.CHOICES.update(choices.read(file, Machine.current()))
 

@@ -101,6 +101,26 @@ def test_autocast(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_tf32_while_it_is_allowed(compiled: bool, device: str) -> None:
+    """Also if the setting changes after compilation."""
+    op = torch.compile(sasa.local_attention, fullgraph=True) if compiled else sasa.local_attention
+    args = [x.to(device) for x in inputs(torch.float32)]
+    want = results(args, op)
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "tf32"
+        got = results(args, op)
+    finally:
+        matmul.fp32_precision = before
+    assert_same_bits(results(args, op), want)
+    for x, y in zip(got, want, strict=True):
+        assert not torch.equal(x, y)
+        torch.testing.assert_close(x, y, rtol=0, atol=2**-7 * y.abs().max().item())
+
+
+@pytest.mark.parametrize("device", ["cuda"])
 def test_what_is_fastest_is_right_and_read_again(device: str, tmp_path: Path) -> None:
     args = [x.to(device) for x in inputs()]
     want = results(args)

@@ -32,6 +32,7 @@ SURFACE = {
     },
     "sasa.ops": {
         "LocalAttentionSpec": f"{OP} relu",
+        "load_tuning": "file",
         "local_attention": LOCAL_ATTENTION,
         "local_attention_flops": "q_shape v_shape spec * content position",
         "local_attention_maps": f"q k rel_row rel_col * {OP}",
@@ -41,6 +42,7 @@ SURFACE = {
         "square_attention": f"{SQUARE} pool backend",
         "square_attention_statistics": f"{SQUARE} backend",
         "support": f"q k v rel_row rel_col * {OP} relu",
+        "tune_local_attention": f"q k v rel_row rel_col * {OP} file",
     },
     "sasa.layers": {
         "AttentionStem": STEM,

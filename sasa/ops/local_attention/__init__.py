@@ -3,11 +3,14 @@
 from sasa.ops.local_attention.api import local_attention, local_attention_maps, support
 from sasa.ops.local_attention.flops import local_attention_flops
 from sasa.ops.local_attention.spec import LocalAttentionSpec
+from sasa.ops.local_attention.tuning import load_tuning, tune_local_attention
 
 __all__ = [
     "LocalAttentionSpec",
+    "load_tuning",
     "local_attention",
     "local_attention_flops",
     "local_attention_maps",
     "support",
+    "tune_local_attention",
 ]

@@ -2,10 +2,11 @@
 
     python -m tests.ops.triton.offline CAPABILITY DTYPE [--all] [SHAPE ...]      # 90 bfloat16 0 1 6
 
-prints a JSON object: for each shape and kernel, with --all of both forms wherever they can run, the registers
-(REG), stack (STACK) and shared memory (SHARED) of its cubin, in bytes where they are not registers, and the
-machine instructions of a thread: of each innermost loop in their order (LOOPS), and of all that is around
-them (ONCE), without what only tiles with a number that is not finite come to.
+DTYPE tf32 is float32 maps with products in tf32. It prints a JSON object: for each shape and kernel, with
+--all of both forms wherever they can run, the registers (REG), stack (STACK) and shared memory (SHARED) of
+its cubin, in bytes where they are not registers, and the machine instructions of a thread: of each innermost
+loop in their order (LOOPS), and of all that is around them (ONCE), without what only tiles with a number that
+is not finite come to. PRODUCTS are the kinds of instructions for tensor cores.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from sasa.ops.local_attention.backends.triton import launch
+from sasa.ops.local_attention.backends.triton.choices import KERNELS
 from sasa.ops.local_attention.spec import LocalAttentionSpec
 
 # Channels, side of the map, pooling of ResNet-50's seven shapes; 8 heads, k = 7.
@@ -47,7 +50,7 @@ class AbsentGPU:
 
 
 def launches(
-    channels: int, side: int, pool: int, dtype: torch.dtype, *, every_form: bool = False
+    channels: int, side: int, pool: int, dtype: torch.dtype, *, tf32: bool = False, every_form: bool = False
 ) -> Iterator[launch.Launch]:
     """The forward pass of training and the two kernels of the backward pass; as selected or in every form."""
     batch, heads, extent = 128, 8, 7
@@ -61,13 +64,13 @@ def launches(
     out = empty(batch, channels, -(-side // pool), -(-side // pool))
     lse = torch.empty(batch, heads, side, side, device="meta")
     spec = LocalAttentionSpec(heads, (extent, extent), (1, 1), 1.0, pool)
-    maps = launch.Maps(q, k, v, rel, spec, True)
-    partial = torch.empty(launch.programs(maps), *rel.shape, device="meta")
-    half = dtype != torch.float32
-    for dot in ((False, True) if half else (False,)) if every_form else (None,):
-        yield launch.forward(maps, out, lse, save_lse=True, dot=dot)
-        yield launch.queries(maps, out, lse, empty(*q.shape), lse, partial, dot=dot)
-        yield launch.keys(maps, out, lse, lse, empty(*q.shape), empty(*q.shape), dot=dot)
+    maps = launch.Maps(q, k, v, rel, spec, True, tf32)
+    for dot in ((False, True) if maps.can_dot else (False,)) if every_form else (None,):
+        forward, queries, keys = (maps.table(kernel, dot=dot) for kernel in KERNELS)
+        partial = torch.empty(launch.programs(maps, queries), *rel.shape, device="meta")
+        yield launch.forward(maps, out, lse, save_lse=True, choice=forward)
+        yield launch.queries(maps, out, lse, empty(*q.shape), lse, partial, choice=queries)
+        yield launch.keys(maps, out, lse, lse, empty(*q.shape), empty(*q.shape), choice=keys)
 
 
 def compile_offline(one: launch.Launch) -> bytes:
@@ -77,7 +80,7 @@ def compile_offline(one: launch.Launch) -> bytes:
     return cubin
 
 
-def usage(cubin: bytes) -> dict[str, int | list[int]]:
+def usage(cubin: bytes) -> dict[str, Any]:
     """What cuobjdump reads from it."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
@@ -88,8 +91,10 @@ def usage(cubin: bytes) -> dict[str, int | list[int]]:
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
         found = re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", dump("--dump-resource-usage"))
-        once, loops = instructions(dump("--dump-sass"))
-        return {name: int(n) for name, n in found} | {"ONCE": once, "LOOPS": loops}
+        sass = dump("--dump-sass")
+        once, loops = instructions(sass)
+        products = sorted(set(re.findall(r"\b[A-Z]*MMA\.[\w.]+", sass)))
+        return {name: int(n) for name, n in found} | {"ONCE": once, "LOOPS": loops, "PRODUCTS": products}
 
 
 def instructions(sass: str) -> tuple[int, list[int]]:
@@ -127,12 +132,13 @@ def instructions(sass: str) -> tuple[int, list[int]]:
 
 if __name__ == "__main__":
     capability, dtype, *options = sys.argv[1:]
-    every_form = "--all" in options
+    every_form, tf32 = "--all" in options, dtype == "tf32"
     shapes = [int(i) for i in options if i != "--all"] or range(len(RESNET50))
+    kind = torch.float32 if tf32 else getattr(torch, dtype)
     driver.set_active(AbsentGPU(int(capability)))
     found = {
         f"{channels} @ {side}, pool {pool}, {one.kernel.fn.__name__}": usage(compile_offline(one))
         for channels, side, pool in (RESNET50[i] for i in shapes)
-        for one in launches(channels, side, pool, getattr(torch, dtype), every_form=every_form)
+        for one in launches(channels, side, pool, kind, tf32=tf32, every_form=every_form)
     }
     print(json.dumps(found, indent=1))

@@ -16,19 +16,27 @@ import pytest
 
 from .needs import needs_triton
 
+# Instructions for tensor cores, a warp's product of 16 × 16 by 8, or in tf32 of 16 × 8 by 8.
+BF16, F16, TF32 = "HMMA.16816.F32.BF16", "HMMA.16816.F32", "HMMA.1688.F32.TF32"
+
 
 @needs_triton
 @pytest.mark.parametrize(
-    ("capability", "dtype", "shapes"),
+    ("capability", "dtype", "shapes", "products"),
     [
-        ("90", "bfloat16", "013456"),
-        ("90", "float32", "1"),
-        ("80", "bfloat16", "16"),
-        ("100", "bfloat16", "1"),
+        ("90", "bfloat16", "013456", [BF16]),
+        ("90", "float16", "1", [F16, TF32]),
+        ("90", "float32", "1", []),
+        ("90", "tf32", "14", [TF32]),
+        ("80", "bfloat16", "16", [BF16]),
+        ("100", "bfloat16", "1", [BF16]),
     ],
 )
-def test_no_spills(capability: str, dtype: str, shapes: str) -> None:
-    """Every head width of the seven shapes, with and without pooling; without shapes it compiles them all."""
+def test_no_spills(capability: str, dtype: str, shapes: str, products: list[str]) -> None:
+    """Every head width of the seven shapes, with and without pooling; without shapes it compiles them all.
+
+    Only what the user allows is tf32; for float16 that are the embeddings' terms, in three parts, and slopes.
+    """
     result = subprocess.run(
         [sys.executable, "-m", "tests.ops.triton.offline", capability, dtype, *shapes],
         cwd=Path(__file__).parents[3],
@@ -40,5 +48,6 @@ def test_no_spills(capability: str, dtype: str, shapes: str) -> None:
     assert result.returncode == 0, result.stderr
     usage = json.loads(result.stdout)
     assert len(usage) == 3 * len(shapes)
+    assert all(one["PRODUCTS"] == products for one in usage.values()), usage
     assert all(0 < one["REG"] <= 255 for one in usage.values()), usage
     assert not {name: one for name, one in usage.items() if one["STACK"] or one["LOCAL"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.library import opcheck
 
 import sasa
+from sasa.ops.local_attention.backends.triton.choices import CHOICES
 
 from ..test_registration import CASES, arguments
 
@@ -96,6 +98,46 @@ def test_autocast(device: str) -> None:
     want = sasa.local_attention(*(x.bfloat16() for x in args[:3]), *args[3:], **OPTIONS)
     assert out.dtype == torch.bfloat16
     assert torch.equal(out, want)
+
+
+@pytest.mark.parametrize("device", ["cuda"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_tf32_while_it_is_allowed(compiled: bool, device: str) -> None:
+    """Also if the setting changes after compilation."""
+    op = torch.compile(sasa.local_attention, fullgraph=True) if compiled else sasa.local_attention
+    args = [x.to(device) for x in inputs(torch.float32)]
+    want = results(args, op)
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "tf32"
+        got = results(args, op)
+    finally:
+        matmul.fp32_precision = before
+    assert_same_bits(results(args, op), want)
+    for x, y in zip(got, want, strict=True):
+        assert not torch.equal(x, y)
+        torch.testing.assert_close(x, y, rtol=0, atol=2**-7 * y.abs().max().item())
+
+
+@pytest.mark.parametrize("device", ["cuda"])
+def test_what_is_fastest_is_right_and_read_again(device: str, tmp_path: Path) -> None:
+    args = [x.to(device) for x in inputs()]
+    want = results(args)
+    file = tmp_path / "tuning.json"
+    options = {name: value for name, value in OPTIONS.items() if name != "backend"}
+    try:
+        times = sasa.ops.tune_local_attention(*args, **options, file=file)
+        measured = dict(CHOICES)
+        got = results(args)
+        CHOICES.clear()
+        sasa.ops.load_tuning(file)
+        assert measured == CHOICES
+    finally:
+        CHOICES.clear()
+    assert all(len(one) == 5 and min(one.values()) > 0 for one in times.values())
+    for x, y in zip(got, want, strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=0.02 * y.abs().max().item())
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs")

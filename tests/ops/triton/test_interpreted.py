@@ -12,9 +12,21 @@ import pytest
 
 from .needs import needs_triton
 
+GROUPS = [
+    "sweep",
+    "shapes",
+    "nonfinite",
+    "promised",
+    "dot",
+    "dot_nonfinite",
+    "tf32",
+    "tf32_nonfinite",
+    "tuned",
+]
+
 
 @needs_triton
-@pytest.mark.parametrize("group", ["sweep", "shapes", "nonfinite", "promised", "dot", "dot_nonfinite"])
+@pytest.mark.parametrize("group", GROUPS)
 def test_group(group: str) -> None:
     """In a process of its own, as Triton reads the variable when it is imported."""
     result = subprocess.run(

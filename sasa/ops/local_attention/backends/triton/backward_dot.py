@@ -1,12 +1,12 @@
-"""The backward kernels with products on tensor cores, for float16 and bfloat16 and windows without dilation.
+"""The backward kernels with products on tensor cores, for windows without dilation.
 
 As `backward.py`, one gathers over the keys of each query and one over the queries of each key, and neither
 adds to memory that another program adds to. A program has M of them, of one image and head, and passes over
 the rows of the map that any of their windows reaches.
 
-Weights and slopes are rounded to half precision before they meet a map; sums and the embeddings' gradients
-are not. As in `forward_dot.py`, a result that is not finite is computed again EXACTly, for a masked 0 times ∞
-is not 0.
+Maps are those of `forward_dot.py`. Weights and slopes are rounded to half precision, or tf32, before they
+meet a map; sums are not, and the embeddings' gradients only with float32 maps. As in `forward_dot.py`, a
+result that is not finite is computed again EXACTly, for a masked 0 times ∞ is not 0.
 """
 
 import triton
@@ -53,11 +53,11 @@ def weigh(
         row_term += factor * tl.sum(tl.where(chosen, by_tap, 0.0), 1)
     product = col_term
     if HAS_K:
-        product = tl.dot(query, tl.trans(keys), col_term)
+        product = tl.dot(query, tl.trans(keys), col_term, input_precision="tf32")
     if not EXACT:
         row_term = tl.where(seen_y, row_term, float("-inf"))
     weight = tl.exp2(product * factor + row_term[:, None])
-    derivative = tl.dot(g, tl.trans(values)) * share[:, None]
+    derivative = tl.dot(g, tl.trans(values), input_precision="tf32") * share[:, None]
     if EXACT:
         seen = seen_x & seen_y[:, None]
         weight = tl.where(seen, weight, 0.0)
@@ -437,14 +437,15 @@ def differentiate_keys(
             at_row = tl.broadcast_to(tl.where(sees_y, tap_y, 0)[:, None], [M, QUERY_COLS])
             product = tl.gather(by_tap, at_col, 0) + tl.gather(by_tap, at_row, 0)
         if HAS_K:
-            product = tl.dot(key, tl.trans(queries), product)
+            product = tl.dot(key, tl.trans(queries), product, input_precision="tf32")
         weight = tl.where(sees, tl.exp2(product * factor - normalizer[None, :]), 0.0)
         share = share_of_block(tl.full([QUERY_COLS], query_y, tl.int32), query_x, height, width, POOL)
         shared = weight * share[None, :]
         slope = tl.zeros([M, QUERY_COLS], tl.float32)
         if HAS_K:
             of_query = tl.load(delta + query_y * width + query_x, query_x < width, 0.0)
-            slope = weight * (tl.dot(value, tl.trans(g)) * share[None, :] - of_query[None, :])
+            derivative = tl.dot(value, tl.trans(g), input_precision="tf32") * share[None, :]
+            slope = weight * (derivative - of_query[None, :])
         if EXACT:
             for c in range(QUERY_COLS):
                 sees_c = (column(sees.to(tl.int32), c, QUERY_COLS) > 0)[:, None]
@@ -456,7 +457,7 @@ def differentiate_keys(
                     query = load_one(at_c, left + c < width, q_channel, D, BLOCK_D)
                     dk += tl.where(sees_c, column(slope, c, QUERY_COLS)[:, None] * query, 0.0)
         else:
-            dv = tl.dot(shared.to(g.dtype), g, dv)
+            dv = tl.dot(shared.to(g.dtype), g, dv, input_precision="tf32")
             if HAS_K:
                 dk = multiply_rounded(slope, queries, dk)
     return dk, dv

@@ -1,4 +1,6 @@
-"""The forward kernel with products on tensor cores, for float16 and bfloat16 and windows without dilation.
+"""The forward kernel with products on tensor cores, for windows without dilation.
+
+Maps are float16, bfloat16, or float32 whose products are tf32.
 
 A program has a tile of queries of one image and head, M of them, and reads the keys that any of their windows
 holds, KEY_ROWS rows of the map at a time and KEY_COLS columns. What a query's own window does not hold is
@@ -84,7 +86,7 @@ def attend(
                 keys = load_as_stored(
                     at, key_x < tl.where(key_y < height, width, 0), k_channel, 0, D, BLOCK_D
                 )
-                product = tl.dot(query, tl.trans(keys), col_term)
+                product = tl.dot(query, tl.trans(keys), col_term, input_precision="tf32")
             logit = product * factor + row_term[:, None]
             if EXACT:
                 logit = tl.where(seen_x & seen_y[:, None], logit, float("-inf"))
@@ -118,7 +120,7 @@ def attend(
                 values = load_as_stored(
                     at, key_x < tl.where(key_y < height, width, 0), v_channel, 0, DV, BLOCK_DV
                 )
-                value = tl.dot(weight.to(values.dtype), values, value)
+                value = tl.dot(weight.to(values.dtype), values, value, input_precision="tf32")
         total = total * shrink + tl.sum(weights, 1)
     return peak, total, value
 
@@ -174,7 +176,7 @@ def forward_dot_kernel(
     """As `forward.forward_kernel`; a tile is one of queries, whole pooling blocks, TAPS is at least
     EXTENT.
 
-    Weights are rounded to the maps' dtype before they meet the values; their sum and lse are not.
+    Weights are rounded to the maps' dtype, or tf32, before they meet the values; their sum and lse are not.
     """
     M: tl.constexpr = TILE_ROWS * TILE_COLS
     BLOCK: tl.constexpr = POOL * POOL

@@ -9,11 +9,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sasa.ops.local_attention.backends.triton import tiles
 from sasa.ops.local_attention.backends.triton.backward import keys_kernel, queries_kernel
 from sasa.ops.local_attention.backends.triton.backward_dot import keys_dot_kernel, queries_dot_kernel
+from sasa.ops.local_attention.backends.triton.choices import CHOICES, Choice
 from sasa.ops.local_attention.backends.triton.forward import forward_kernel
 from sasa.ops.local_attention.backends.triton.forward_dot import forward_dot_kernel
 from sasa.ops.local_attention.spec import LocalAttentionSpec
@@ -64,6 +66,7 @@ class Maps:
     rel: Tensor | None
     spec: LocalAttentionSpec
     channels_last: bool
+    tf32: bool = False  # whether products of float32 maps may be
 
     @property
     def head_width(self) -> int:
@@ -99,7 +102,7 @@ class Maps:
         }
 
     def common(
-        self, height: int, width: int, *, warps: int = 4
+        self, height: int, width: int, *, warps: int
     ) -> tuple[tiles.Tile, tuple[int, int], dict[str, Any]]:
         """Tile, number of tiles along each axis of a map, and the arguments of kernels without products."""
         tile = tiles.choose(
@@ -135,15 +138,59 @@ class Maps:
     def dot(self) -> bool:
         """Whether products on tensor cores can be and pay."""
         query_width = self.q.shape[1] // self.spec.num_heads
+        return self.can_dot and tiles.dot_pays(
+            self.spec,
+            query_width=query_width,
+            head_width=self.head_width,
+            itemsize=self.q.element_size(),
+        )
+
+    @property
+    def can_dot(self) -> bool:
+        """Whether they can be."""
         return tiles.can_dot(
-            self.spec, itemsize=self.q.element_size(), head_width=self.head_width
-        ) and tiles.dot_pays(self.spec, query_width=query_width, head_width=self.head_width)
+            self.spec, itemsize=self.q.element_size(), head_width=self.head_width, tf32=self.tf32
+        )
+
+    def choose(self, kernel: str) -> Choice:
+        """For "forward", "queries" or "keys": what was measured, if it was, else the table's."""
+        measured = CHOICES.get(self.key(kernel)) if CHOICES else None
+        return self.table(kernel) if measured is None else measured
+
+    def table(self, kernel: str, *, dot: bool | None = None) -> Choice:
+        """Without a measurement; dot: whether with products, by default where `tiles` says that it pays."""
+        if self.dot if dot is None else dot:
+            # Wider heads do not fit the registers of one warp.
+            wide = kernel == "queries" and self.head_width > 32
+            return Choice(True, 4 if wide else self.for_dot()[0].warps)
+        # Without pooling the forward kernel needs few enough registers for 16 warps a multiprocessor in
+        # either size of program; the larger tile has less halo.
+        return Choice(False, 8 if kernel == "forward" and self.spec.pool == 1 else 4)
+
+    def key(self, kernel: str) -> str:
+        """All that a kernel's time, and which forms it has, depend on."""
+        spec = self.spec
+        layout = "channels last" if self.channels_last else "contiguous"
+        dtype = str(self.q.dtype).removeprefix("torch.")
+        return (
+            f"{kernel}: q {tuple(self.q.shape)}, {self.v.shape[1]} of values, {dtype}, {layout}, "
+            f"{spec.num_heads} heads, window {spec.kernel_size}, dilation {spec.dilation}, "
+            f"scale {spec.scale}, pool {spec.pool}"
+            + (", tf32" if self.tf32 and self.q.dtype == torch.float32 else "")
+            + (", no k" if self.k is None else "")
+            + (", no embeddings" if self.rel is None else "")
+        )
 
     def for_dot(self) -> tuple[tiles.DotTile, tuple[int, int], dict[str, Any]]:
         """As `common`, of kernels with products on tensor cores, which tile the map of q."""
-        assert tiles.can_dot(self.spec, itemsize=self.q.element_size(), head_width=self.head_width)
+        assert self.can_dot
         height, width = self.q.shape[2:]
-        tile = tiles.choose_dot(width=width, kernel_cols=self.spec.kernel_size[1], head_width=self.head_width)
+        tile = tiles.choose_dot(
+            width=width,
+            kernel_cols=self.spec.kernel_size[1],
+            head_width=self.head_width,
+            itemsize=self.q.element_size(),
+        )
         count = (-(-height // tile.rows), -(-width // tile.cols))
         arguments = self.arguments()
         return (
@@ -163,11 +210,9 @@ class Maps:
         )
 
 
-def forward(maps: Maps, out: Tensor, lse: Tensor, *, save_lse: bool, dot: bool | None = None) -> Launch:
-    """The launch that fills out and, if it is saved, lse (B, N, H, W).
-
-    dot: With products on tensor cores, where that can be; by default where `tiles` says that it pays.
-    """
+def forward(maps: Maps, out: Tensor, lse: Tensor, *, save_lse: bool, choice: Choice | None = None) -> Launch:
+    """The launch that fills out and, if it is saved, lse (B, N, H, W); by default as `Maps.choose` says."""
+    choice = maps.choose("forward") if choice is None else choice
     given = {
         "out": out,
         "lse": lse,
@@ -175,16 +220,15 @@ def forward(maps: Maps, out: Tensor, lse: Tensor, *, save_lse: bool, dot: bool |
         "RELU": maps.spec.relu,
         "SAVE_LSE": save_lse,
     }
-    if maps.dot if dot is None else dot:
+    if choice.dot:
         tile, count, arguments = maps.for_dot()
         del arguments["OTHER_COLS"]
         arguments |= given | {"KEY_ROWS": tile.key_rows, "KEY_COLS": tile.key_cols}
         grid = (len(out) * math.prod(count) * maps.spec.num_heads, 1)
-        registers = 168 if maps.head_width <= 16 else 192 if maps.head_width <= 32 else 255
-        return Launch(forward_dot_kernel, grid, arguments, tile.warps, registers, tile.stages)
-    # Without pooling it needs few enough registers for 16 warps a multiprocessor in either size of program;
-    # the larger tile has less halo.
-    plain, count, arguments = maps.common(*out.shape[2:], warps=8 if maps.spec.pool == 1 else 4)
+        row_bytes = max(16, maps.head_width) * maps.q.element_size()
+        registers = 168 if row_bytes <= 32 else 192 if row_bytes <= 64 else 255
+        return Launch(forward_dot_kernel, grid, arguments, choice.warps, registers, tile.stages)
+    plain, count, arguments = maps.common(*out.shape[2:], warps=choice.warps)
     grid = (len(out) * math.prod(count), -(-maps.spec.num_heads // plain.heads))
     return Launch(forward_kernel, grid, arguments | given, plain.warps, registers=168)
 
@@ -197,28 +241,27 @@ def queries(
     delta: Tensor,
     partial: Tensor,
     *,
-    dot: bool | None = None,
+    choice: Choice | None = None,
 ) -> Launch:
     """The launch that fills grad_q and delta and adds to partial (`programs`, N, EXTENT, D)."""
+    choice = maps.choose("queries") if choice is None else choice
     given: dict[str, Any] = {"grad": grad, "lse": lse, "grad_q": grad_q, "delta": delta, "partial": partial}
     given |= {**_strides("grad", grad), **_strides("grad_q", grad_q), "scale": maps.spec.scale}
-    if maps.dot if dot is None else dot:
-        tile, count, arguments = maps.for_dot()
+    if choice.dot:
+        _, count, arguments = maps.for_dot()
         arguments |= given | {"tiles": len(grad) * math.prod(count)}
-        grid = (maps.spec.num_heads, programs(maps, dot=True))
-        # Wider heads do not fit the registers of one warp.
-        warps = tile.warps if maps.head_width <= 32 else 4
-        return Launch(queries_dot_kernel, grid, arguments, warps, registers=255, stages=1)
-    plain, count, arguments = maps.common(*maps.q.shape[2:])
+        grid = (maps.spec.num_heads, programs(maps, choice))
+        return Launch(queries_dot_kernel, grid, arguments, choice.warps, registers=255, stages=1)
+    plain, count, arguments = maps.common(*maps.q.shape[2:], warps=choice.warps)
     arguments |= given | {"tiles": len(grad) * math.prod(count)}
-    grid = (programs(maps, dot=False), -(-maps.spec.num_heads // plain.heads))
+    grid = (programs(maps, choice), -(-maps.spec.num_heads // plain.heads))
     return Launch(queries_kernel, grid, arguments, plain.warps, registers=255)
 
 
-def programs(maps: Maps, *, dot: bool | None = None) -> int:
+def programs(maps: Maps, choice: Choice | None = None) -> int:
     """Of `queries` for each head."""
-    with_dot = maps.dot if dot is None else dot
-    count = maps.for_dot()[1] if with_dot else maps.common(*maps.q.shape[2:])[1]
+    choice = maps.choose("queries") if choice is None else choice
+    count = (maps.for_dot() if choice.dot else maps.common(*maps.q.shape[2:], warps=choice.warps))[1]
     return min(PROGRAMS, len(maps.q) * math.prod(count))
 
 
@@ -230,18 +273,19 @@ def keys(
     grad_k: Tensor | None,
     grad_v: Tensor,
     *,
-    dot: bool | None = None,
+    choice: Choice | None = None,
 ) -> Launch:
     """The launch that fills grad_k, where there are keys, and grad_v."""
+    choice = maps.choose("keys") if choice is None else choice
     to_k = grad_v if grad_k is None else grad_k
     given: dict[str, Any] = {"grad": grad, "lse": lse, "delta": delta, "grad_k": to_k, "grad_v": grad_v}
     given |= {**_strides("grad", grad), **_strides("grad_k", to_k), **_strides("grad_v", grad_v)}
     given["scale"] = maps.spec.scale
-    if maps.dot if dot is None else dot:
-        tile, count, arguments = maps.for_dot()
+    if choice.dot:
+        _, count, arguments = maps.for_dot()
         grid = (len(grad) * math.prod(count) * maps.spec.num_heads, 1)
-        return Launch(keys_dot_kernel, grid, arguments | given, tile.warps, registers=255, stages=1)
-    plain, count, arguments = maps.common(*maps.q.shape[2:])
+        return Launch(keys_dot_kernel, grid, arguments | given, choice.warps, registers=255, stages=1)
+    plain, count, arguments = maps.common(*maps.q.shape[2:], warps=choice.warps)
     grid = (len(grad) * math.prod(count), -(-maps.spec.num_heads // plain.heads))
     return Launch(keys_kernel, grid, arguments | given, plain.warps, registers=255)
 

@@ -34,7 +34,7 @@ def forward(
     out = _empty(v, (batch, v.shape[1], *spec.output_size(height, width)), channels_last)
     lse = q.new_empty((batch if save_lse else 0, num_heads, height, width), dtype=torch.float32)
     if batch > 0:
-        maps = launch.Maps(q, k, v, pack(rel_row, rel_col, q, spec), spec, channels_last)
+        maps = launch.Maps(q, k, v, pack(rel_row, rel_col, q, spec), spec, channels_last, tf32())
         launch.forward(maps, out, lse, save_lse=save_lse)()
     return out, lse
 
@@ -63,7 +63,7 @@ def backward(
     batch, channels, height, width = q.shape
     half = channels // num_heads // 2
     rel = pack(rel_row, rel_col, q, spec)
-    maps = launch.Maps(q, k, v, rel, spec, channels_last)
+    maps = launch.Maps(q, k, v, rel, spec, channels_last, tf32())
     grad_q = _empty(q, (batch, channels, height, width), channels_last)
     grad_k = _empty(q, (batch, 0 if k is None else channels, height, width), channels_last)
     grad_v = _empty(v, tuple(v.shape), channels_last)
@@ -103,6 +103,15 @@ def pack(
     if rel_col is not None:
         table[:, rows:, width // 2 :] = rel_col
     return table
+
+
+def tf32() -> bool:
+    """Whether the user lets float32 products on CUDA devices be tf32, at this moment.
+
+    What `allow_tf32` and `torch.set_float32_matmul_precision` set is in here too, while to read those is an
+    error once this one was set.
+    """
+    return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
 
 
 def _empty(like: Tensor, size: tuple[int, ...], channels_last: bool) -> Tensor:

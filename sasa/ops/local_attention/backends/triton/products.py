@@ -18,7 +18,8 @@ def load_table(rel, head, EXTENT: tl.constexpr, D: tl.constexpr, TAPS: tl.conste
 def split(single, dtype: tl.constexpr):
     """Parts of a float32 tensor for `multiply_parts`: three bfloat16 have its 24 bits, and its range.
 
-    float16 has not its range; it is multiplied as tf32, which the compiler splits.
+    float16 has not its range; it is multiplied as tf32, which the compiler splits. With float32 maps nothing
+    is split.
     """
     if dtype == tl.bfloat16:
         high = single.to(tl.bfloat16)
@@ -30,31 +31,35 @@ def split(single, dtype: tl.constexpr):
 
 
 @triton.jit
-def multiply_parts(parts, half):
-    """The tensor that was split @ half, to float32's precision."""
-    if half.dtype == tl.bfloat16:
-        return tl.dot(parts[2], half, tl.dot(parts[1], half, tl.dot(parts[0], half)))
+def multiply_parts(parts, stored):
+    """The tensor that was split @ stored, of a map: to float32's precision, of float32 maps to tf32's."""
+    if stored.dtype == tl.bfloat16:
+        return tl.dot(parts[2], stored, tl.dot(parts[1], stored, tl.dot(parts[0], stored)))
+    elif stored.dtype == tl.float32:
+        return tl.dot(parts[0], stored, input_precision="tf32")
     else:
-        return tl.dot(parts[0], half.to(tl.float32), input_precision="tf32x3")
+        return tl.dot(parts[0], stored.to(tl.float32), input_precision="tf32x3")
 
 
 @triton.jit
-def multiply(half, single):
-    """half @ single, to float32's precision."""
-    if half.dtype == tl.bfloat16:
+def multiply(stored, single):
+    """stored @ single, with the precision of `multiply_parts`."""
+    if stored.dtype == tl.bfloat16:
         high, middle, low = split(single, tl.bfloat16)
-        return tl.dot(half, low, tl.dot(half, middle, tl.dot(half, high)))
+        return tl.dot(stored, low, tl.dot(stored, middle, tl.dot(stored, high)))
+    elif stored.dtype == tl.float32:
+        return tl.dot(stored, single, input_precision="tf32")
     else:
-        return tl.dot(half.to(tl.float32), single, input_precision="tf32x3")
+        return tl.dot(stored.to(tl.float32), single, input_precision="tf32x3")
 
 
 @triton.jit
-def multiply_rounded(single, half, total):
-    """total + single @ half, single rounded to half's bits but not to float16's range, which is narrow."""
-    if half.dtype == tl.bfloat16:
-        return tl.dot(single.to(tl.bfloat16), half, total)
+def multiply_rounded(single, stored, total):
+    """total + single @ stored, single rounded to its bits but not to float16's range, which is narrow."""
+    if stored.dtype == tl.bfloat16:
+        return tl.dot(single.to(tl.bfloat16), stored, total)
     else:
-        return tl.dot(single, half.to(tl.float32), total, input_precision="tf32")
+        return tl.dot(single, stored.to(tl.float32), total, input_precision="tf32")
 
 
 @triton.jit

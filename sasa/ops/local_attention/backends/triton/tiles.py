@@ -71,22 +71,24 @@ def choose(
     return Tile(tile_rows, tile_cols, group, warps)
 
 
-def can_dot(spec: LocalAttentionSpec, *, itemsize: int, head_width: int) -> bool:
+def can_dot(spec: LocalAttentionSpec, *, itemsize: int, head_width: int, tf32: bool = False) -> bool:
     """Whether the kernel with products on tensor cores can run.
 
-    It masks products before it scales them, with −∞, so that the scale has to be positive.
+    Of float32 maps it can if their products may be tf32. It masks products before it scales them, with −∞, so
+    that the scale has to be positive.
     """
     plain = spec.dilation == (1, 1) and taps(spec.kernel_size) <= _TAPS and spec.scale > 0
-    return plain and itemsize == 2 and head_width <= 128
+    return plain and (itemsize == 2 or tf32) and head_width <= 128
 
 
-def dot_pays(spec: LocalAttentionSpec, *, query_width: int, head_width: int) -> bool:
+def dot_pays(spec: LocalAttentionSpec, *, query_width: int, head_width: int, itemsize: int = 2) -> bool:
     """Whether it is predicted to be faster, where it can run.
 
-    `python -m benchmarks.gpu_model` predicts it for heads of 8, which fill half of a product, to 64. Wider
-    ones do not fit registers, narrower ones waste more, and of small windows most of it is masked.
+    `python -m benchmarks.gpu_model` predicts it for heads of 8, which fill half of a product, to 64; of
+    float32 maps, whose products are half as fast, from 16. Wider ones do not fit registers, narrower ones
+    waste more, and of small windows most of it is masked.
     """
-    return query_width >= 8 and head_width <= 64 and min(spec.kernel_size) >= 5
+    return query_width >= 4 * itemsize and head_width <= 64 and min(spec.kernel_size) >= 5
 
 
 def taps(kernel_size: tuple[int, int]) -> int:
@@ -94,7 +96,7 @@ def taps(kernel_size: tuple[int, int]) -> int:
     return max(16, power_of_two(sum(kernel_size)))
 
 
-def choose_dot(*, width: int, kernel_cols: int, head_width: int) -> DotTile:
+def choose_dot(*, width: int, kernel_cols: int, head_width: int, itemsize: int = 2) -> DotTile:
     """The tile for the kernel with products on tensor cores.
 
     A warp has the 16 queries that a product has at least: larger squares have more masked logits. Keys at
@@ -104,11 +106,14 @@ def choose_dot(*, width: int, kernel_cols: int, head_width: int) -> DotTile:
         width: Of the map of queries and keys.
         kernel_cols: Columns of the window.
         head_width: The larger of the widths of a head of queries and of values, a power of two.
+        itemsize: Bytes of an element.
     """
     rows, cols = 2, 8
+    row_bytes = max(16, head_width) * itemsize
     key_cols = max(16, power_of_two(min(width, cols + kernel_cols - 1)))
-    key_rows = max(1, (64 if head_width <= 16 else 32) // key_cols)
-    return DotTile(rows, cols, key_rows, key_cols, warps=1, stages=1 if head_width <= 32 else 3)
+    key_rows = max(1, (64 if row_bytes <= 32 else 32) // key_cols)
+    warps = 1 if row_bytes <= 128 else 2
+    return DotTile(rows, cols, key_rows, key_cols, warps, stages=1 if head_width <= 32 else 3)
 
 
 def columns_at_once(columns: int) -> int:

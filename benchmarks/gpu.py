@@ -1,11 +1,12 @@
 """The Triton kernels on one GPU: correctness first, then speed; `make gpu-check`.
 
-bf16, batch 128, 224 × 224, each against its rival in the same run: the op, forward and forward + backward, at
-ResNet-50's seven shapes against plain PyTorch (the reference backend), compiled FlexAttention and a 3 × 3
-convolution; then inference and training of sasa_resnet50 and sasa_resnet50_convstem against torchvision's
-ResNet-50, compiled, channels-last. Every contender is checked before it is timed, and no speed is reported
-unless the op's tests pass on the device. What there is no time for within --minutes is left out, and the
-report names it. OUT/gpu.json holds all of it, OUT/tests.txt the tests' output.
+bf16, batch 128, 224 × 224, each against its rival in the same run: the op, forward and forward +
+backward, at ResNet-50's seven shapes against plain PyTorch (the reference backend), compiled
+FlexAttention, a 3 × 3 convolution and, where it is installed, NATTEN, which has no relative embeddings;
+then inference and training of sasa_resnet50 and sasa_resnet50_convstem against torchvision's ResNet-50,
+compiled, channels-last. Every contender but NATTEN is checked before it is timed, and no speed is
+reported unless the op's tests pass on the device. What there is no time for within --minutes is left out,
+and the report names it. OUT/gpu.json holds all of it, OUT/tests.txt the tests' output.
 
     python -m benchmarks.gpu [--out FOLDER] [--minutes 8.5] [--batch 128]
 """
@@ -158,6 +159,8 @@ def run(check: Check) -> None:
         )
     for shape in RESNET50:
         check.section(f"FlexAttention, {shape}", 60, partial(op_against_flex, check, shape))
+    for shape in RESNET50:
+        check.section(f"NATTEN, {shape}", 20, partial(op_against_natten, check, shape))
     check.write()
     for row in check.record["targets"]:
         print(f"{row['what']}: {row['measured']:.3g}, target {row['target']}, met: {row['met']}")
@@ -274,7 +277,11 @@ def op_call(attend: Callable[..., Tensor], shape: Spatial, gradients: bool, batc
             out = attend(*qkv.split(shape.channels, 1), rel_row, rel_col)
             if not gradients:
                 return out
-            return [out.detach(), *torch.autograd.grad(out, leaves, grad.to(out.dtype))]
+            # NATTEN does not use the embeddings.
+            found = torch.autograd.grad(
+                out, leaves, grad.to(out.dtype), allow_unused=True, materialize_grads=True
+            )
+            return [out.detach(), *found]
 
     return call
 
@@ -331,6 +338,32 @@ def op_against_flex(check: Check, shape: Spatial) -> None:
         check.timings(f"op {what}, {full}, not pooled", timings)
         ratio = timings.ratio("FlexAttention", "sasa").median
         check.target(f"op {what}, {full}: FlexAttention / sasa", ratio, ">=", 2.0)
+
+
+def op_against_natten(check: Check, shape: Spatial) -> None:
+    """Ours without embeddings and NATTEN, at full resolution; at a border its windows move, ours shrink.
+
+    So their results differ there, and NATTEN's are not checked.
+    """
+    if importlib.util.find_spec("natten") is None:
+        raise ModuleNotFoundError("natten is not installed", name="natten")
+    from natten import na2d
+
+    def theirs(q: Tensor, k: Tensor, v: Tensor, rel_row: Tensor, rel_col: Tensor) -> Tensor:
+        heads_last = [x.permute(0, 2, 3, 1).unflatten(-1, (op.HEADS, -1)) for x in (q, k, v)]
+        return na2d(*heads_last, kernel_size=op.KERNEL, scale=1.0).flatten(-2).permute(0, 3, 1, 2)
+
+    def ours(q: Tensor, k: Tensor, v: Tensor, rel_row: Tensor, rel_col: Tensor) -> Tensor:
+        return sasa.local_attention(q, k, v, num_heads=op.HEADS, kernel_size=op.KERNEL, backend=BACKEND)
+
+    full = Spatial(shape.channels, shape.side, 1, shape.count)
+    for what, gradients in (("forward", False), ("forward + backward", True)):
+        contenders = [
+            Contender(name, graphed(op_call(call, full, gradients, check.batch)), lambda _: 0.0, 0.0)
+            for name, call in (("sasa", ours), ("NATTEN", theirs))
+        ]
+        timings = measure_cuda(contenders, rounds=7)
+        check.timings(f"op {what}, {full}, not pooled, no embeddings", timings)
 
 
 NETWORKS: dict[str, Callable[[str], nn.Module]] = {

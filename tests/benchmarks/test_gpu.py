@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from functools import partial
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -34,7 +37,7 @@ def test_it_says_that_it_needs_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_no_speed_where_the_op_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(gpu, "correctness", lambda check: False)
-    for name in ("ceilings", "op_against_plain", "networks", "op_against_flex"):
+    for name in ("ceilings", "op_against_plain", "networks", "op_against_flex", "op_against_natten"):
         monkeypatch.setattr(gpu, name, lambda *args: pytest.fail("timed all the same"))
     with pytest.raises(SystemExit, match=r"wrong on this device.*No speed"):
         gpu.run(check(tmp_path))
@@ -110,6 +113,25 @@ def test_op_is_checked_and_timed(tmp_path: Path, gradients: bool) -> None:
     one = check(tmp_path)
     timings = gpu.op_against_plain(one, Spatial(64, 6, 2, 1), gradients, "op")
     assert set(timings.seconds) == {"sasa", "plain PyTorch", "3×3 convolution"}
+
+
+@pytest.mark.usefixtures("on_a_cpu")
+def test_natten_is_timed_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, shape = check(tmp_path, seconds=60), Spatial(64, 6, 2, 1)
+    one.section("NATTEN", 0, partial(gpu.op_against_natten, one, shape))
+    assert "natten is not installed" in one.record["not measured"]["NATTEN"]
+
+    def na2d(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -> torch.Tensor:
+        assert q.shape == k.shape == v.shape == (one.batch, 6, 6, 8, 8)
+        assert options == {"kernel_size": 7, "scale": 1.0}
+        return q + k + v
+
+    natten = ModuleType("natten")
+    natten.__spec__ = ModuleSpec("natten", None)
+    natten.na2d = na2d  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "natten", natten)
+    gpu.op_against_natten(one, shape)
+    assert [set(rows) for rows in one.record["timings"].values()] == 2 * [{"sasa", "NATTEN"}]
 
 
 @pytest.mark.usefixtures("on_a_cpu")

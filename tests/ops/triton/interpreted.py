@@ -273,14 +273,8 @@ def tf32() -> Iterator[tuple[str, float]]:
         assert max(errors.values()) > 1, f"{name} is as precise as float32"
         for result, error in errors.items():
             yield result, error / (3.0 if ", d" in result else 40.0)
-
-
-def tf32_nonfinite() -> Iterator[tuple[str, float]]:
-    """As half precision, whose masks they share."""
-    torch.backends.cuda.matmul.fp32_precision = "tf32"
-    yield from dot_nonfinite(
-        torch.float32, "surroundings", "large logits", "v", "infinity in k", "q", "gradient"
-    )
+    # Half precision has the same masks; these are each kernel's own.
+    yield from dot_nonfinite(torch.float32, "large logits", "v", "q", "gradient")
 
 
 def dot_nonfinite(dtype: torch.dtype = torch.bfloat16, *names: str) -> Iterator[tuple[str, float]]:
@@ -306,7 +300,7 @@ def tuned() -> Iterator[tuple[str, float]]:
     launch.Launch.__call__ = recorded
     case = replace(PLAIN, size=(5, 9), width=16, value_width=16, dtype=torch.bfloat16, batch=1)
     spec = LocalAttentionSpec.validated(**case.options())
-    for wanted in (Choice(False, 4), Choice(False, 8), Choice(True, 2)):
+    for wanted in (Choice(False, 8), Choice(True, 2)):
         found, _ = tuning._measure(
             *case.tensors(), spec, lambda one, wanted=wanted: float(form(one) != wanted)
         )
@@ -326,7 +320,6 @@ GROUPS: dict[str, Callable[[], Iterator[tuple[str, float]]]] = {
     "dot_nonfinite": dot_nonfinite,
     "tf32": tf32,
     "tuned": tuned,
-    "tf32_nonfinite": tf32_nonfinite,
 }
 
 

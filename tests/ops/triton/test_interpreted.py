@@ -12,17 +12,7 @@ import pytest
 
 from .needs import needs_triton
 
-GROUPS = [
-    "sweep",
-    "shapes",
-    "nonfinite",
-    "promised",
-    "dot",
-    "dot_nonfinite",
-    "tf32",
-    "tf32_nonfinite",
-    "tuned",
-]
+GROUPS = ["sweep", "shapes", "nonfinite", "promised", "dot", "dot_nonfinite", "tf32", "tuned"]
 
 
 @needs_triton

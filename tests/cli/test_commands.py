@@ -58,6 +58,18 @@ def test_predict_prints_the_top_five_with_their_probabilities(
     assert [line.strip() for line in lines[1:6]] == expected
 
 
+def test_built_in_weights_are_the_default(
+    picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(picture)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith("Ankle boot")
+    out = tmp_path / "attention.png"
+    assert main(["attention", str(picture), "--out", str(out)]) == 0
+    assert out.exists()
+    assert main(["eval", "--split", "test"]) == 0
+    assert "on 2000 images" in capsys.readouterr().out
+
+
 def test_images_are_shown_as_they_are(weights: Path, picture: Path) -> None:
     """The picture to draw on holds the file's pixels, the batch their normalised values."""
     _, metadata = load_weights(weights)

@@ -58,7 +58,7 @@ def test_run_folder_stands_for_its_weights(file: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("foreign", r"its metadata lacks accuracy, classes.*written by sasa"),
+        ("foreign", r"its metadata lacks classes, input_size.*written by sasa"),
         ("damaged", "not a readable safetensors file"),
         ("missing", r"does not fit ResNet: fc\.bias is missing"),
         ("extra", r"does not fit ResNet: extra is unknown"),

@@ -9,7 +9,9 @@ HELP = "draw where the attention layers look, over images"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
-    parser.add_argument("--weights", required=True, help="run folder or .safetensors file")
+    parser.add_argument(
+        "--weights", help="run folder or .safetensors file (default: the network that comes with sasa)"
+    )
     parser.add_argument(
         "images",
         nargs="*",
@@ -40,9 +42,9 @@ def run(args: argparse.Namespace) -> None:
     """Draw and say where."""
     from sasa.models.attention_views import attention_layers, attention_views
     from sasa.report import draw_attention
-    from sasa.train import load_images, load_weights, one_test_image_a_class
+    from sasa.train import BUILT_IN_WEIGHTS, load_images, load_weights, one_test_image_a_class
 
-    network, metadata = load_weights(args.weights)
+    network, metadata = load_weights(args.weights or BUILT_IN_WEIGHTS)
     if args.images:
         images, pictures = load_images(args.images, metadata)
         captions = [str(path) for path in args.images]

@@ -9,7 +9,9 @@ HELP = "evaluate trained weights on images"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
-    parser.add_argument("--weights", required=True, help="run folder or .safetensors file")
+    parser.add_argument(
+        "--weights", help="run folder or .safetensors file (default: the network that comes with sasa)"
+    )
     parser.add_argument(
         "--data", default="fashion-mnist", help="image folder, archive or timm's name (default: %(default)s)"
     )
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     import sasa.train
 
     results = sasa.train.evaluate(
-        args.weights,
+        args.weights or sasa.train.BUILT_IN_WEIGHTS,
         args.data,
         args.split,
         batch_size=args.batch_size,

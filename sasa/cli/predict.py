@@ -10,16 +10,18 @@ HELP = "print the five likeliest classes of images"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
-    parser.add_argument("--weights", required=True, help="run folder or .safetensors file")
+    parser.add_argument(
+        "--weights", help="run folder or .safetensors file (default: the network that comes with sasa)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Print a block for each image."""
     import torch
 
-    from sasa.train import load_images, load_weights
+    from sasa.train import BUILT_IN_WEIGHTS, load_images, load_weights
 
-    network, metadata = load_weights(args.weights)
+    network, metadata = load_weights(args.weights or BUILT_IN_WEIGHTS)
     images, _ = load_images(args.images, metadata)
     with torch.inference_mode():
         probabilities = network(images).softmax(1)

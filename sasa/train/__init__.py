@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from sasa.train.detectors import retinanet_from_classifier
     from sasa.train.inputs import load_images, one_test_image_a_class
     from sasa.train.run import evaluate, resume, train
-    from sasa.train.weights import WeightsMetadata, load_weights, save_weights
+    from sasa.train.weights import BUILT_IN_WEIGHTS, WeightsMetadata, load_weights, save_weights
 
 # Lightning takes seconds to import: each name brings in its own file only.
 _FILES = {
+    "BUILT_IN_WEIGHTS": "weights",
     "AugmentationConfig": "config",
     "DataConfig": "config",
     "DetectionConfig": "detection.config",
@@ -64,6 +65,7 @@ _FILES = {
 _PACKAGES = {"jsonargparse", "lightning", "safetensors", "tensorboard", "torchmetrics", "yaml"}
 
 __all__ = [
+    "BUILT_IN_WEIGHTS",
     "AugmentationConfig",
     "DataConfig",
     "DetectionConfig",

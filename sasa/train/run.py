@@ -12,6 +12,7 @@ from lightning.pytorch import seed_everything
 from sasa.data import ImageDataset, evaluation_transform, is_stream, open_dataset
 from sasa.train.classifier import Classifier, Evaluator
 from sasa.train.config import RuntimeConfig, TrainConfig
+from sasa.train.config_files import plain
 from sasa.train.costs import costs
 from sasa.train.fit import (
     RESULTS_FILE,
@@ -91,6 +92,7 @@ def _run(config: TrainConfig, checkpoint: Path | None) -> dict[str, Any]:
         std=list(data.std),
         crop_pct=config.data.crop_pct,
         interpolation=config.data.interpolation,
+        recipe=plain(config),
     )
     network = metadata.create_model()
     price = costs(network, metadata)

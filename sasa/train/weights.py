@@ -18,6 +18,8 @@ from sasa.train.atomic import replacing
 
 WEIGHTS_FILE = "model.safetensors"
 """Name of the weights in a run folder."""
+BUILT_IN_WEIGHTS = Path(__file__).with_name("sasa_resnet26_fashion_mnist.safetensors")
+"""The classifier of the built-in images that comes with sasa, trained by recipes/built_in.yaml."""
 
 _logger = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class WeightsMetadata:
         crop_pct: of evaluation_transform.
         interpolation: of evaluation_transform.
         accuracy: top-1 on the test images, in [0, 1]; None if not evaluated.
+        recipe: the configuration it was trained by, seed included, as in config.yaml; None if not by sasa.
         sasa_version: that wrote the file.
     """
 
@@ -58,6 +61,7 @@ class WeightsMetadata:
     crop_pct: float | None = None
     interpolation: str = "bilinear"
     accuracy: float | None = None
+    recipe: dict[str, Any] | None = None
     sasa_version: str = field(default=sasa.__version__)
 
     def create_model(self) -> nn.Module:
@@ -150,13 +154,17 @@ def read_weights(path: str | Path, kind: type[AnyMetadata]) -> tuple[dict[str, T
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path}: not a readable safetensors file: {error}") from error
-    required = {item.name for item in dataclasses.fields(fields)}
-    missing = sorted(required - texts.keys())
+    known = {item.name: item for item in dataclasses.fields(fields)}
+    missing = sorted(
+        name
+        for name, item in known.items()
+        if item.default is item.default_factory is dataclasses.MISSING and name not in texts
+    )
     if missing:
         raise ValueError(
             f"{path}: its metadata lacks {', '.join(missing)}; expected a file written by sasa (save_weights)"
         )
-    return state, kind(**{key: json.loads(texts[key]) for key in required})
+    return state, kind(**{key: json.loads(texts[key]) for key in known.keys() & texts.keys()})
 
 
 def check_shapes(network: nn.Module, state: dict[str, Tensor], where: str | Path) -> None:

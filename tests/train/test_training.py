@@ -13,13 +13,14 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+import yaml
 from safetensors.torch import load_file
 from timm.data.mixup import Mixup
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 import sasa
-from sasa.train import RuntimeConfig, TrainConfig, evaluate, load_config, train
+from sasa.train import RuntimeConfig, TrainConfig, evaluate, load_config, load_weights, train
 from sasa.train.checkpoints import read_checkpoint
 from sasa.train.classifier import Classifier
 from sasa.train.learner import mean_loss
@@ -156,6 +157,8 @@ def test_without_moving_average_the_last_weights_are_kept(make_config: MakeConfi
     assert not any(name.startswith("ema.") for name in state)
     for name, value in load_file(config.folder / "model.safetensors").items():
         assert torch.equal(value, state[f"network.{name}"])
+    recipe = load_weights(config.folder)[1].recipe
+    assert recipe == yaml.safe_load((config.folder / "config.yaml").read_text(encoding="utf-8"))
 
 
 def test_accumulation_equals_the_whole_batch(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -49,6 +51,14 @@ def test_round_trip(network: nn.Module, file: Path) -> None:
     assert not loaded.training
     images = torch.randn(2, 3, 16, 16)
     assert torch.equal(loaded(images), network.eval()(images))
+
+
+def test_files_from_before_the_recipe_was_kept_can_be_read(network: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "old.safetensors"
+    texts = {key: json.dumps(value) for key, value in dataclasses.asdict(metadata()).items()}
+    del texts["recipe"]
+    save_file(network.state_dict(), path, metadata=texts)
+    assert load_weights(path)[1] == metadata()
 
 
 def test_run_folder_stands_for_its_weights(file: Path) -> None:

@@ -18,6 +18,8 @@ from sasa.train.atomic import replacing
 
 WEIGHTS_FILE = "model.safetensors"
 """Name of the weights in a run folder."""
+BUILT_IN = "built-in"
+"""Stands for BUILT_IN_WEIGHTS where weights are asked for."""
 BUILT_IN_WEIGHTS = Path(__file__).with_name("sasa_resnet26_fashion_mnist.safetensors")
 """The classifier of the built-in images that comes with sasa, trained by recipes/built_in.yaml."""
 
@@ -135,7 +137,9 @@ def start_from(path: str | Path, network: nn.Module, classes: list[str]) -> None
 
 
 def weights_path(path: str | Path) -> Path:
-    """The weights file itself, where a run folder was given."""
+    """The weights file itself, where a run folder or BUILT_IN was given."""
+    if path == BUILT_IN:
+        return BUILT_IN_WEIGHTS
     path = Path(path)
     return path / WEIGHTS_FILE if path.is_dir() else path
 

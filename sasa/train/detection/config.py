@@ -17,7 +17,8 @@ class DetectorConfig:
             and 32; null means that of classifier, or sasa_resnet26 where there is none
         backbone_options: for sasa.create_model, such as {width: 0.5}
         classifier: run folder or safetensors file of a classifier that becomes the backbone, with its
-            options, weights, mean and std; null starts from scratch
+            options, weights, mean and std, or built-in, the one that comes with sasa; null starts from
+            scratch
         frozen_batch_norm: keep the backbone's batch norms as they are, statistics and weights
         options: for sasa.detection.create_retinanet, such as {fpn_and_heads: conv, width: 64}
     """

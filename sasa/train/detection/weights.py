@@ -9,8 +9,8 @@ from typing import Any, cast
 import sasa
 from sasa.detection import RetinaNet, create_retinanet
 from sasa.train.detection.config import DetectionConfig
-from sasa.train.detectors import retinanet_from_classifier
-from sasa.train.weights import WeightsMetadata, load_any_weights, read_weights
+from sasa.train.detectors import read_classifier, retinanet_from_classifier
+from sasa.train.weights import load_any_weights
 
 _BACKBONE = "sasa_resnet26"
 # Options of timm that fetch weights, which are loaded after them here.
@@ -83,12 +83,7 @@ def create_detector(
             backbone, len(classes), backbone_options=backbone_options, **options, **images
         )
     else:
-        _, about = read_weights(model.classifier, WeightsMetadata)
-        if about.input_size[0] != 3:
-            raise ValueError(
-                f"model.classifier: {model.classifier} sees grey images, but detectors see RGB; train it "
-                "with data.in_chans 3"
-            )
+        _, about = read_classifier(model.classifier)
         backbone, backbone_options = about.model, about.options
         detector = retinanet_from_classifier(model.classifier, len(classes), **options, **images)
     return detector, DetectorMetadata(

@@ -325,9 +325,10 @@ def test_faults_are_found_before_the_first_step(
     assert not config.folder.exists(), "a run that did not start leaves nothing behind"
 
 
-def test_a_grey_classifier_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
-    about = WeightsMetadata("test_resnet", {}, ["a"], [1, 16, 16], [0.5], [0.5])
-    save_weights(tmp_path / "grey.safetensors", about.create_model(), about)
-    model = {"backbone": None, "backbone_options": {}, "classifier": str(tmp_path / "grey.safetensors")}
-    with pytest.raises(ValueError, match="sees grey images"):
-        train_detector(make_config(model=model))
+def test_a_run_starts_from_the_classifier_that_comes_with_sasa(make_config: MakeConfig) -> None:
+    config = make_config(model={"backbone": None, "backbone_options": {}, "classifier": "built-in"})
+    train_detector(config)
+    detector, about = load_detector(config.folder)
+    assert about.backbone_options == {"width": 0.25, "num_heads": 4, "kernel_size": 5}
+    assert about.mean == [0.2867] * 3
+    assert detector.backbone.body.layer4[0].conv3.weight.shape == (512, 128, 1, 1)  # type: ignore[union-attr, index]

@@ -19,7 +19,8 @@ def retinanet_from_classifier(path: str | Path, num_classes: int, **options: Any
     Detectors see RGB: a classifier of grey images is given the mean of the three channels.
 
     Args:
-        path: A file of save_weights, a run folder with one, or "built-in", the classifier that comes with sasa.
+        path: A file of save_weights, a run folder with one, or "built-in", the classifier that comes with
+            sasa.
         num_classes: Of the detector; the classifier's own classes play no part.
         options: Those of `sasa.detection.create_retinanet` beside backbone and backbone_options, such as
             frozen_batch_norm=True, which keeps the classifier's batch norms.

@@ -127,17 +127,18 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """SGD or AdamW with a linear warm-up and a cosine decay to zero, changed at every step.
+    """SGD, AdamW or Muon with a linear warm-up and a cosine decay to zero, changed at every step.
 
     Attributes:
-        name: sgd, with Nesterov's momentum, or adamw, timm's both; each needs a learning rate of its own
+        name: sgd, with Nesterov's momentum, adamw, or muon, with AdamW for biases, norms and position
+            embeddings, all of them timm's; each needs a learning rate of its own, the last two about the same
         batch_size: images of one step, over all processes and accumulated parts
         epochs: passes over the training images
         lr: peak learning rate of a batch of 4096, the paper's way to say it; the rate used is
             lr · batch_size / 4096
-        momentum: of sgd, in (0, 1)
-        weight_decay: of matrices and kernels, L2 for sgd and decoupled for adamw, 0 or more; biases, norms
-            and position embeddings have none
+        momentum: of sgd and muon, in (0, 1)
+        weight_decay: of matrices and kernels, L2 for sgd and decoupled for the others, 0 or more; biases,
+            norms and position embeddings have none
         warmup_epochs: epochs of linear warm-up from zero, 0 or more and less than epochs
         accumulation: parts that a batch is computed in, one after the other, to save memory
         gradient_clip: largest norm of the whole gradient; null is off
@@ -147,7 +148,7 @@ class OptimizerConfig:
         ema_warmup: step t averages with min(ema_decay, t / (t + 9)), so that short runs forget their start
     """
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adamw", "muon"] = "sgd"
     batch_size: int = 128
     epochs: int = 10
     lr: float = 1.6
@@ -163,7 +164,7 @@ class OptimizerConfig:
     base_batch: ClassVar[int] = 4096
 
     def __post_init__(self) -> None:
-        require(self.name in ("sgd", "adamw"), "optimizer.name", "sgd or adamw", self.name)
+        require(self.name in ("sgd", "adamw", "muon"), "optimizer.name", "sgd, adamw or muon", self.name)
         require(self.batch_size > 0, "optimizer.batch_size", "positive", self.batch_size)
         require(self.epochs > 0, "optimizer.epochs", "positive", self.epochs)
         require(0 < self.lr < math.inf, "optimizer.lr", "positive and finite", self.lr)

@@ -26,7 +26,7 @@ def mean_loss() -> MeanMetric:
 
 
 class Learner(LightningModule):
-    """SGD or AdamW with warm-up and cosine decay, batch-norm decay and a moving average of the weights.
+    """SGD, AdamW or Muon with warm-up and cosine decay, batch-norm decay and a moving average of the weights.
 
     A base beside one that evaluates and holds the network: `class Classifier(Learner, Evaluator)`.
 
@@ -110,6 +110,7 @@ class Learner(LightningModule):
             lr=recipe.scaled_lr,
             weight_decay=recipe.weight_decay,
             momentum=recipe.momentum,
+            fallback_no_weight_decay=True,  # Muon is for matrices; position embeddings are none
         )
         total = recipe.epochs * self._steps_per_epoch
         warmup = min(round(recipe.warmup_epochs * self._steps_per_epoch), total - 1)

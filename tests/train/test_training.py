@@ -16,6 +16,7 @@ import torch.nn.functional as F
 import yaml
 from safetensors.torch import load_file
 from timm.data.mixup import Mixup
+from timm.optim import Muon
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
@@ -91,7 +92,9 @@ def test_learning_rates_of_the_steps(make_config: MakeConfig) -> None:
     assert 0 < rates[-1] < peak / 50
 
 
-@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW), ("muon", Muon)]
+)
 def test_optimiser_decays_matrices_only(
     make_config: MakeConfig, name: str, kind: type[torch.optim.Optimizer]
 ) -> None:
@@ -99,12 +102,18 @@ def test_optimiser_decays_matrices_only(
     config = make_config(optimizer={"name": name, "weight_decay": 0.25})
     optimizer = classifier(config, network).configure_optimizers()["optimizer"]
     assert isinstance(optimizer, kind)
+    network(torch.randn(2, 3, 32, 32)).sum().backward()
+    optimizer.step()
     names = {id(parameter): name for name, parameter in network.named_parameters()}
-    decayed = set()
+    stepped = {names[id(parameter)]: state for parameter, state in optimizer.state.items()}
+    decayed, of_adamw = set(), set()
     for group in optimizer.param_groups:
         if name == "sgd":
             assert group["nesterov"]
+        if name != "adamw":
             assert group["momentum"] == 0.9
+        if name == "muon":
+            of_adamw |= {names[id(p)] for p in group["params"] if group.get("use_fallback") or p.ndim < 2}
         assert group["weight_decay"] in (0.0, 0.25)
         if group["weight_decay"]:
             decayed |= {names[id(parameter)] for parameter in group["params"]}
@@ -112,6 +121,10 @@ def test_optimiser_decays_matrices_only(
     assert {"layer1.0.conv1.weight", "fc.weight"} <= decayed
     assert {"fc.bias", "layer1.0.bn1.weight", "layer1.0.spatial.rel_row", "layer1.0.spatial.rel_col"} <= free
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(names)
+    if name == "muon":
+        assert of_adamw == free
+        assert "momentum_buffer" in stepped["layer1.0.conv1.weight"]
+        assert all("exp_avg" in stepped[name] for name in free)
 
 
 def test_batch_norm_decay_is_torchs_momentum_turned_round(make_config: MakeConfig) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
+from sasa.detection.embeddings import start_embeddings
 from sasa.detection.norm import norm_layer
 from sasa.layers import replace_convolutions
 
@@ -45,6 +46,7 @@ class FeaturePyramid(FeaturePyramidNetwork):
         self.width = width
         if kind == "attention":
             replace_convolutions(self, kernel_size=kernel_size, num_heads=num_heads, backend=backend)
+            start_embeddings(self)
 
     def flops(self, x: dict[str, Tensor]) -> int:
         """FLOPs of the top-down additions and of the ReLU before P7; the rest are modules."""

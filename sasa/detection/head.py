@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.retinanet import RetinaNetHead
 
+from sasa.detection.embeddings import start_embeddings
 from sasa.detection.norm import norm_layer
 from sasa.layers import LocalSelfAttention2d, replace_convolutions
 
@@ -76,6 +77,7 @@ class Head(RetinaNetHead):
         for layer in self.modules():
             if isinstance(layer, LocalSelfAttention2d):
                 nn.init.normal_(layer.qkv.weight[-layer.out_channels :], std=VALUE_STD)
+        start_embeddings(self)
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
         outputs = super().forward(x)

@@ -138,6 +138,11 @@ def test_first_weights_of_the_heads() -> None:
         if isinstance(layer, sasa.LocalSelfAttention2d):
             values = layer.qkv.weight[-layer.out_channels :]
             assert values.std().item() == pytest.approx((2 / layer.qkv.out_channels) ** 0.5, rel=0.05)
+    for part, std in ((detector.head, 3), (detector.backbone.fpn, 3), (detector.backbone.body, 1)):
+        for name, layer in part.named_modules():
+            if isinstance(layer, sasa.LocalSelfAttention2d):
+                embeddings = torch.cat([layer.rel_row.flatten(), layer.rel_col.flatten()])
+                assert embeddings.std().item() == pytest.approx(std, rel=0.3), name
     logits = detector.head.classification_head.cls_logits[1]
     offsets = detector.head.regression_head.bbox_reg[1]
     for mixing in (logits, offsets):

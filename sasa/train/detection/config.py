@@ -119,7 +119,7 @@ class DetectionAugmentationConfig:
 
 @dataclass(frozen=True)
 class DetectionOptimizerConfig(OptimizerConfig):
-    """SGD or AdamW with a linear warm-up and a cosine decay to zero, changed at every step.
+    """SGD, AdamW or Muon with a linear warm-up and a cosine decay to zero, changed at every step.
 
     Attributes:
         lr: peak learning rate of a batch of 64, as the paper has it; the rate used is lr · batch_size / 64

@@ -3,8 +3,8 @@
     python benchmarks/training_choices.py cifar10 --json results.json
 
 cifar10 is a folder of train/CLASS/IMAGE and test/CLASS/IMAGE. A SASA-ResNet-26 of a quarter of the width with
-two heads, so that its heads are as wide as in the full network (8, 16, 32, 64), is trained by SGD with a
-short warm-up and cosine decay; position embeddings, norms and biases are not decayed.
+two heads, so that its heads are as wide as in the full network (8, 16, 32, 64), is trained with a short
+warm-up and cosine decay; position embeddings, norms and biases are not decayed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torchvision.datasets import ImageFolder
@@ -27,7 +29,9 @@ from torchvision.datasets import ImageFolder
 import sasa
 from sasa.train.schedule import warmup_cosine
 
-LR, MOMENTUM, WEIGHT_DECAY, BATCH, PADDING = 0.5, 0.9, 5e-4, 128, 4
+BATCH, PADDING, MOMENTUM = 128, 4, 0.9
+# name: (learning rate, weight decay)
+OPTIMIZERS = {"sgd": (0.5, 5e-4), "adamw": (0.003, 0.02), "muon": (0.01, 0.02)}
 MEAN = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
 STD = torch.tensor([0.2470, 0.2435, 0.2616]).view(3, 1, 1)
 
@@ -80,17 +84,31 @@ def nothing(model: nn.Module) -> None:
     """As it is."""
 
 
-# name: (network, change, warm-up in parts of the training, whether position embeddings are decayed)
-ARMS: dict[str, tuple[str, Callable[[nn.Module], None], float, bool]] = {
-    "convolution": ("sasa_resnet26_conv", nothing, 0.1, False),
-    "attention": ("sasa_resnet26", nothing, 0.1, False),
-    "attention, scale 1/√D": ("sasa_resnet26", divide_logits, 0.1, False),
-    "attention, embeddings from N(0, 1/D)": ("sasa_resnet26", shrink_embeddings, 0.1, False),
-    "attention, embeddings from N(0, 9)": ("sasa_resnet26", enlarge_embeddings, 0.1, False),
-    "attention, embeddings decayed": ("sasa_resnet26", nothing, 0.1, True),
-    "attention, no warm-up": ("sasa_resnet26", nothing, 0.0, False),
-    "attention, batch-norm decay 0.99": ("sasa_resnet26", slow_batch_norm, 0.1, False),
-    "attention, pool before strided attention": ("sasa_resnet26", pool_first, 0.1, False),
+@dataclass(frozen=True)
+class Arm:
+    """One way to train; warmup is a part of the training."""
+
+    network: str = "sasa_resnet26"
+    optimizer: str = "sgd"
+    change: Callable[[nn.Module], None] = nothing
+    warmup: float = 0.1
+    decay_embeddings: bool = False
+
+
+ARMS = {
+    "convolution": Arm("sasa_resnet26_conv"),
+    "attention": Arm(),
+    "attention, scale 1/√D": Arm(change=divide_logits),
+    "attention, embeddings from N(0, 1/D)": Arm(change=shrink_embeddings),
+    "attention, embeddings from N(0, 9)": Arm(change=enlarge_embeddings),
+    "attention, embeddings decayed": Arm(decay_embeddings=True),
+    "attention, no warm-up": Arm(warmup=0.0),
+    "attention, batch-norm decay 0.99": Arm(change=slow_batch_norm),
+    "attention, pool before strided attention": Arm(change=pool_first),
+    "convolution, AdamW": Arm("sasa_resnet26_conv", "adamw"),
+    "attention, AdamW": Arm(optimizer="adamw"),
+    "convolution, Muon": Arm("sasa_resnet26_conv", "muon"),
+    "attention, Muon": Arm(optimizer="muon"),
 }
 
 
@@ -117,22 +135,28 @@ def run(
     arm: str, seed: int, epochs: float, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
 ) -> dict[str, float | int | str]:
     """Train one network and evaluate the moving average of its weights."""
-    name, change, warmup, decayed = ARMS[arm]
+    way = ARMS[arm]
     torch.manual_seed(seed)
-    options = {} if name.endswith("_conv") else {"num_heads": 2}
-    model = sasa.create_model(name, num_classes=10, width=0.25, **options)
-    change(model)
+    options = {} if way.network.endswith("_conv") else {"num_heads": 2}
+    model = sasa.create_model(way.network, num_classes=10, width=0.25, **options)
+    way.change(model)
+    if way.decay_embeddings:
+        model.no_weight_decay = lambda: ()  # type: ignore[assignment]
     model = model.to(memory_format=torch.channels_last).train()
-    position = () if decayed else tuple(model.no_weight_decay())  # type: ignore[operator]
-    plain = [p for n, p in model.named_parameters() if p.ndim == 1 or n in position]
-    kernels = [p for n, p in model.named_parameters() if p.ndim > 1 and n not in position]
-    groups = [{"params": kernels, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(groups, lr=LR, momentum=MOMENTUM, nesterov=True)
+    lr, weight_decay = OPTIMIZERS[way.optimizer]
+    optimizer = create_optimizer_v2(
+        model,
+        way.optimizer,
+        lr=lr,
+        weight_decay=weight_decay,
+        momentum=MOMENTUM,
+        fallback_no_weight_decay=True,
+    )
     average = ModelEmaV3(model, 0.99, use_warmup=True, warmup_gamma=9, warmup_power=1)
     (x, y), losses, start = train, [], time.time()
     steps = int(epochs * len(x) / BATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: warmup_cosine(step, steps, round(warmup * steps))
+        optimizer, lambda step: warmup_cosine(step, steps, round(way.warmup * steps))
     )
     order = torch.cat([torch.randperm(len(x)) for _ in range(int(epochs) + 1)])[: steps * BATCH]
     for index in order.split(BATCH):

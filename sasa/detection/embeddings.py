@@ -11,10 +11,10 @@ EMBEDDING_STD = 3.0
 
 
 def start_embeddings(module: nn.Module) -> None:
-    """Draw the relative embeddings so large that each head of a layer starts with few positions of its window.
+    """Draw the relative embeddings so large that a layer's heads start with few positions of their windows.
 
-    With `LocalSelfAttention2d`'s own, of deviation 1, a head starts near the mean of its window, and the
-    layers of a head, one after the other, blur the map.
+    With `LocalSelfAttention2d`'s own, of deviation 1, they start near the windows' means, and layers one
+    after the other blur the map.
     """
     for layer in module.modules():
         if isinstance(layer, LocalSelfAttention2d):

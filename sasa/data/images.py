@@ -99,4 +99,6 @@ def read_image(path: str | Path, in_chans: int = 3) -> Image.Image:
         ValueError: in_chans is neither 1 nor 3.
     """
     mode = image_mode(in_chans)
+    if not Path(path).exists():
+        raise FileNotFoundError(f"no image at {path}; give the path of an image file")
     return convert_image(decode_image(Path(path).read_bytes(), str(path)), mode, str(path))

@@ -116,6 +116,8 @@ def test_read_image(tree: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(BrokenImageError, match=r"cat/1\.png: broken image: the file is empty"):
         read_image(path)
+    with pytest.raises(FileNotFoundError, match="no image at nothere.png; give"):
+        read_image("nothere.png")
 
 
 def test_palette_with_transparency_converts_without_a_warning(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ def show(results: dict[str, Any]) -> None:
     if not first_process():
         return
     top5 = f", top-5 {results['top5']:.2%}" if "top5" in results else ""
-    print(f"top-1 {results['top1']:.2%}{top5}, loss {results['loss']:.4f} on {results['images']} images")
+    loss = "not finite" if results["loss"] is None else f"{results['loss']:.4f}"
+    print(f"top-1 {results['top1']:.2%}{top5}, loss {loss} on {results['images']} images")
     if "twin_flops" in results:
         from sasa.models import Cost
 

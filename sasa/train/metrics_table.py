@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,11 @@ from sasa.train.atomic import replacing
 def rounded(value: float) -> float:
     """A number with the seven digits that 32 bits hold."""
     return float(f"{value:.7g}")
+
+
+def defined(metrics: dict[str, float]) -> dict[str, float | None]:
+    """None, which JSON has, for nan and infinities, which it has not."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 _METRICS = ("lr", "train_loss", "val_loss")

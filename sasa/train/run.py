@@ -24,7 +24,7 @@ from sasa.train.fit import (
     write_json,
 )
 from sasa.train.loaders import ImageData, evaluation_loader
-from sasa.train.metrics_table import rounded
+from sasa.train.metrics_table import defined, rounded
 from sasa.train.trainer import determinism_restored, evaluation_trainer, quiet
 from sasa.train.weights import (
     WEIGHTS_FILE,
@@ -140,7 +140,7 @@ def _scores(test: Any, stage: str) -> dict[str, Any]:
     """Lightning's metrics without the stage's name, images as a whole number."""
     scores = {name.removeprefix(f"{stage}_"): value for name, value in test.items()}
     order = [name for name in ("top1", "top5", "loss") if name in scores]
-    return {**{name: rounded(scores[name]) for name in order}, "images": int(scores["images"])}
+    return {**defined({name: rounded(scores[name]) for name in order}), "images": int(scores["images"])}
 
 
 def evaluate(
@@ -167,7 +167,8 @@ def evaluate(
         reader_options: for timm's readers only.
 
     Returns:
-        top1, top5 (from six classes on) in [0, 1], loss, images, skipped_images, weights, data and split.
+        top1, top5 (from six classes on) in [0, 1], loss (None if it is not finite), images, skipped_images,
+        weights, data and split.
 
     Raises:
         FileNotFoundError, ValueError: the weights or the data are at fault.

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from sasa.cli import main
-from sasa.train import load_config
+from sasa.train import WeightsMetadata, load_config, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +88,17 @@ def test_faulty_commands(arguments: list[str], message: str, capsys: pytest.Capt
 def test_print_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--optimizer.lr", "0.25", "--print_config"]) == 0
     assert "  lr: 0.25\n" in capsys.readouterr().out
+
+
+def test_a_loss_that_is_not_finite_is_null(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = WeightsMetadata("test_resnet", {}, ["green", "red"], [3, 16, 16], [0.5] * 3, [0.5] * 3)
+    network = about.create_model()
+    torch.nn.init.constant_(network.fc.bias, float("inf"))  # type: ignore[arg-type]
+    save_weights(tmp_path / "weights.safetensors", network, about)
+    report = tmp_path / "report.json"
+    weights = str(tmp_path / "weights.safetensors")
+    assert main(["eval", "--weights", weights, "--data", str(images), "--json", str(report)]) == 0
+    assert "loss not finite on 12 images" in capsys.readouterr().out
+    assert json.loads(report.read_text())["loss"] is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +27,7 @@ from sasa.train.fit import (
     write_json,
 )
 from sasa.train.loaders import evaluation_loader
-from sasa.train.metrics_table import rounded
+from sasa.train.metrics_table import defined, rounded
 from sasa.train.trainer import determinism_restored, evaluation_trainer, quiet
 from sasa.train.weights import WEIGHTS_FILE, require_same_classes, save_weights
 
@@ -186,14 +185,9 @@ def _evaluate(
         (test,) = trainer.test(evaluator, data, verbose=False)
     metrics = evaluator.metrics["test"]
     scores = {
-        **_defined(metrics.overall),
-        "by_class": {name: _defined(values) for name, values in metrics.by_class.items()},
-        **_defined({"loss": rounded(test["test_loss"])}),
+        **defined(metrics.overall),
+        "by_class": {name: defined(values) for name, values in metrics.by_class.items()},
+        **defined({"loss": rounded(test["test_loss"])}),
         "images": len(truth["images"]),
     }
     return scores, evaluator.results
-
-
-def _defined(metrics: dict[str, float]) -> dict[str, float | None]:
-    """None, which JSON has, for nan and infinities, which it has not."""
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

@@ -116,7 +116,7 @@ def test_read_image(tree: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(BrokenImageError, match=r"cat/1\.png: broken image: the file is empty"):
         read_image(path)
-    with pytest.raises(FileNotFoundError, match="no image at nothere.png; give"):
+    with pytest.raises(FileNotFoundError, match=r"no image at nothere\.png; give"):
         read_image("nothere.png")
 
 

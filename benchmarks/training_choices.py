@@ -186,14 +186,16 @@ def main() -> None:
     """Run every arm with every seed and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of train/CLASS/IMAGE and test/CLASS/IMAGE")
+    parser.add_argument("--arms", type=int, nargs="+", default=range(len(ARMS)), help="numbers of the arms")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     train, test = images(args.data / "train"), images(args.data / "test")
+    arms = [list(ARMS)[number] for number in args.arms]
     results = []
     for seed in range(args.seeds):
-        for arm in ARMS:
+        for arm in arms:
             results.append(run(arm, seed, args.epochs, train, test))
             print(json.dumps(results[-1], ensure_ascii=False), flush=True)
             if args.json:
@@ -206,7 +208,7 @@ def main() -> None:
                 }
                 args.json.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     print(f"{'arm':<44} top-1 %: mean ± standard error   training loss")
-    for arm in ARMS:
+    for arm in arms:
         of_arm = [r for r in results if r["arm"] == arm]
         top1 = [float(r["test_top1"]) for r in of_arm]
         error = statistics.stdev(top1) / len(top1) ** 0.5 if len(top1) > 1 else float("nan")

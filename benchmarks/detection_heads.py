@@ -1,4 +1,4 @@
-"""Does attention in pyramid and heads learn without a norm, and from which first W_V?
+"""Does attention in pyramid and heads learn without a norm, and from which first W_V and embeddings?
 
     python benchmarks/detection_heads.py --json benchmarks/results/detection_heads.json
 
@@ -23,18 +23,19 @@ import sasa
 from sasa.data import load_fashion_mnist
 from sasa.detection import RetinaNet, create_retinanet
 
-# name: (kind, norm, deviation of W_V).
+# name: (kind, norm, deviations of W_V and of the relative embeddings).
 ARMS = {
-    "convolution, no norm": ("conv", "none", None),
-    "convolution, group norm": ("conv", "group", None),
-    "attention, no norm, W_V 0.01": ("attention", "none", 0.01),
-    "attention, no norm, W_V 0.1": ("attention", "none", 0.1),
-    "attention, group norm, W_V 0.01": ("attention", "group", 0.01),
-    "attention, group norm, W_V 0.1": ("attention", "group", 0.1),
+    "convolution, no norm": ("conv", "none", None, None),
+    "convolution, group norm": ("conv", "group", None, None),
+    "attention, no norm, W_V 0.01": ("attention", "none", 0.01, 3.0),
+    "attention, no norm, W_V 0.1": ("attention", "none", 0.1, 3.0),
+    "attention, group norm, W_V 0.01": ("attention", "group", 0.01, 3.0),
+    "attention, group norm, W_V 0.1, embeddings 1": ("attention", "group", 0.1, 1.0),
+    "attention, group norm, W_V 0.1": ("attention", "group", 0.1, 3.0),
 }
 
 
-def build(kind: str, norm: str, std: float | None) -> RetinaNet:
+def build(kind: str, norm: str, value_std: float | None, embedding_std: float | None) -> RetinaNet:
     """A quarter of the channels, 5 × 5 windows."""
     detector = create_retinanet(
         "sasa_resnet26",
@@ -46,9 +47,13 @@ def build(kind: str, norm: str, std: float | None) -> RetinaNet:
         kernel_size=5,
         backbone_options={"width": 0.25, "num_heads": 4, "kernel_size": 5},
     )
-    for layer in detector.head.modules():
-        if isinstance(layer, sasa.LocalSelfAttention2d) and std is not None:
-            nn.init.normal_(layer.qkv.weight[-layer.out_channels :], std=std)
+    for part in (detector.head, detector.backbone.fpn):
+        for layer in part.modules():
+            if isinstance(layer, sasa.LocalSelfAttention2d):
+                if part is detector.head:
+                    nn.init.normal_(layer.qkv.weight[-layer.out_channels :], std=value_std)
+                for embedding in (layer.rel_row, layer.rel_col):
+                    nn.init.normal_(embedding, std=embedding_std)
     return detector
 
 
@@ -139,7 +144,7 @@ def main() -> None:
                 }
             )
         losses = [round(loss, 3) for loss in last]
-        print(f"{name:<34} {statistics.mean(last):.3f}  {losses}  largest weight {sharp}", flush=True)
+        print(f"{name:<46} {statistics.mean(last):.3f}  {losses}  largest weight {sharp}", flush=True)
     if args.json:
         record = {
             "steps": args.steps,

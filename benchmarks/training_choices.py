@@ -165,8 +165,8 @@ def run(
         loss.backward()
         optimizer.step()
         schedule.step()
-        average.update(model)
         losses.append(loss.item())
+        average.update(model, step=len(losses))
     evaluated = average.module.eval()
     with torch.inference_mode():
         correct = sum(

@@ -131,7 +131,7 @@ class OptimizerConfig:
 
     Attributes:
         name: sgd, with Nesterov's momentum, adamw, or muon, with AdamW for biases, norms and position
-            embeddings, all of them timm's; each needs a learning rate of its own, the last two about the same
+            embeddings, all of them timm's; each needs a learning rate of its own
         batch_size: images of one step, over all processes and accumulated parts
         epochs: passes over the training images
         lr: peak learning rate of a batch of 4096, the paper's way to say it; the rate used is

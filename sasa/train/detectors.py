@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from sasa.detection import RetinaNet, create_retinanet
-from sasa.train.weights import WeightsMetadata, read_weights, weights_path
+from sasa.train.weights import WeightsMetadata, check_shapes, read_weights, weights_path
+
+FETCH = ("pretrained", "checkpoint_path", "pretrained_cfg_overlay")
+"""Options of timm that fetch weights, for networks whose weights are loaded here."""
 
 
 def retinanet_from_classifier(path: str | Path, num_classes: int, **options: Any) -> RetinaNet:
@@ -46,10 +49,12 @@ def retinanet_from_classifier(path: str | Path, num_classes: int, **options: Any
 def read_classifier(path: str | Path) -> tuple[dict[str, Tensor], WeightsMetadata]:
     """Weights and metadata of a classifier, as one of RGB images; raises as load_weights does."""
     state, about = read_weights(path, WeightsMetadata)
+    about = replace(about, options={key: value for key, value in about.options.items() if key not in FETCH})
     if about.input_size[0] == 3:
         return state, about
     with torch.device("meta"):
         network = about.create_model()
+    check_shapes(network, state, weights_path(path))
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d) and module.in_channels == module.groups == 1:
             weight = state[f"{name}.weight"]

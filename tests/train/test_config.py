@@ -22,7 +22,7 @@ from sasa.train import (
 RECIPES = [
     path
     for path in sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
-    if not path.name.startswith("detect_")
+    if not path.name.startswith(("detect_", "forms"))
 ]
 
 

@@ -69,7 +69,7 @@ def test_a_grey_classifier_sees_the_mean_of_the_channels(tmp_path: Path, options
     assert (detector.transform.image_mean, detector.transform.image_std) == ([0.25] * 3, [0.75] * 3)
 
 
-def test_the_classifier_that_comes_with_sasa(tmp_path: Path) -> None:
+def test_the_classifier_that_comes_with_sasa() -> None:
     detector = retinanet_from_classifier("built-in", 10, **SMALL)
     state, about = read_weights(BUILT_IN_WEIGHTS, WeightsMetadata)
     body = detector.backbone.body.state_dict()  # type: ignore[union-attr]
@@ -94,3 +94,12 @@ def test_weights_that_do_not_fit_name_their_file(tmp_path: Path) -> None:
         retinanet_from_classifier(path, 2, **SMALL)
     with pytest.raises(FileNotFoundError, match="no weights at"):
         retinanet_from_classifier(tmp_path / "missing", 2)
+
+
+def test_a_grey_classifier_that_does_not_fit_names_its_file(tmp_path: Path) -> None:
+    path, grey = tmp_path / "model.safetensors", {"input_size": [1, 64, 64], "mean": [0.25], "std": [0.75]}
+    classifier = saved(path, **grey)
+    about = WeightsMetadata("sasa_resnet26_conv", {"width": 0.125}, ["a"], [1, 64, 64], [0.5], [0.5])
+    save_weights(path, classifier, about)
+    with pytest.raises(ValueError, match=r"model.safetensors: does not fit SASAResNet: "):
+        retinanet_from_classifier(path, 2, **SMALL)

@@ -9,12 +9,10 @@ from typing import Any, cast
 import sasa
 from sasa.detection import RetinaNet, create_retinanet
 from sasa.train.detection.config import DetectionConfig
-from sasa.train.detectors import read_classifier, retinanet_from_classifier
+from sasa.train.detectors import FETCH, read_classifier, retinanet_from_classifier
 from sasa.train.weights import load_any_weights
 
 _BACKBONE = "sasa_resnet26"
-# Options of timm that fetch weights, which are loaded after them here.
-_FETCH = ("pretrained", "checkpoint_path", "pretrained_cfg_overlay")
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def create_detector(
         detector = retinanet_from_classifier(model.classifier, len(classes), **options, **images)
     return detector, DetectorMetadata(
         backbone=backbone,
-        backbone_options={key: value for key, value in backbone_options.items() if key not in _FETCH},
+        backbone_options={key: value for key, value in backbone_options.items() if key not in FETCH},
         options=options,
         classes=classes,
         size=size,

@@ -29,6 +29,13 @@ def test_cells_are_the_rows_that_the_paper_printed(table: object) -> None:
         assert {**mine, "groups": tuple(mine["groups"])} == theirs, row.label
 
 
+def test_the_sweep_among_the_recipes_is_the_first_rows_of_table_1() -> None:
+    forms, table = read_sweep(str(Path(__file__).parents[3] / "recipes" / "forms.yaml")), read_sweep("table1")
+    assert [(cell.config, cell.paper) for cell in forms.cells] == [
+        ({"model": cell.config["model"]}, cell.paper) for cell in table.cells[:3]
+    ]
+
+
 @pytest.mark.parametrize("name", sweep_names())
 def test_claims_are_the_papers_order(name: str) -> None:
     sweep = read_sweep(name)

@@ -64,7 +64,8 @@ def _section(sweep: Sweep, folder: Path, figures: Path) -> list[Block]:
     if sweep.note:
         blocks.append(Paragraph(sweep.note))
     blocks.append(Paragraph(_conditions(sweep)))
-    header = ["network", "seeds", "parameters", "FLOPs", "ms an image", "top-1, %", "top-1, %: paper"]
+    header = ["network", "seeds", "parameters", "FLOPs", "ms an image", "training, min", "memory, MB"]
+    header += ["top-1, %", "top-1, %: paper"]
     blocks.append(Table(header, [_row(cell) for cell in sweep.cells]))
     if sweep.claims:
         header = ["claim", "paper", "ours", "p", "verdict"]
@@ -132,11 +133,12 @@ def _conditions(sweep: Sweep) -> str:
     text = (
         f"Ours: {values('data')}, {values('training_images')} training images, epochs: {values('epochs')}, "
         f"{values('precision')}, trained on {values('device')} with sasa {values('sasa')} and torch "
-        f"{values('torch')}."
+        f"{values('torch')}. Minutes of training and peak memory are means over the seeds."
     )
     if _all("inference_device"):
         text += (
-            f" Times were measured on {values('inference_device')}, threads: {values('inference_threads')}."
+            f" Times of an image were measured on {values('inference_device')}, threads: "
+            f"{values('inference_threads')}."
         )
     return text
 
@@ -149,6 +151,8 @@ def _row(cell: Cell) -> list[str]:
         f"{cell.parameters / 1e6:.2f} M",
         flops,
         "–" if cell.milliseconds is None else f"{cell.milliseconds:.3g}",
+        "–" if cell.training_minutes is None else f"{cell.training_minutes:.1f}",
+        "–" if cell.peak_megabytes is None else f"{cell.peak_megabytes:.0f}",
         _with_error(cell.mean, cell.error),
         "–" if cell.paper is None else f"{cell.paper:.1f}",
     ]

@@ -57,6 +57,20 @@ class Cell:
         seconds = self.runs[0]["inference_seconds"] if self.runs else None
         return None if seconds is None else 1000 * seconds
 
+    @property
+    def training_minutes(self) -> float | None:
+        """Of a run without validation, mean over the seeds."""
+        return self._mean("training_seconds", 1 / 60)
+
+    @property
+    def peak_megabytes(self) -> float | None:
+        """Peak memory of a run, mean over the seeds, in 10⁶ bytes."""
+        return self._mean("peak_memory_bytes", 1e-6)
+
+    def _mean(self, column: str, unit: float) -> float | None:
+        values = [run[column] * unit for run in self.runs if run[column] is not None]
+        return statistics.fmean(values) if values else None
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -50,7 +50,16 @@ def write_sweep(tmp_path: Path) -> Callable[..., Path]:
             for seed, top1 in enumerate(accuracies):
                 folder = f"runs/hash{number}/seed-{seed}"
                 runs.append(
-                    {"sweep": name, "cell": cell, "seed": seed, "top1": top1 / 100, "run": folder, **RUN}
+                    {
+                        "sweep": name,
+                        "cell": cell,
+                        "seed": seed,
+                        "top1": top1 / 100,
+                        "training_seconds": 60.0 * (seed + 2),
+                        "peak_memory_bytes": None if cell == "b" else 7_000_000 * (seed + 1),
+                        "run": folder,
+                        **RUN,
+                    }
                 )
                 (tmp_path / folder).mkdir(parents=True, exist_ok=True)
                 lines = [f"{epoch},{2 / epoch},{epoch * top1 / 300}" for epoch in (1, 2, 3)]

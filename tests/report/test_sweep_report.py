@@ -54,8 +54,9 @@ def test_the_markdown_holds_means_errors_and_verdicts(write_sweep: Write) -> Non
     assert (page, text) == (folder / "report.html", folder / "report.md")
     lines = text.read_text(encoding="utf-8").splitlines()
     assert "| table9: A title | 0 | 1 | 1 |" in lines
-    assert "| a | 3 | 1.00 M | 50.0 M | 4 | 81.00 ± 0.58 | 76.0 |" in lines
-    assert "| c | 0 | 3.00 M | 150.0 M | – | – | – |" in lines
+    assert "| a | 3 | 1.00 M | 50.0 M | 4 | 3.0 | 14 | 81.00 ± 0.58 | 76.0 |" in lines
+    assert "| b | 3 | 2.00 M | 100.0 M | 4 | 3.0 | – | 71.00 ± 0.58 | 77.5 |" in lines
+    assert "| c | 0 | 3.00 M | 150.0 M | – | – | – | – | – |" in lines
     assert "| b > a | +1.5 | -10.00 ± 0.82 | < 0.001 | disagree |" in lines
     assert "| a > c | – | – | – | undecided |" in lines
     pictures = re.findall(r"^!\[.+\]\((.+)\)$", text.read_text(encoding="utf-8"), re.MULTILINE)

@@ -34,7 +34,7 @@ def detections(kind: str, boxes: torch.Tensor, labels: torch.Tensor, classes: in
     if kind == "random":
         corner = 300 * torch.rand(100, 2)
         boxes = torch.cat([boxes, torch.cat([corner, corner + 200 * torch.rand(100, 2)], dim=1)])
-        labels = torch.cat([labels, labels, labels, torch.randint(classes, (100,))])[: len(boxes)]
+        labels = torch.cat([labels, torch.randint(classes, (100,))])
     return {"boxes": boxes, "labels": labels, "scores": torch.rand(len(boxes))}
 
 

@@ -10,7 +10,8 @@ HELP = "draw where the attention layers look, over images"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
     parser.add_argument(
-        "--weights", help="run folder or .safetensors file (default: the network that comes with sasa)"
+        "--weights",
+        help="run folder or .safetensors file (default: built-in, the network that comes with sasa)",
     )
     parser.add_argument(
         "images",

@@ -10,7 +10,8 @@ HELP = "evaluate trained weights on images"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
     parser.add_argument(
-        "--weights", help="run folder or .safetensors file (default: the network that comes with sasa)"
+        "--weights",
+        help="run folder or .safetensors file (default: built-in, the network that comes with sasa)",
     )
     parser.add_argument(
         "--data", default="fashion-mnist", help="image folder, archive or timm's name (default: %(default)s)"

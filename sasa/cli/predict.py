@@ -11,7 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     parser.add_argument(
-        "--weights", help="run folder or .safetensors file (default: the network that comes with sasa)"
+        "--weights",
+        help="run folder or .safetensors file (default: built-in, the network that comes with sasa)",
     )
 
 

@@ -1,7 +1,12 @@
-"""What only a GPU can show: compilation around the op, CUDA graphs, streams, autocast, the same bits."""
+"""The kernels on a GPU: each form of them against the oracle, and what only a GPU can show.
+
+That is compilation around the op, CUDA graphs, streams, autocast, DDP, the same bits.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +16,15 @@ from torch import Tensor
 from torch.library import opcheck
 
 import sasa
+from sasa.ops.local_attention.backends.triton import tiles
 from sasa.ops.local_attention.backends.triton.choices import CHOICES
 
+from .. import test_nonfinite
+from ..cases import Case, judge
+from ..runners import Runner
 from ..test_registration import CASES, arguments
+from .nonfinite import CHECKS
+from .shapes import DOT_SHAPES, PLAIN, SHAPES
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -47,10 +58,80 @@ def test_auto_takes_triton(device: str) -> None:
     assert sasa.ops.support(*args, num_heads=4)["triton"] == []
 
 
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the kernels that ran."""
+    from sasa.ops.local_attention.backends.triton import launch
+
+    names: list[str] = []
+    run = launch.Launch.__call__
+
+    def recorded(self: Any) -> None:
+        names.append(self.kernel.fn.__name__)
+        run(self)
+
+    monkeypatch.setattr(launch.Launch, "__call__", recorded)
+    return names
+
+
+@pytest.fixture
+def on_tensor_cores(monkeypatch: pytest.MonkeyPatch, launched: list[str]) -> Iterator[None]:
+    """Wherever it can run, that form does, and no other."""
+    monkeypatch.setattr(tiles, "dot_pays", lambda *_, **__: True)
+    yield
+    assert launched
+    assert all("dot" in name for name in launched), launched
+
+
+def right(case: Case, device: str) -> None:
+    """The oracle judges output and gradients; with a ReLU, that is in the forward kernel, inference too."""
+
+    def op(*args: Any, **options: Any) -> Tensor:
+        return sasa.local_attention(*args, **options, backend="triton")
+
+    errors = judge(op, case, device=device, gradients=True)
+    if case.relu:
+        errors["inference"] = judge(op, case, device=device)["out"]
+    assert not {name: error for name, error in errors.items() if not error <= 1}
+
+
+@pytest.mark.parametrize("device", ["cuda"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", SHAPES)
+def test_shapes(name: str, dtype: torch.dtype, device: str) -> None:
+    """In the form that the table selects."""
+    right(replace(PLAIN, **SHAPES[name] | {"dtype": dtype}), device)
+
+
+@pytest.mark.parametrize("device", ["cuda"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", DOT_SHAPES)
+@pytest.mark.usefixtures("on_tensor_cores")
+def test_shapes_on_tensor_cores(name: str, dtype: torch.dtype, device: str) -> None:
+    right(replace(PLAIN, **{"batch": 1} | DOT_SHAPES[name] | {"dtype": dtype}), device)
+
+
+@pytest.mark.parametrize("device", ["cuda"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.usefixtures("on_tensor_cores")
+def test_not_finite_on_tensor_cores(
+    name: str, dtype: torch.dtype, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without dilation, which that form does not have; `test_nonfinite.py` has the other in float32."""
+    monkeypatch.setattr(test_nonfinite, "DILATION", (1, 1))
+    monkeypatch.setitem(test_nonfinite.WINDOW, "dilation", (1, 1))
+    CHECKS[name](Runner("triton", device, dtype, torch.Generator().manual_seed(0)))
+
+
 @pytest.mark.parametrize("device", ["cuda"])
 @pytest.mark.parametrize("pool", [1, 2])
-def test_two_runs_give_the_same_bits(device: str, pool: int) -> None:
-    assert_same_bits(results(inputs(), pool=pool), results(inputs(), pool=pool))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_two_runs_give_the_same_bits(device: str, dtype: torch.dtype, pool: int, launched: list[str]) -> None:
+    """In half precision of the form on tensor cores, in float32 of the other."""
+    assert_same_bits(results(inputs(dtype), pool=pool), results(inputs(dtype), pool=pool))
+    assert all(("dot" in name) == (dtype != torch.float32) for name in launched)
+    assert len(launched) == 6
 
 
 @pytest.mark.parametrize("device", ["cuda"])

@@ -5,6 +5,7 @@ That is compilation around the op, CUDA graphs, streams, autocast, DDP, the same
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.library import opcheck
+from torch.nn.parallel import DistributedDataParallel
 
 import sasa
 from sasa.ops.local_attention.backends.triton import tiles
@@ -179,6 +181,37 @@ def test_autocast(device: str) -> None:
     want = sasa.local_attention(*(x.bfloat16() for x in args[:3]), *args[3:], **OPTIONS)
     assert out.dtype == torch.bfloat16
     assert torch.equal(out, want)
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    """Of this process alone."""
+    torch.distributed.init_process_group("nccl", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        try:
+            torch.distributed.all_reduce(torch.zeros(1, device="cuda"))
+        except torch.distributed.DistBackendError as error:
+            pytest.skip(f"NCCL does not run on this machine: {error}")
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("device", ["cuda"])
+@pytest.mark.usefixtures("process_group")
+def test_distributed_data_parallel(device: str) -> None:
+    """The gradients are those of the layer itself, but for the order of cuDNN's sums."""
+    torch.manual_seed(0)
+    layer = sasa.LocalSelfAttention2d(64, 64, kernel_size=7, num_heads=4).to(device)
+    parallel = DistributedDataParallel(copy.deepcopy(layer))
+    x = torch.randn(2, 64, 15, 14, device=device)
+    for one in (layer, parallel):
+        one(x).square().sum().backward()
+    for (name, plain), shared in zip(layer.named_parameters(), parallel.parameters(), strict=True):
+        assert plain.grad is not None, name
+        peak = plain.grad.abs().max().item()
+        assert peak > 0, name
+        torch.testing.assert_close(shared.grad, plain.grad, rtol=0, atol=1e-4 * peak)
 
 
 @pytest.mark.parametrize("device", ["cuda"])

@@ -4,10 +4,10 @@ bf16, batch 128, 224 × 224, each against its rival in the same run: inference a
 sasa_resnet50 against torchvision's ResNet-50, compiled, channels-last; the op, forward and forward +
 backward, at ResNet-50's seven shapes against plain PyTorch (the reference backend) and a 3 × 3
 convolution, then against compiled FlexAttention; sasa_resnet50_convstem; and, where it is installed, NATTEN,
-which has no relative embeddings. Every contender but NATTEN is checked before it is timed, and no speed is
-reported unless the op's tests pass on the device. What cannot run, computes something wrong, takes too long
-or has no time left within --minutes ends alone, and the report names it. OUT/gpu.json holds all of it,
-OUT/tests.txt the tests' output.
+which has no relative embeddings. The networks, FlexAttention and, but for NATTEN's sections, our op are
+checked before they are timed, and no speed is reported unless the op's tests pass on the device. What cannot
+run, computes something wrong, takes too long or has no time left within --minutes ends alone, and the report
+names it. OUT/gpu.json holds all of it, OUT/tests.txt the tests' output.
 
     python -m benchmarks.gpu [--out FOLDER] [--minutes 8.5] [--batch 128] [--only SECTION …]
 

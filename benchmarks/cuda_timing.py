@@ -13,10 +13,25 @@ from benchmarks.measure import Contender, Timings, WrongOutputError
 WARM_UP = 3
 
 
+def warm(one: Contender) -> None:
+    """Check what it computes and warm it up.
+
+    Raises:
+        WrongOutputError: Its error is above its tolerance.
+    """
+    error = one.error(one.run())
+    if not error <= one.tolerance:
+        raise WrongOutputError(
+            f"{one.name}: wrong by {error:.2g} of the largest value, tolerance {one.tolerance:.2g}; not timed"
+        )
+    for _ in range(WARM_UP):
+        one.run()
+
+
 def measure_cuda(
     contenders: Sequence[Contender], *, rounds: int, calls: int = 3, flush: int = 2**28
 ) -> Timings:
-    """Check every contender, warm it up, then time all of them in turns.
+    """Time contenders in turns; `warm` has checked each and warmed it up.
 
     Args:
         contenders: What to compare; their threads are left alone.
@@ -24,19 +39,7 @@ def measure_cuda(
         calls: Timed calls a turn, of which the median counts.
         flush: Bytes that are written before each timed call, so that no contender finds its inputs in the
             second-level cache; 0 for none.
-
-    Raises:
-        WrongOutputError: A contender's error is above its tolerance; nothing is timed then.
     """
-    for one in contenders:
-        error = one.error(one.run())
-        if not error <= one.tolerance:
-            raise WrongOutputError(
-                f"{one.name}: wrong by {error:.2g} of the largest value, tolerance {one.tolerance:.2g}; "
-                "not timed"
-            )
-        for _ in range(WARM_UP):
-            one.run()
     scratch = torch.empty(flush, dtype=torch.uint8, device="cuda")
     seconds: dict[str, list[float]] = {one.name: [] for one in contenders}
     for _ in range(rounds):

@@ -1,32 +1,41 @@
 """The Triton kernels on one GPU: correctness first, then speed; `make gpu-check`.
 
-bf16, batch 128, 224 × 224, each against its rival in the same run: the op, forward and forward +
-backward, at ResNet-50's seven shapes against plain PyTorch (the reference backend), compiled
-FlexAttention, a 3 × 3 convolution and, where it is installed, NATTEN, which has no relative embeddings;
-then inference and training of sasa_resnet50 and sasa_resnet50_convstem against torchvision's ResNet-50,
-compiled, channels-last. Every contender but NATTEN is checked before it is timed, and no speed is
-reported unless the op's tests pass on the device. What there is no time for within --minutes is left out,
-and the report names it. OUT/gpu.json holds all of it, OUT/tests.txt the tests' output.
+bf16, batch 128, 224 × 224, each against its rival in the same run: inference and training of
+sasa_resnet50 against torchvision's ResNet-50, compiled, channels-last; the op, forward and forward +
+backward, at ResNet-50's seven shapes against plain PyTorch (the reference backend) and a 3 × 3
+convolution, then against compiled FlexAttention; sasa_resnet50_convstem; and, where it is installed, NATTEN,
+which has no relative embeddings. The networks, FlexAttention and, but for NATTEN's sections, our op are
+checked before they are timed, and no speed is reported unless the op's tests pass on the device. What cannot
+run, computes something wrong, takes too long or has no time left within --minutes ends alone, and the report
+names it. OUT/gpu.json holds all of it, OUT/tests.txt the tests' output.
 
-    python -m benchmarks.gpu [--out FOLDER] [--minutes 8.5] [--batch 128]
+    python -m benchmarks.gpu [--out FOLDER] [--minutes 8.5] [--batch 128] [--only SECTION …]
+
+--only runs the sections whose names begin so ("networks", "op forward,", "FlexAttention, 64") and adds them
+to OUT/gpu.json, without the tests if that says that they passed on the same commit, versions and GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import datetime
+import faulthandler
+import gc
+import importlib
 import importlib.util
 import json
 import os
 import platform
+import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +45,49 @@ from torch import Tensor, nn
 
 import sasa
 from benchmarks import network, op
-from benchmarks.cuda_timing import graphed, measure_cuda
+from benchmarks.cuda_timing import graphed, measure_cuda, warm
+from benchmarks.deadline import deadline
 from benchmarks.flex_attention import FlexLocalAttention
 from benchmarks.frozen import frozen
-from benchmarks.measure import RESULTS, Contender, Timings, _commit, against, weighted_sum
+from benchmarks.measure import (
+    RESULTS,
+    Contender,
+    Timings,
+    WrongOutputError,
+    _commit,
+    against,
+    weighted_sum,
+)
 from benchmarks.shapes import RESNET50, Spatial
 
 ROOT = Path(__file__).parents[1]
 DEVICE, BACKEND = "cuda", "triton"
 # Of the largest value: bf16 rounds results to 2⁻⁸, and FlexAttention its weights too.
 TOLERANCE = 0.02
+ROUNDS = 5
 SWEEP_CASES = 48
+# Seconds: of the tests at most; of a section, kept to time what could be built; after --minutes, until the
+# process ends whatever it does.
+TESTS_AT_MOST, TIMING, SLACK = 200.0, 15.0, 15.0
 TESTS = tuple(f"test_{name}.py" for name in ("sweep", "nonfinite", "formats", "determinism"))
 TESTS += ("triton/test_cuda.py", "square_attention/test_cuda.py")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the run.
+
+    Args:
+        name: For the report and --only.
+        wants: Seconds that have to be left if it is to begin.
+        at_most: Seconds after which it is ended.
+        run: Does it.
+    """
+
+    name: str
+    wants: float
+    at_most: float
+    run: Callable[[], Any]
 
 
 @dataclass
@@ -60,54 +99,113 @@ class Check:
     seconds: float
     record: dict[str, Any]
     started: float = field(default_factory=time.monotonic)
+    section_ends: float = field(init=False)  # by time.monotonic()
+
+    def __post_init__(self) -> None:
+        self.section_ends = self.started + self.seconds
 
     def left(self) -> float:
         """Seconds."""
         return self.seconds - (time.monotonic() - self.started)
 
-    def section(self, name: str, wants: float, run: Callable[[], Any]) -> Any:
-        """Run a part unless it would end too late; what goes wrong in it is reported and ends it alone.
-
-        Args:
-            name: Of the part.
-            wants: Seconds that it takes at most, as far as is known.
-            run: Does it; what it returns is returned.
-        """
-        if self.left() < wants:
-            self.failed(name, f"left out: {self.left():.0f} s are left and it may take {wants:.0f}")
+    def section(self, one: Section) -> Any:
+        """Run a part unless it would end too late; what goes wrong in it is reported and ends it alone."""
+        missed, wrong = self.record["not measured"], self.record["wrong"]
+        for name in [x for x in missed if x == one.name or x.startswith(f"{one.name}: ")]:
+            del missed[name]  # of an earlier command
+        wrong[:] = [x for x in wrong if not x.startswith(f"{one.name}: ")]
+        if self.left() < one.wants:
+            self.failed(one.name, f"left out: {self.left():.0f} s are left and it may take {one.wants:.0f}")
             return None
+        missed[one.name] = "the process ended in it"
+        self.write()
         before = time.monotonic()
+        seconds = min(one.at_most, self.left())
+        self.section_ends = before + seconds
         try:
-            return run()
-        except Exception as error:  # a rival that cannot run must not cost the other results
-            self.failed(name, f"{type(error).__name__}: {str(error)[:2000]}")
+            with deadline(seconds):
+                result = one.run()
+            del missed[one.name]
+            return result
+        except Exception as error:  # what cannot run must not cost the other results
+            self.failed(one.name, _text(error))
             return None
         finally:
-            self.record["seconds"][name] = round(time.monotonic() - before, 1)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            self.record["seconds"][one.name] = round(time.monotonic() - before, 1)
             self.write()
+            self.release(one.name)
+
+    def release(self, section: str) -> None:
+        """Give the device's memory back; after some errors every call of CUDA fails, this one too."""
+        gc.collect()
+        if torch.cuda.is_available():
+            try:
+                torch.cuda.empty_cache()
+            except RuntimeError as error:
+                self.failed(f"{section}: its memory was not released", _text(error))
+                self.write()
+
+    def compare(
+        self,
+        section: str,
+        makers: Mapping[str, Callable[[], Contender]],
+        *,
+        name: str = "",
+        images: int = 0,
+        **options: Any,
+    ) -> Timings:
+        """Build, check and time contenders; one that fails is reported and costs only itself.
+
+        Args:
+            section: In which it is.
+            makers: Each builds the contender of its name.
+            name: Of the timings; by default the section's.
+            images: A call, for networks.
+            options: Of `measure_cuda`.
+
+        Raises:
+            RuntimeError: None is left.
+        """
+        found = []
+        for who, make in makers.items():
+            try:
+                with deadline(self.section_ends - TIMING - time.monotonic()):
+                    one = make()
+                    warm(one)
+                found.append(one)
+            except Exception as error:  # a rival that cannot run must not cost our own number
+                what = f"{section}: {name + ', ' if name else ''}{who}"
+                self.failed(what, _text(error))
+                if isinstance(error, WrongOutputError):
+                    self.record["wrong"].append(what)
+        if not found:
+            raise RuntimeError("no contender is left")
+        timings = measure_cuda(found, **{"rounds": ROUNDS} | options)
+        self.timings(name or section, timings, images)
+        return timings
 
     def failed(self, name: str, why: str) -> None:
         """Keep what was not measured, and why."""
         self.record["not measured"][name] = why
         print(f"{name}: not measured, {why}", flush=True)
 
-    def timings(self, name: str, timings: Timings) -> None:
-        """Keep times, in milliseconds."""
+    def timings(self, name: str, timings: Timings, images: int = 0) -> None:
+        """Keep times in milliseconds, of networks also how many images a second they take."""
         rows = {}
         for one in timings.seconds:
             low, mid, high = (1e3 * timings.time(one)[i] for i in (1, 0, 2))
             rows[one] = {"ms": mid, "low": low, "high": high}
+            if images:
+                rows[one]["images/s"] = 1e3 * images / mid
             print(f"{name:40} {one:28} {mid:9.3f} ms  ({low:.3f} … {high:.3f})", flush=True)
         self.record["timings"][name] = rows
 
     def target(self, what: str, measured: float, sense: str, bound: float) -> None:
         """A number with the bound it is to keep, sense being "<=" or ">="."""
         met = measured <= bound if sense == "<=" else measured >= bound
-        self.record["targets"].append(
-            {"what": what, "measured": measured, "target": f"{sense} {bound:g}", "met": met}
-        )
+        others = [row for row in self.record["targets"] if row["what"] != what]
+        row = {"what": what, "measured": measured, "target": f"{sense} {bound:g}", "met": met}
+        self.record["targets"] = [*others, row]
 
     def write(self) -> None:
         """The JSON, as far as it is."""
@@ -124,47 +222,98 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "gpu", help="folder of the results")
     parser.add_argument("--minutes", type=float, default=8.5, help="to end within")
     parser.add_argument("--batch", type=int, default=128, help="images")
+    parser.add_argument("--only", nargs="+", default=[], metavar="SECTION", help="those whose names begin so")
     args = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         sys.exit(
             "gpu-check needs a CUDA GPU, and this torch "
             f"({torch.__version__}) sees none. Without one, `make test` interprets and compiles the kernels."
         )
-    check = Check(args.out, args.batch, 60 * args.minutes, new_record())
-    check.record["machine"] = machine()
-    run(check)
+    record = new_record() | {"machine": machine(), "batch": args.batch}
+    if args.only:
+        record = extended(args.out, record)
+    check = Check(args.out, args.batch, 60 * args.minutes, record)
+    names = [section.name for section in sections(check)]
+    for start in args.only:
+        if not any(name.startswith(start) for name in names):
+            parser.error(f"--only: expected the beginning of one of {'; '.join(names)}, got {start}")
+    # What never comes back from C sees no signal.
+    faulthandler.dump_traceback_later(60 * args.minutes + SLACK, exit=True)
+    try:
+        run(check, tuple(args.only))
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
-def run(check: Check) -> None:
-    """All sections, those first that others need or that matter most."""
-    if not check.section("correctness", 0, partial(correctness, check)):
-        check.write()
-        sys.exit(f"The op is wrong on this device: see {check.folder}/tests.txt. No speed is reported.")
-    check.section("ceilings", 10, partial(ceilings, check))
-    parts: dict[str, list[tuple[int, Timings]]] = {"forward": [], "forward + backward": []}
+def extended(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The folder's record, to which a further command adds; the new one if there is none.
+
+    Ends the process if they are not of the same code on the same machine, or the tests did not pass.
+    """
+    file = folder / "gpu.json"
+    if not file.exists():
+        return record
+    earlier: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    same = all(earlier[key] == record[key] for key in ("commit", "versions", "machine", "batch"))
+    known = record["commit"] != "unknown" and not record["commit"].endswith("+")
+    if not (same and known and earlier["correct"]):
+        sys.exit(
+            f"--only adds to {file} if its tests passed on the same commit, unchanged, with the same "
+            "versions, GPU and batch. They did not: choose another --out, or leave out --only to begin anew."
+        )
+    return earlier | {"command": f"{earlier['command']}; {record['command']}"}
+
+
+PASSES = (("forward", False), ("forward + backward", True))
+
+
+def sections(check: Check) -> Iterator[Section]:
+    """What matters most first; the tests precede them."""
+    yield Section("ceilings", 20, 30, partial(ceilings, check))
+    yield from network_sections(check, "networks", "sasa_resnet50")
     for shape in RESNET50:
-        for what, gradients in (("forward", False), ("forward + backward", True)):
+        for what, gradients in PASSES:
             name = f"op {what}, {shape}"
-            timings = check.section(name, 20, partial(op_against_plain, check, shape, gradients, name))
-            if timings is not None:
-                parts[what].append((shape.count, timings))
-    for what, timed in parts.items():
+            yield Section(name, 40, 60, partial(op_against_plain, check, shape, gradients, name))
+    for shape in RESNET50:
+        name = f"FlexAttention, {shape}"
+        yield Section(name, 60, 100, partial(op_against_flex, check, shape, name))
+    yield from network_sections(check, "convstem", "sasa_resnet50_convstem")
+    for shape in RESNET50:
+        name = f"NATTEN, {shape}"
+        yield Section(name, 40, 60, partial(op_against_natten, check, shape, name))
+
+
+def network_sections(check: Check, group: str, ours: str) -> Iterator[Section]:
+    """Inference and training, which take some minutes to compile where nothing was kept on disk."""
+    for what, at_most in (("inference", 180), ("training", 240)):
+        name = f"{group}, {what}"
+        yield Section(name, 120, at_most, partial(networks, check, what, ours, name))
+
+
+def run(check: Check, only: tuple[str, ...] = ()) -> None:
+    """The tests, unless an earlier command's passed, and the sections whose names begin so, or all."""
+    if not check.record["correct"]:
+        check.section(Section("correctness", 0, TESTS_AT_MOST + 10, partial(correctness, check)))
+    if not check.record["correct"]:
+        check.write()
+        why = "The op is wrong on this device" if check.record["correct"] is False else check.record["tests"]
+        sys.exit(f"{why}: see {check.folder}/tests.txt. No speed is reported.")
+    found = {}
+    for section in sections(check):
+        if not only or section.name.startswith(only):
+            found[section.name] = check.section(section)
+    for what, _ in PASSES:
+        layers = [(shape.count, found.get(f"op {what}, {shape}")) for shape in RESNET50]
+        timed = [(count, timings) for count, timings in layers if timings is not None]
         if len(timed) == len(RESNET50):
             check.timings(f"op {what}, all sixteen layers", weighted_sum(timed))
-    for training in (False, True):
-        check.section(
-            f"networks, {'training' if training else 'inference'}",
-            60,
-            partial(networks, check, training),
-        )
-    for shape in RESNET50:
-        check.section(f"FlexAttention, {shape}", 60, partial(op_against_flex, check, shape))
-    for shape in RESNET50:
-        check.section(f"NATTEN, {shape}", 20, partial(op_against_natten, check, shape))
     check.write()
     for row in check.record["targets"]:
         print(f"{row['what']}: {row['measured']:.3g}, target {row['target']}, met: {row['met']}")
     print(f"Written to {check.folder}/gpu.json")
+    if check.record["wrong"]:
+        sys.exit(f"Wrong, and not timed: {'; '.join(check.record['wrong'])}")
 
 
 def new_record() -> dict[str, Any]:
@@ -176,12 +325,15 @@ def new_record() -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in packages},
+            **{name: importlib.import_module(name).__version__ for name in packages},
             "cuda": torch.version.cuda,
             "sasa": sasa.__version__,
         },
         "commit": _commit(),
-        "correct": None,
+        "correct": None,  # not known
+        "tests": "The tests did not run",
+        "wrong": [],
+        "ceilings": {},
         "timings": {},
         "memory": {},
         "targets": [],
@@ -191,10 +343,11 @@ def new_record() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """The GPU."""
+    """The GPU and its driver."""
     properties = torch.cuda.get_device_properties(0)
     return {
         "gpu": properties.name,
+        "driver": driver(),
         "multiprocessors": properties.multi_processor_count,
         "memory_bytes": properties.total_memory,
         "capability": list(torch.cuda.get_device_capability(0)),
@@ -202,44 +355,65 @@ def machine() -> dict[str, Any]:
     }
 
 
-def correctness(check: Check) -> bool:
-    """Run the op's tests on the device, in parallel where pytest-xdist is there."""
+def driver() -> str:
+    """NVIDIA's version of it, by nvidia-smi."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    if shutil.which(command[0]) is None:
+        return "unknown: there is no nvidia-smi"
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip().partition("\n")[0] or f"unknown: {result.stderr.strip()}"
+
+
+def test_command() -> list[str]:
+    """Of the op's tests on the device, in parallel where pytest-xdist is there."""
     workers = ["-n", str(min(12, os.cpu_count() or 1))] if importlib.util.find_spec("xdist") else []
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-W",
-        "default",
-        *workers,
-        "-k",
-        "cuda and not reference",
-    ]
-    command += [f"tests/ops/{name}" for name in TESTS]
-    result = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ
-        | {
-            "SASA_SWEEP_CASES": str(SWEEP_CASES),
-            "PYTHONPATH": str(ROOT),
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # torch.use_deterministic_algorithms asks for it
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=max(60.0, check.left()),
-        check=False,
-    )
+    pytest = [sys.executable, "-m", "pytest", "-v", "-W", "default", *workers]
+    return [*pytest, "-k", "cuda and not reference", *(f"tests/ops/{name}" for name in TESTS)]
+
+
+def correctness(check: Check) -> None:
+    """Run the op's tests; what they print goes to a file as it comes."""
     check.folder.mkdir(parents=True, exist_ok=True)
-    (check.folder / "tests.txt").write_text(result.stdout, encoding="utf-8")
-    last = result.stdout.strip().splitlines()[-1] if result.stdout.strip() else ""
-    print(f"correctness: {last}", flush=True)
-    passed = result.returncode == 0 and " passed" in last
-    check.record["correct"] = passed
-    check.record["tests"] = last
-    return passed
+    file = check.folder / "tests.txt"
+    seconds = min(TESTS_AT_MOST, check.left())
+    variables = {
+        "SASA_SWEEP_CASES": str(SWEEP_CASES),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # torch.use_deterministic_algorithms asks for it
+    }
+    with file.open("w", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            test_command(),
+            cwd=ROOT,
+            env=os.environ | variables,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            process.wait(seconds)
+            finished = True
+        except subprocess.TimeoutExpired:
+            finished = False
+        finally:  # the workers too, which pytest-xdist starts in its process group
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    last = (["", *file.read_text(encoding="utf-8", errors="replace").strip().splitlines()])[-1]
+    if finished:
+        check.record["correct"] = verdict(process.returncode, last)
+        check.record["tests"] = last
+    else:
+        check.record["tests"] = f"The tests did not finish within {seconds:.0f} s"
+    print(f"correctness: {check.record['tests']}", flush=True)
+
+
+def verdict(code: int, last: str) -> bool | None:
+    """Whether the op is right, by pytest's exit status and last line; None if they do not show it."""
+    if code == 0 and " passed" in last:
+        return True
+    return False if code == 1 and (" failed" in last or " error" in last) else None
 
 
 def ceilings(check: Check) -> None:
@@ -247,13 +421,15 @@ def ceilings(check: Check) -> None:
     source = torch.randn(2**30, device=DEVICE).to(torch.bfloat16)
     target = torch.empty_like(source)
     a, b = (torch.randn(8192, 8192, device=DEVICE).to(torch.bfloat16) for _ in range(2))
-    contenders = [
-        Contender("copy", lambda: target.copy_(source), lambda _: 0.0, 0.0),
-        Contender("matrix product", lambda: a @ b, lambda _: 0.0, 0.0),
-    ]
-    timings = measure_cuda(contenders, rounds=5)
-    check.record["machine"]["copy_bytes_per_s"] = 2 * 2 * 2**30 / timings.time("copy").median
-    check.record["machine"]["bf16_flops"] = 2 * 8192**3 / timings.time("matrix product").median
+    makers = {
+        "copy": lambda: Contender("copy", lambda: target.copy_(source), lambda _: 0.0, 0.0),
+        "matrix product": lambda: Contender("matrix product", lambda: a @ b, lambda _: 0.0, 0.0),
+    }
+    timings = check.compare("ceilings", makers)
+    check.record["ceilings"] = {
+        "copy_bytes_per_s": 2 * 2 * 2**30 / timings.time("copy").median,
+        "bf16_flops": 2 * 8192**3 / timings.time("matrix product").median,
+    }
 
 
 def op_inputs(shape: Spatial, batch: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -307,40 +483,55 @@ def op_against_plain(check: Check, shape: Spatial, gradients: bool, name: str) -
     """Ours, the reference and the convolution."""
     plain = op_call(op.attention("reference", shape.stride), shape, gradients, check.batch)
     truth = against(plain())
-    ours = graphed(op_call(op.attention(BACKEND, shape.stride), shape, gradients, check.batch))
-    convolution = graphed(convolution_call(shape, gradients, check.batch))
-    contenders = [
-        Contender("sasa", ours, truth, TOLERANCE),
-        Contender("plain PyTorch", plain, lambda _: 0.0, 0.0),
-        Contender("3×3 convolution", convolution, lambda _: 0.0, 0.0),
-    ]
-    timings = measure_cuda(contenders, rounds=7)
-    check.timings(name, timings)
-    return timings
+
+    def ours() -> Contender:
+        call = op_call(op.attention(BACKEND, shape.stride), shape, gradients, check.batch)
+        return Contender("sasa", graphed(call), truth, TOLERANCE)
+
+    def convolution() -> Contender:
+        call = convolution_call(shape, gradients, check.batch)
+        return Contender("3×3 convolution", graphed(call), lambda _: 0.0, 0.0)
+
+    makers = {
+        "sasa": ours,
+        "plain PyTorch": lambda: Contender("plain PyTorch", plain, lambda _: 0.0, 0.0),
+        "3×3 convolution": convolution,
+    }
+    return check.compare(name, makers)
 
 
-def op_against_flex(check: Check, shape: Spatial) -> None:
+def op_against_flex(check: Check, shape: Spatial, section: str) -> None:
     """Ours and compiled FlexAttention, at full resolution as it does not pool."""
-    flex = FlexLocalAttention(shape.side, shape.side, op.KERNEL, device=DEVICE)
+    torch.compiler.reset()  # so that dynamo's limit of compilations is for this shape alone
+    full = Spatial(shape.channels, shape.side, 1, shape.count)
 
-    def attend(q: Tensor, k: Tensor, v: Tensor, rel_row: Tensor, rel_col: Tensor) -> Tensor:
-        return flex(q, k, v, rel_row.to(q.dtype), rel_col.to(q.dtype))
+    def flex() -> Callable[..., Tensor]:
+        compiled = FlexLocalAttention(shape.side, shape.side, op.KERNEL, device=DEVICE)
+        return lambda q, k, v, row, col: compiled(q, k, v, row.to(q.dtype), col.to(q.dtype))
 
-    for what, gradients in (("forward", False), ("forward + backward", True)):
-        full = Spatial(shape.channels, shape.side, 1, shape.count)
-        plain = op_call(op.attention("reference", 1), full, gradients, check.batch)
-        truth = against(plain())
-        contenders = [
-            Contender(name, graphed(op_call(call, full, gradients, check.batch)), truth, 2 * TOLERANCE)
-            for name, call in (("sasa", op.attention(BACKEND, 1)), ("FlexAttention", attend))
-        ]
-        timings = measure_cuda(contenders, rounds=7)
-        check.timings(f"op {what}, {full}, not pooled", timings)
-        ratio = timings.ratio("FlexAttention", "sasa").median
-        check.target(f"op {what}, {full}: FlexAttention / sasa", ratio, ">=", 2.0)
+    for what, gradients in PASSES:
+        truth = against(op_call(op.attention("reference", 1), full, gradients, check.batch)())
+
+        def contender(
+            name: str,
+            create: Callable[[], Callable[..., Tensor]],
+            gradients: bool = gradients,
+            truth: Callable[[Any], float] = truth,
+        ) -> Contender:
+            call = op_call(create(), full, gradients, check.batch)
+            return Contender(name, graphed(call), truth, 2 * TOLERANCE)
+
+        makers = {
+            "sasa": partial(contender, "sasa", partial(op.attention, BACKEND, 1)),
+            "FlexAttention": partial(contender, "FlexAttention", flex),
+        }
+        timings = check.compare(section, makers, name=f"op {what}, {full}, not pooled")
+        if len(timings.seconds) == len(makers):
+            ratio = timings.ratio("FlexAttention", "sasa").median
+            check.target(f"op {what}, {full}: FlexAttention / sasa", ratio, ">=", 2.0)
 
 
-def op_against_natten(check: Check, shape: Spatial) -> None:
+def op_against_natten(check: Check, shape: Spatial, section: str) -> None:
     """Ours without embeddings and NATTEN, at full resolution; at a border its windows move, ours shrink.
 
     So their results differ there, and NATTEN's are not checked.
@@ -357,13 +548,14 @@ def op_against_natten(check: Check, shape: Spatial) -> None:
         return sasa.local_attention(q, k, v, num_heads=op.HEADS, kernel_size=op.KERNEL, backend=BACKEND)
 
     full = Spatial(shape.channels, shape.side, 1, shape.count)
-    for what, gradients in (("forward", False), ("forward + backward", True)):
-        contenders = [
-            Contender(name, graphed(op_call(call, full, gradients, check.batch)), lambda _: 0.0, 0.0)
-            for name, call in (("sasa", ours), ("NATTEN", theirs))
-        ]
-        timings = measure_cuda(contenders, rounds=7)
-        check.timings(f"op {what}, {full}, not pooled, no embeddings", timings)
+    for what, gradients in PASSES:
+
+        def contender(name: str, attend: Callable[..., Tensor], gradients: bool = gradients) -> Contender:
+            call = op_call(attend, full, gradients, check.batch)
+            return Contender(name, graphed(call), lambda _: 0.0, 0.0)
+
+        makers = {"sasa": partial(contender, "sasa", ours), "NATTEN": partial(contender, "NATTEN", theirs)}
+        check.compare(section, makers, name=f"op {what}, {full}, not pooled, no embeddings")
 
 
 NETWORKS: dict[str, Callable[[str], nn.Module]] = {
@@ -375,35 +567,37 @@ NETWORKS: dict[str, Callable[[str], nn.Module]] = {
 }
 
 
-def networks(check: Check, training: bool) -> None:
-    """Throughput, peak memory and the targets."""
-    what = "training" if training else "inference"
+def networks(check: Check, what: str, ours: str, section: str) -> None:
+    """Throughput and peak memory of one of ours and of ResNet-50, in "inference" or "training"."""
+    torch.compiler.reset()  # so that dynamo's limit of compilations is for these alone
+    training = what == "training"
     images = network.smooth_images(check.batch, 224).to(DEVICE)
-    contenders = []
-    for name, create in NETWORKS.items():
+    memory: dict[str, int] = {}
+
+    def contender(name: str) -> Contender:
+        gc.collect()
         before, held = time.monotonic(), torch.cuda.memory_allocated()  # by those before it, and the images
-        call, error = (training_call if training else inference_call)(create("auto").to(DEVICE), images)
+        model = NETWORKS[name]("auto").to(DEVICE)
+        call, error = (training_call if training else inference_call)(model, images)
         call()
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         call()
         torch.cuda.synchronize()
-        check.record["memory"][f"{what}, {name}"] = torch.cuda.max_memory_allocated() - held
-        contenders.append(Contender(name, call, error, 0.15))
-        check.record["seconds"][f"compiling {name}, {what}"] = round(time.monotonic() - before, 1)
-        if len(contenders) > 1 and check.left() < 60:
-            check.failed(f"networks, {what}, those after {name}", "no time was left to compile them")
-            break
-    timings = measure_cuda(contenders, rounds=7, calls=1, flush=0)
-    check.timings(f"{what}, batch {check.batch}", timings)
-    for one in contenders[1:]:
-        ratio = timings.ratio("ResNet-50", one.name).median
-        bound = 0.9 if training else 1.0
-        check.target(f"{what}, throughput: {one.name} / ResNet-50", ratio, ">=", bound)
+        memory[name] = torch.cuda.max_memory_allocated() - held
+        check.record["seconds"][f"{section}: compiling {name}"] = round(time.monotonic() - before, 1)
+        return Contender(name, call, error, 0.15)
+
+    makers = {name: partial(contender, name) for name in ("ResNet-50", ours)}
+    timings = check.compare(section, makers, images=len(images), calls=1, flush=0)
+    memory = {name: memory[name] for name in timings.seconds}
+    check.record["memory"][section] = memory
+    if len(timings.seconds) == len(makers):
+        ratio = timings.ratio("ResNet-50", ours).median
+        check.target(f"{what}, throughput: {ours} / ResNet-50", ratio, ">=", 0.9 if training else 1.0)
         if training:
-            memory = check.record["memory"]
-            share = memory[f"{what}, {one.name}"] / memory[f"{what}, ResNet-50"]
-            check.target(f"{what}, peak memory: {one.name} / ResNet-50", share, "<=", 1.2)
+            share = memory[ours] / memory["ResNet-50"]
+            check.target(f"{what}, peak memory: {ours} / ResNet-50", share, "<=", 1.2)
 
 
 def inference_call(model: nn.Module, images: Tensor) -> tuple[Callable[[], Tensor], Callable[[Any], float]]:
@@ -436,7 +630,7 @@ def training_call(model: nn.Module, images: Tensor) -> tuple[Callable[[], Tensor
     with torch.no_grad():
         error = float((loss_of(ours, 8) / loss_of(plain, 8) - 1).abs())
     del plain, ours
-    compiled = torch.compile(model.train(), dynamic=False)
+    compiled = torch.compile(model.train(), dynamic=False, fullgraph=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
 
     def step() -> Tensor:
@@ -447,6 +641,10 @@ def training_call(model: nn.Module, images: Tensor) -> tuple[Callable[[], Tensor
         return loss.detach()
 
     return step, lambda loss: error if bool(loss.isfinite()) else float("inf")
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:2000]}"
 
 
 if __name__ == "__main__":

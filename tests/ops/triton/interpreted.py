@@ -31,6 +31,8 @@ from sasa.ops.local_attention.spec import LocalAttentionSpec
 from .. import test_nonfinite, test_registration
 from ..cases import Case, judge
 from ..runners import Runner
+from .nonfinite import CHECKS
+from .shapes import DOT_SHAPES, PLAIN, SHAPES
 
 
 def correct_products() -> None:
@@ -126,46 +128,6 @@ class Interpreted(Runner):
         torch.testing.assert_close(got, want, rtol=0, atol=2 * 2**-10 * peak)
 
 
-PLAIN = Case(
-    seed=0,
-    batch=1,
-    heads=2,
-    width=8,
-    value_width=8,
-    size=(4, 5),
-    kernel=(3, 3),
-    dilation=(1, 1),
-    scale=0.5,
-    pool=1,
-    given=("k", "rel_row", "rel_col"),
-    dtype=torch.float32,
-    rel_dtype=torch.float32,
-    layouts=("channels_last",) * 3,
-    magnitude=1.0,
-)
-# Head widths and maps of networks, in part: several tiles along each axis, several groups of heads.
-SHAPES: dict[str, dict[str, Any]] = {
-    "paper's window, several tiles": {"size": (3, 17), "kernel": (7, 7), "batch": 1},
-    "paper's window, pooled": {"size": (3, 5), "kernel": (7, 7), "batch": 1, "pool": 2},
-    "bf16, 8 heads of 16": {
-        "heads": 8,
-        "width": 16,
-        "value_width": 16,
-        "size": (3, 9),
-        "dtype": torch.bfloat16,
-    },
-    "more heads than a tile": {"heads": 11, "width": 4, "size": (3, 4), "batch": 1},
-    "wide heads": {"width": 128, "value_width": 40, "size": (3, 4), "batch": 1},
-    "wide values": {"width": 4, "value_width": 128, "size": (3, 4), "batch": 1, "dtype": torch.float16},
-    "contiguous, several tiles": {"layouts": ("contiguous",) * 3, "size": (3, 18), "batch": 1, "heads": 1},
-    "wide window, dilated": {"kernel": (3, 11), "dilation": (3, 2), "size": (4, 9), "batch": 1},
-    "tall window": {"kernel": (9, 1), "size": (5, 3), "batch": 1, "pool": 2},
-    "no k, one embedding": {"given": ("rel_col",), "size": (4, 5)},
-    "k alone, odd width": {"given": ("k",), "width": 5, "value_width": 3, "size": (4, 5)},
-    "relu": {"relu": True, "pool": 2, "size": (5, 5)},
-}
-
-
 def sweep(seeds: range) -> Iterator[tuple[str, float]]:
     """The first random cases of `test_sweep.py`, in float32 where they are in float64."""
     for seed in seeds:
@@ -193,21 +155,8 @@ def judged(name: str, case: Case) -> Iterator[tuple[str, float]]:
 
 def nonfinite(dtype: torch.dtype = torch.float32, *names: str) -> Iterator[tuple[str, float]]:
     """What is outside is never read, and a NaN reaches only whom it must; with names those checks alone."""
-    checks: dict[str, Callable[[Runner], None]] = {
-        "surroundings": lambda r: test_nonfinite.test_surroundings_are_never_read(r, (3, 5), 1, None),
-        "surroundings, pooled": lambda r: test_nonfinite.test_surroundings_are_never_read(r, (7, 4), 2, "k"),
-        "large logits": lambda r: test_nonfinite.test_large_logits(r, 1),
-        "equal logits": lambda r: test_nonfinite.test_equal_logits(r, -1e4),
-        "v": lambda r: test_nonfinite.test_v(r, torch.inf, (6, 7), 2),
-        "k": lambda r: test_nonfinite.test_nan_in_k(r, (0, 0), 2),
-        "infinity in k": test_nonfinite.test_infinity_in_k,
-        "q": lambda r: test_nonfinite.test_q(r, torch.nan, (1, 3), 1),
-        "rel_row": lambda r: test_nonfinite.test_nan_in_rel_row(r, 0),
-        "rel_col": lambda r: test_nonfinite.test_nan_in_rel_col(r, 4),
-        "gradient": lambda r: test_nonfinite.test_nan_in_the_upstream_gradient(r, (0, 0)),
-    }
-    for name in names or checks:
-        checks[name](Interpreted(dtype))  # raises
+    for name in names or CHECKS:
+        CHECKS[name](Interpreted(dtype))  # raises
         yield name, 0.0
 
 
@@ -227,22 +176,6 @@ def promised() -> Iterator[tuple[str, float]]:
         for got, want in pairs:
             assert (got.shape, got.stride(), got.dtype) == (want.shape, want.stride(), want.dtype), name
         yield name, 0.0
-
-
-DOT_SHAPES: dict[str, dict[str, Any]] = {
-    "heads of 16": {
-        "width": 16,
-        "value_width": 16,
-        "size": (4, 10),
-        "kernel": (7, 7),
-        "dtype": torch.float16,
-    },
-    "heads of 32, pooled": {"width": 32, "value_width": 32, "size": (3, 9), "kernel": (7, 7), "pool": 2},
-    "a narrow map": {"width": 16, "value_width": 24, "size": (5, 3), "kernel": (5, 7)},
-    "wide window": {"width": 16, "kernel": (3, 15), "size": (3, 19), "layouts": ("contiguous",) * 3},
-    "no k": {"width": 16, "given": ("rel_row",), "kernel": (5, 5)},
-    "relu, pooled": {"relu": True, "pool": 2, "size": (5, 5)},
-}
 
 
 def dot() -> Iterator[tuple[str, float]]:

@@ -2,11 +2,12 @@
 
     python -m tests.ops.triton.offline CAPABILITY DTYPE [--all] [SHAPE ...]      # 90 bfloat16 0 1 6
 
-DTYPE tf32 is float32 maps with products in tf32. It prints a JSON object: for each shape and kernel, with
---all of both forms wherever they can run, the registers (REG), stack (STACK) and shared memory (SHARED) of
-its cubin, in bytes where they are not registers, and the machine instructions of a thread: of each innermost
-loop in their order (LOOPS), and of all that is around them (ONCE), without what only tiles with a number that
-is not finite come to. PRODUCTS are the kinds of instructions for tensor cores.
+SHAPE counts those of ResNet-50 from 0, all by default; 7 and 8 have heads of 4 and of 128. DTYPE tf32 is
+float32 maps with products in tf32. It prints a JSON object: for each shape and kernel, with --all of both
+forms wherever they can run, the registers (REG), stack (STACK) and shared memory (SHARED) of its cubin, in
+bytes where they are not registers, and the machine instructions of a thread: of each innermost loop in their
+order (LOOPS), and of all that is around them (ONCE), without what only tiles with a number that is not finite
+come to. PRODUCTS are the kinds of instructions for tensor cores.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from sasa.ops.local_attention.spec import LocalAttentionSpec
 
 # Channels, side of the map, pooling of ResNet-50's seven shapes; 8 heads, k = 7.
 RESNET50 = ((64, 56, 1), (128, 56, 2), (128, 28, 1), (256, 28, 2), (256, 14, 1), (512, 14, 2), (512, 7, 1))
+# Heads of 4 and of 128.
+OTHERS = ((32, 28, 1), (1024, 7, 1))
 
 
 class AbsentGPU:
@@ -138,7 +141,7 @@ if __name__ == "__main__":
     driver.set_active(AbsentGPU(int(capability)))
     found = {
         f"{channels} @ {side}, pool {pool}, {one.kernel.fn.__name__}": usage(compile_offline(one))
-        for channels, side, pool in (RESNET50[i] for i in shapes)
+        for channels, side, pool in ((*RESNET50, *OTHERS)[i] for i in shapes)
         for one in launches(channels, side, pool, kind, tf32=tf32, every_form=every_form)
     }
     print(json.dumps(found, indent=1))

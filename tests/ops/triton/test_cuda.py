@@ -1,7 +1,13 @@
-"""What only a GPU can show: compilation around the op, CUDA graphs, streams, autocast, the same bits."""
+"""The kernels on a GPU: each form of them against the oracle, and what only a GPU can show.
+
+That is compilation around the op, CUDA graphs, streams, autocast, DDP, the same bits.
+"""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +15,18 @@ import pytest
 import torch
 from torch import Tensor
 from torch.library import opcheck
+from torch.nn.parallel import DistributedDataParallel
 
 import sasa
+from sasa.ops.local_attention.backends.triton import tiles
 from sasa.ops.local_attention.backends.triton.choices import CHOICES
 
+from .. import test_nonfinite
+from ..cases import Case, judge
+from ..runners import Runner
 from ..test_registration import CASES, arguments
+from .nonfinite import CHECKS
+from .shapes import DOT_SHAPES, PLAIN, SHAPES
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -47,10 +60,80 @@ def test_auto_takes_triton(device: str) -> None:
     assert sasa.ops.support(*args, num_heads=4)["triton"] == []
 
 
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the kernels that ran."""
+    from sasa.ops.local_attention.backends.triton import launch
+
+    names: list[str] = []
+    run = launch.Launch.__call__
+
+    def recorded(self: Any) -> None:
+        names.append(self.kernel.fn.__name__)
+        run(self)
+
+    monkeypatch.setattr(launch.Launch, "__call__", recorded)
+    return names
+
+
+@pytest.fixture
+def on_tensor_cores(monkeypatch: pytest.MonkeyPatch, launched: list[str]) -> Iterator[None]:
+    """Wherever it can run, that form does, and no other."""
+    monkeypatch.setattr(tiles, "dot_pays", lambda *_, **__: True)
+    yield
+    assert launched
+    assert all("dot" in name for name in launched), launched
+
+
+def right(case: Case, device: str) -> None:
+    """The oracle judges output and gradients; with a ReLU, that is in the forward kernel, inference too."""
+
+    def op(*args: Any, **options: Any) -> Tensor:
+        return sasa.local_attention(*args, **options, backend="triton")
+
+    errors = judge(op, case, device=device, gradients=True)
+    if case.relu:
+        errors["inference"] = judge(op, case, device=device)["out"]
+    assert not {name: error for name, error in errors.items() if not error <= 1}
+
+
+@pytest.mark.parametrize("device", ["cuda"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", SHAPES)
+def test_shapes(name: str, dtype: torch.dtype, device: str) -> None:
+    """In the form that the table selects."""
+    right(replace(PLAIN, **SHAPES[name] | {"dtype": dtype}), device)
+
+
+@pytest.mark.parametrize("device", ["cuda"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", DOT_SHAPES)
+@pytest.mark.usefixtures("on_tensor_cores")
+def test_shapes_on_tensor_cores(name: str, dtype: torch.dtype, device: str) -> None:
+    right(replace(PLAIN, **{"batch": 1} | DOT_SHAPES[name] | {"dtype": dtype}), device)
+
+
+@pytest.mark.parametrize("device", ["cuda"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.usefixtures("on_tensor_cores")
+def test_not_finite_on_tensor_cores(
+    name: str, dtype: torch.dtype, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without dilation, which that form does not have; `test_nonfinite.py` has the other in float32."""
+    monkeypatch.setattr(test_nonfinite, "DILATION", (1, 1))
+    monkeypatch.setitem(test_nonfinite.WINDOW, "dilation", (1, 1))
+    CHECKS[name](Runner("triton", device, dtype, torch.Generator().manual_seed(0)))
+
+
 @pytest.mark.parametrize("device", ["cuda"])
 @pytest.mark.parametrize("pool", [1, 2])
-def test_two_runs_give_the_same_bits(device: str, pool: int) -> None:
-    assert_same_bits(results(inputs(), pool=pool), results(inputs(), pool=pool))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_two_runs_give_the_same_bits(device: str, dtype: torch.dtype, pool: int, launched: list[str]) -> None:
+    """In half precision of the form on tensor cores, in float32 of the other."""
+    assert_same_bits(results(inputs(dtype), pool=pool), results(inputs(dtype), pool=pool))
+    assert all(("dot" in name) == (dtype != torch.float32) for name in launched)
+    assert len(launched) == 6
 
 
 @pytest.mark.parametrize("device", ["cuda"])
@@ -98,6 +181,37 @@ def test_autocast(device: str) -> None:
     want = sasa.local_attention(*(x.bfloat16() for x in args[:3]), *args[3:], **OPTIONS)
     assert out.dtype == torch.bfloat16
     assert torch.equal(out, want)
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    """Of this process alone."""
+    torch.distributed.init_process_group("nccl", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        try:
+            torch.distributed.all_reduce(torch.zeros(1, device="cuda"))
+        except torch.distributed.DistBackendError as error:
+            pytest.skip(f"NCCL does not run on this machine: {error}")
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("device", ["cuda"])
+@pytest.mark.usefixtures("process_group")
+def test_distributed_data_parallel(device: str) -> None:
+    """The gradients are those of the layer itself, but for the order of cuDNN's sums."""
+    torch.manual_seed(0)
+    layer = sasa.LocalSelfAttention2d(64, 64, kernel_size=7, num_heads=4).to(device)
+    parallel = DistributedDataParallel(copy.deepcopy(layer))
+    x = torch.randn(2, 64, 15, 14, device=device)
+    for one in (layer, parallel):
+        one(x).square().sum().backward()
+    for (name, plain), shared in zip(layer.named_parameters(), parallel.parameters(), strict=True):
+        assert plain.grad is not None, name
+        peak = plain.grad.abs().max().item()
+        assert peak > 0, name
+        torch.testing.assert_close(shared.grad, plain.grad, rtol=0, atol=1e-4 * peak)
 
 
 @pytest.mark.parametrize("device", ["cuda"])

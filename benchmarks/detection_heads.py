@@ -27,11 +27,11 @@ from sasa.detection import RetinaNet, create_retinanet
 ARMS = {
     "convolution, no norm": ("conv", "none", None, None),
     "convolution, group norm": ("conv", "group", None, None),
-    "attention, no norm, W_V 0.01": ("attention", "none", 0.01, 3.0),
-    "attention, no norm, W_V 0.1": ("attention", "none", 0.1, 3.0),
-    "attention, group norm, W_V 0.01": ("attention", "group", 0.01, 3.0),
-    "attention, group norm, W_V 0.1, embeddings 1": ("attention", "group", 0.1, 1.0),
-    "attention, group norm, W_V 0.1": ("attention", "group", 0.1, 3.0),
+    "attention, no norm, W_V 0.01": ("attention", "none", 0.01, 1.0),
+    "attention, no norm, W_V 0.1": ("attention", "none", 0.1, 1.0),
+    "attention, group norm, W_V 0.01": ("attention", "group", 0.01, 1.0),
+    "attention, group norm, W_V 0.1": ("attention", "group", 0.1, 1.0),
+    "attention, group norm, W_V 0.1, embeddings 3": ("attention", "group", 0.1, 3.0),
 }
 
 
@@ -119,12 +119,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--arms", type=int, nargs="+", default=range(len(ARMS)), help="numbers of the arms")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements here")
     args = parser.parse_args()
     results = []
-    for name, arm in ARMS.items():
+    for number in args.arms:
+        name, arm = list(ARMS.items())[number]
         last, sharp = [], []
         for seed in args.seeds:
             torch.manual_seed(seed)

@@ -86,6 +86,8 @@ def test_interrupted_training_is_130_and_can_be_resumed(tmp_path: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background job ignores the signal, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list(run.glob("tensorboard/events*")) and time.monotonic() < deadline:

@@ -19,7 +19,7 @@ from sasa.train import (
 )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
     """Bits depend on the number of threads, and the processes that tests start have one."""
     threads = torch.get_num_threads()

@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -70,7 +71,7 @@ def run_all(
             if stopped := deadline is not None and time.monotonic() >= deadline:
                 waiting.clear()
                 for process, _, _ in running.values():
-                    process.kill()
+                    _kill(process)
             while waiting and len(running) < jobs:
                 config = waiting.pop()
                 receiver, sender = context.Pipe(duplex=False)
@@ -86,8 +87,16 @@ def run_all(
                 on_end(_outcome(process, receiver, folder, stopped=stopped))
     finally:
         for process, _, _ in running.values():
-            process.kill()
+            _kill(process)
             process.join()
+
+
+def _kill(process: BaseProcess) -> None:
+    """End a run and its loaders: one that has just started would not notice that the run is gone."""
+    assert process.pid is not None
+    with suppress(ProcessLookupError):  # too young to lead a group, or at its end
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 def _context() -> BaseContext:
@@ -119,6 +128,7 @@ def _child(config: TrainConfig, threads: int, sender: Connection) -> None:
     """Train in this process; an error is sent as one line."""
     parent = multiprocessing.parent_process()
     assert parent is not None
+    os.setpgid(0, 0)  # for _kill and _end_with
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the parent decides
     # Ours is not the way in which the run's own loader processes should start.
@@ -146,4 +156,4 @@ def _child(config: TrainConfig, threads: int, sender: Connection) -> None:
 
 def _end_with(sentinel: int) -> None:
     wait([sentinel])
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch.library import opcheck
+from torch.profiler import profile
 
 from sasa.ops.local_attention import schema
 
@@ -82,3 +83,12 @@ def test_backward(name: str) -> None:
         ops.local_attention_backward.default,
         (grad, *rest[:5], lse.detach(), *rest[5:], channels_last),
     )
+
+
+def test_no_gradient_is_made_for_the_log_sum_exp() -> None:
+    out, _lse = ops.local_attention(*arguments(*CASES["pooled"][:3])[:-1], True)
+    with profile() as profiled:
+        out.backward(torch.ones_like(out))
+    made = [event.key for event in profiled.key_averages()]
+    assert "sasa::local_attention_backward" in made
+    assert "aten::zeros" not in made

@@ -130,6 +130,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     *tensors, _relu, channels_last, _save_lse = inputs
     ctx.save_for_backward(*tensors[:5], output[1])
     ctx.window, ctx.channels_last = tensors[5:], channels_last
+    ctx.set_materialize_grads(False)  # that of the log-sum-exp is not wanted
 
 
 def _backward(ctx: Any, grad: Tensor, _grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:

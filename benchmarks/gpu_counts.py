@@ -203,14 +203,15 @@ def _ordinary(name: str, one: launch.Launch, maps: launch.Maps) -> Done:
     kernel, given = KERNELS[name], one.arguments
     (batch, _, height, width), reach = maps.q.shape, KERNEL // 2
     rows, cols, heads = (given[f"TILE_{x}"] for x in ("ROWS", "COLS", "HEADS"))
-    block = maps.spec.pool if name == "forward" else 1  # it tiles the output and passes for each query
+    # Queries in a row of its tile; `forward` passes for each row of them.
+    down, across = (maps.spec.pool, given["QUERIES"]) if name == "forward" else (1, 1)
     seen_rows, seen_cols = (
         sum(min(start + step + reach, n) - max(start - reach, 0) for start in range(0, n, step))
-        for n, step in ((height, block * rows), (width, block * cols))
+        for n, step in ((height, down * rows), (width, across * cols))
     )
-    once = batch * given["tiles_y"] * given["tiles_x"] * -(-HEADS // heads) * block**2
+    once = batch * given["tiles_y"] * given["tiles_x"] * -(-HEADS // heads) * down
     turns = once * KERNEL * -(-KERNEL // given["COLS"])
-    queries = once * rows * cols * heads
+    queries = once * rows * cols * heads * across
     logits = queries * KERNEL**2
     flops = 2 * (kernel.products * logits + kernel.table * queries * given["EXTENT"]) * given["BLOCK_D"]
     if name == "keys":

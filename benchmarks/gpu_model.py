@@ -84,9 +84,9 @@ def floor_seconds(shape: Spatial, batch: int, direction: str, kind: Kind = BF16)
     )
 
 
-def with_dot(shape: Spatial, kind: Kind = BF16) -> bool:
-    """Whether the kernels with products on tensor cores are those that run."""
-    return attention_maps(shape, 1, kind.dtype).dot
+def with_dot(shape: Spatial, direction: str, kind: Kind = BF16) -> bool:
+    """Whether a direction's kernels with products on tensor cores are those that run."""
+    return attention_maps(shape, 1, kind.dtype).dot(DIRECTIONS[direction][0])
 
 
 def predict(shape: Spatial, batch: int, direction: str, kind: Kind = BF16, *, dot: bool) -> Prediction:
@@ -145,7 +145,7 @@ def table(direction: str, batch: int, kind: Kind) -> str:
     lines = [f"| {columns.replace(', ', ' | ')} |", "| :--- |" + " ---: |" * 14]
     total = [0.0] * 4
     for shape in RESNET50:
-        dot = with_dot(shape, kind)
+        dot = with_dot(shape, direction, kind)
         ours, other = (predict(shape, batch, direction, kind, dot=form) for form in (dot, not dot))
         least = floor(shape, batch, direction, kind)
         times = [floor_seconds(shape, batch, direction, kind), ours.seconds, other.seconds]

@@ -234,7 +234,7 @@ def attention(one: Call) -> Seconds:
     # num_heads, the window and so on follow the tensors; the pooling is the last of them.
     pool = [x for x in one.arguments if type(x) is int][-1]
     shape, batch = Spatial(q.shape[1], q.shape[2], pool, 1), len(q)
-    ours = predict(shape, batch, direction, dot=with_dot(shape))
+    ours = predict(shape, batch, direction, dot=with_dot(shape, direction))
     return Seconds(attention=ours.seconds, attention_floor=floor_seconds(shape, batch, direction))
 
 

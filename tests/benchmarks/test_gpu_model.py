@@ -39,12 +39,12 @@ def test_nothing_is_below_its_floor(shape: Spatial, dot: bool, direction: str) -
 @pytest.mark.parametrize("shape", RESNET50, ids=str)
 def test_the_form_that_runs_is_the_one_predicted_to_be_faster(shape: Spatial, kind: gpu_model.Kind) -> None:
     """Forward and backward; but in tf32 heads of 8 keep their precision at a sixth more."""
-    selected = gpu_model.with_dot(shape, kind)
     narrow = kind is gpu_model.TF32 and shape.channels == 8 * HEADS
     for direction in DIRECTIONS:
         dot, ordinary = (
             gpu_model.predict(shape, 128, direction, kind, dot=form).seconds for form in (True, False)
         )
+        selected = gpu_model.with_dot(shape, direction, kind)
         gain = 0.8 if narrow and direction == "backward" else 1
         assert selected == (dot < gain * ordinary)
 
@@ -92,8 +92,9 @@ def test_a_kernel_reads_each_tile_with_its_halo(shape: Spatial, dot: bool) -> No
     of_output = width * (-(-side // shape.stride) / side) ** 2
     for name, one in gpu_counts.launches(maps, dot=dot):
         given = one.arguments
-        pool = shape.stride if name == "forward" and not dot else 1  # it tiles the output
-        tile = (pool * given["TILE_ROWS"], pool * given["TILE_COLS"])
+        # Queries in a row of a tile.
+        down, across = (shape.stride, given["QUERIES"]) if name == "forward" and not dot else (1, 1)
+        tile = (down * given["TILE_ROWS"], across * given["TILE_COLS"])
         pixels = turns = tiles = 0  # in all halos
         for corner in product(*(range(0, side, step) for step in tile)):
             rows, cols = (
@@ -105,7 +106,7 @@ def test_a_kernel_reads_each_tile_with_its_halo(shape: Spatial, dot: bool) -> No
                 at_once = given.get("KEY_COLS") or given["OTHER_COLS"]
                 cols = set(range(min(cols), min(min(cols) + at_once, side)))
             pixels += len(rows) * len(cols)
-            turns += -(-len(rows) // given.get("KEY_ROWS", 1)) if dot else pool**2 * KERNEL
+            turns += -(-len(rows) // given.get("KEY_ROWS", 1)) if dot else down * KERNEL
             tiles += 1
         # Of one head, at each of its pixels and at each in a halo.
         own, others = {

@@ -13,7 +13,7 @@ pytest.importorskip("triton", reason="triton is not installed; torch brings it o
 
 import sasa
 from benchmarks import gpu_network_model as model
-from benchmarks.gpu_model import BF16, BYTES_PER_S, predict
+from benchmarks.gpu_model import BF16, BYTES_PER_S, predict, with_dot
 from benchmarks.shapes import RESNET50
 from sasa.ops import compiled
 
@@ -80,7 +80,7 @@ def test_attention_is_that_of_the_op_at_its_sixteen_shapes() -> None:
     assert shapes == Counter({(s.channels, s.side): s.count for s in RESNET50})
     for step, directions in ((model.inference, ["forward"]), (model.training_step, ["forward", "backward"])):
         want = sum(
-            shape.count * predict(shape, 128, direction, dot=True).seconds
+            shape.count * predict(shape, 128, direction, dot=with_dot(shape, direction)).seconds
             for shape in RESNET50
             for direction in directions
         )

@@ -104,8 +104,9 @@ def test_can_and_pays() -> None:
     assert tiles.can_dot(spec, itemsize=4, head_width=16, tf32=True)
     assert not tiles.can_dot(spec, itemsize=4, head_width=16)
     for width in (8, 16, 32, 64, 128):
-        pays = tiles.dot_pays(spec, query_width=width, head_width=width, itemsize=4)
-        assert pays == (16 <= width <= 64)
+        for forward in (True, False):
+            pays = tiles.dot_pays(spec, query_width=width, head_width=width, forward=forward, itemsize=4)
+            assert pays == (16 <= width <= 64)
 
 
 @needs_triton

@@ -12,8 +12,9 @@ from sasa.ops.local_attention.backends.triton.tiles import choose, columns_at_on
 from sasa.ops.local_attention.spec import LocalAttentionSpec
 
 
+@pytest.mark.parametrize("wide", [True, False])
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_every_tile_can_run(channels_last: bool) -> None:
+def test_every_tile_can_run(channels_last: bool, wide: bool) -> None:
     sides, widths = (1, 2, 7, 14, 56, 300), (1, 2, 4, 8, 16, 32, 64, 128)
     for height, width, heads, head, itemsize in product(sides, sides, (1, 3, 8, 40), widths, (2, 4)):
         tile = choose(
@@ -24,6 +25,7 @@ def test_every_tile_can_run(channels_last: bool) -> None:
             itemsize=itemsize,
             channels_last=channels_last,
             warps=4,
+            wide=wide,
         )
         assert all(n == power_of_two(n) and n >= 1 for n in tile)
         assert tile.rows < 2 * height or tile.rows == 1
@@ -31,6 +33,8 @@ def test_every_tile_can_run(channels_last: bool) -> None:
         assert tile.heads < 2 * heads or tile.heads == 1
         elements_a_thread = tile.rows * tile.cols * tile.heads * head / (32 * tile.warps)
         assert elements_a_thread * itemsize <= 16
+        if tile.rows < height and tile.cols < width:
+            assert 1 <= (tile.rows / tile.cols if wide else tile.cols / tile.rows) <= 2
 
 
 def test_power_of_two() -> None:
@@ -47,12 +51,16 @@ def spec(**changes: Any) -> LocalAttentionSpec:
 
 
 def test_tensor_cores_where_they_can_and_pay() -> None:
-    """ResNet-50's heads of 8 to 64 in half precision; not narrower ones, nor what the kernel does not do."""
+    """ResNet-50's heads in half precision; not narrower ones, nor what the kernel does not do."""
     assert all(tiles.can_dot(spec(), itemsize=2, head_width=width) for width in (8, 16, 64, 128))
-    assert all(tiles.dot_pays(spec(), query_width=width, head_width=width) for width in (8, 16, 32, 64))
-    assert not tiles.dot_pays(spec(), query_width=4, head_width=8)
-    assert not tiles.dot_pays(spec(), query_width=16, head_width=128)
-    assert not tiles.dot_pays(spec(kernel_size=(3, 7)), query_width=16, head_width=16)
+    for forward, narrowest in ((True, 16), (False, 8)):
+        for width in (4, 8, 16, 32, 64, 128):
+            pays = tiles.dot_pays(spec(), query_width=width, head_width=width, forward=forward)
+            assert pays == (narrowest <= width <= 64)
+        assert not tiles.dot_pays(spec(), query_width=4, head_width=8, forward=forward)
+        assert not tiles.dot_pays(spec(), query_width=16, head_width=128, forward=forward)
+        small = spec(kernel_size=(3, 7))
+        assert not tiles.dot_pays(small, query_width=16, head_width=16, forward=forward)
     assert not tiles.can_dot(spec(), itemsize=4, head_width=16)
     for changes in ({"dilation": (1, 2)}, {"kernel_size": (17, 17)}, {"scale": 0.0}, {"scale": -1.0}):
         assert not tiles.can_dot(spec(**changes), itemsize=2, head_width=16)

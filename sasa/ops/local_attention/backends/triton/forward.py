@@ -1,7 +1,8 @@
 """The forward kernel.
 
-Each row of a tile is an output pixel of one head. For each of its queries (one, or the block that is pooled)
-the window is read row by row: COLS columns at once, with an online softmax in base 2 from row to row.
+Each row of a tile is a cell of one head: POOL rows of QUERIES neighbouring queries. Their windows are read
+together, row by row: COLS columns of each at once, with an online softmax in base 2 from row to row. What
+neighbours share is loaded, and widened to float32, once.
 """
 
 import triton
@@ -65,80 +66,120 @@ def forward_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK_DV: tl.constexpr,
     COLS: tl.constexpr,
+    QUERIES: tl.constexpr,
 ):
     """Out, and for each query the logarithm of its softmax's denominator in base 2.
 
     factor is scale · log2(e); rel is the packed table (N, EXTENT, D).
     """
     R: tl.constexpr = TILE_ROWS * TILE_COLS * TILE_HEADS
-    image, head, out_y, out_x = rows_of_tile(
+    # Columns of the map from the first to the last that COLS columns of the queries' windows reach.
+    REACH: tl.constexpr = (COLS - 1) * DILATION_COLS + QUERIES
+    image, head, cell_y, cell_x = rows_of_tile(
         tl.program_id(0), tl.program_id(1), tiles_y, tiles_x, TILE_ROWS, TILE_COLS, TILE_HEADS
     )
     q += image * q_image
     k += image * k_image
     v += image * v_image
-    mean = tl.zeros([R, BLOCK_DV], tl.float32)
-    for query_of_block in range(POOL * POOL):
-        y = out_y * POOL + query_of_block // POOL
-        x = out_x * POOL + query_of_block % POOL
-        inside = (head < heads) & (y < height) & (x < width)
-        at = q + head * (D * q_channel) + y * q_row + x * q_col
-        query = load_rows(at, inside, q_channel, 0, D, BLOCK_D)
-        peak = tl.full([R], float("-inf"), tl.float32)
-        total = tl.zeros([R], tl.float32)
-        value = tl.zeros([R, BLOCK_DV], tl.float32)
+    x = cell_x * QUERIES
+    means = ()
+    for _ in tl.static_range(QUERIES // POOL):
+        means += (tl.zeros([R, BLOCK_DV], tl.float32),)
+    for row_of_cell in range(POOL):
+        y = cell_y * POOL + row_of_cell
+        inside = (head < heads) & (y < height)
+        queries, peaks, totals, values = (), (), (), ()
+        for i in tl.static_range(QUERIES):
+            at = q + head * (D * q_channel) + y * q_row + (x + i) * q_col
+            query = load_rows(at, inside & (x + i < width), q_channel, 0, D, BLOCK_D)
+            queries += (query * factor,)
+            peaks += (tl.full([R], float("-inf"), tl.float32),)
+            totals += (tl.zeros([R], tl.float32),)
+            values += (tl.zeros([R, BLOCK_DV], tl.float32),)
         for first in range(0, KERNEL_COLS, COLS):
+            # Of column j of the window and query i, at j · QUERIES + i.
             by_col = ()
             if HAS_REL:
                 for j in tl.static_range(COLS):
                     given = inside & (first + j < KERNEL_COLS)
                     r = load_col_embedding(rel, head, KERNEL_ROWS + first + j, given, EXTENT, D, BLOCK_D)
-                    by_col = by_col + (tl.sum(query * r, 1),)
+                    for i in tl.static_range(QUERIES):
+                        by_col += (tl.sum(queries[i] * r, 1),)
             for tap in range(KERNEL_ROWS):
                 key_y = y + (tap - KERNEL_ROWS // 2) * DILATION_ROWS
                 row_inside = inside & (key_y >= 0) & (key_y < height)
-                if HAS_REL:
-                    r = load_row_embedding(rel, head, tap, inside, EXTENT, D, BLOCK_D)
-                    by_row = tl.sum(query * r, 1)
                 # Columns are compile-time steps from the window's first: offsets inside load instructions.
                 left = x + (first - KERNEL_COLS // 2) * DILATION_COLS
                 at_k = k + head * (D * k_channel) + key_y * k_row + left * k_col
                 at_v = v + head * (DV * v_channel) + key_y * v_row + left * v_col
-                top = peak
+                # Of column c of the map and query i, at c · QUERIES + i, without the row's term.
                 logits = ()
-                for j in tl.static_range(COLS):
-                    key_x = x + (first + j - KERNEL_COLS // 2) * DILATION_COLS
-                    seen = row_inside & (first + j < KERNEL_COLS) & (key_x >= 0) & (key_x < width)
-                    logit = tl.zeros([R], tl.float32)
+                for c in tl.static_range(REACH):
+                    seen = row_inside & (left + c >= 0) & (left + c < width)
                     if HAS_K:
-                        at = at_k + j * (DILATION_COLS * k_col)
-                        logit += tl.sum(query * load_rows(at, seen, k_channel, 0, D, BLOCK_D), 1)
+                        key = load_rows(at_k + c * k_col, seen, k_channel, 0, D, BLOCK_D)
+                    for i in tl.static_range(QUERIES):
+                        logit = tl.zeros([R], tl.float32)
+                        if c >= i and (c - i) % DILATION_COLS == 0 and (c - i) // DILATION_COLS < COLS:
+                            if HAS_K:
+                                logit += tl.sum(queries[i] * key, 1)
+                            if HAS_REL:
+                                logit += by_col[(c - i) // DILATION_COLS * QUERIES + i]
+                            of_window = first + (c - i) // DILATION_COLS < KERNEL_COLS
+                            logit = tl.where(seen & of_window, logit, float("-inf"))
+                        logits += (logit,)
+                if HAS_REL:
+                    r = load_row_embedding(rel, head, tap, inside, EXTENT, D, BLOCK_D)
+                tops, bases, shrunk_totals, shrunk_values = (), (), (), ()
+                for i in tl.static_range(QUERIES):
+                    top = logits[i * QUERIES + i]
+                    for j in tl.static_range(1, COLS):
+                        top = tl.maximum(top, logits[(i + j * DILATION_COLS) * QUERIES + i])
+                    by_row = tl.zeros([R], tl.float32)
                     if HAS_REL:
-                        logit += by_col[j] + by_row
-                    logit = tl.where(seen, logit * factor, float("-inf"))
-                    logits = logits + (logit,)
-                    top = tl.maximum(top, logit)
-                # Until something is seen the peak is −∞, and −∞ − −∞ is not a number.
-                base = tl.where(top == float("-inf"), 0.0, top)
-                shrink = tl.exp2(peak - base)
-                peak = top
-                total *= shrink
-                value *= shrink[:, None]
-                for j in tl.static_range(COLS):
-                    key_x = x + (first + j - KERNEL_COLS // 2) * DILATION_COLS
-                    seen = row_inside & (first + j < KERNEL_COLS) & (key_x >= 0) & (key_x < width)
-                    weight = tl.exp2(logits[j] - base)
-                    total += weight
-                    at = at_v + j * (DILATION_COLS * v_col)
-                    value += weight[:, None] * load_rows(at, seen, v_channel, 0, DV, BLOCK_DV)
-        share = share_of_block(y, x, height, width, POOL)
-        mean += tl.where(inside[:, None], value * (share / total)[:, None], 0.0)
-        if SAVE_LSE:
-            to = lse + image * heads * height * width + (head * height + y) * width + x
-            tl.store(to, peak + tl.log2(total), inside)
-    if RELU:
-        # Not a number stays one.
-        mean = tl.where(mean < 0, 0.0, mean)
-    written = (head < heads) & (out_y * POOL < height) & (out_x * POOL < width)
-    to = out + image * out_image + head * (DV * out_channel) + out_y * out_row + out_x * out_col
-    store_rows(to, written, out_channel, mean, 0, DV, BLOCK_DV)
+                        # Of a row that is not on the map it may not be a number.
+                        by_row += tl.where(row_inside, tl.sum(queries[i] * r, 1), 0.0)
+                    top = tl.maximum(peaks[i], top + by_row)
+                    # Until something is seen the peak is −∞, and −∞ − −∞ is not a number.
+                    base = tl.where(top == float("-inf"), 0.0, top)
+                    shrink = tl.exp2(peaks[i] - base)
+                    tops += (top,)
+                    bases += (base - by_row,)
+                    shrunk_totals += (totals[i] * shrink,)
+                    shrunk_values += (values[i] * shrink[:, None],)
+                peaks, totals, values = tops, shrunk_totals, shrunk_values
+                for c in tl.static_range(REACH):
+                    seen = row_inside & (left + c >= 0) & (left + c < width)
+                    read = load_rows(at_v + c * v_col, seen, v_channel, 0, DV, BLOCK_DV)
+                    new_totals, new_values = (), ()
+                    for i in tl.static_range(QUERIES):
+                        total, value = totals[i], values[i]
+                        if c >= i and (c - i) % DILATION_COLS == 0 and (c - i) // DILATION_COLS < COLS:
+                            weight = tl.exp2(logits[c * QUERIES + i] - bases[i])
+                            total += weight
+                            value += weight[:, None] * read
+                        new_totals += (total,)
+                        new_values += (value,)
+                    totals, values = new_totals, new_values
+        new_means = ()
+        for i in tl.static_range(QUERIES):
+            there = inside & (x + i < width)
+            share = share_of_block(y, x + i, height, width, POOL)
+            if i % POOL == 0:
+                mean = means[i // POOL]
+            mean += tl.where(there[:, None], values[i] * (share / totals[i])[:, None], 0.0)
+            if i % POOL == POOL - 1:
+                new_means += (mean,)
+            if SAVE_LSE:
+                to = lse + image * heads * height * width + (head * height + y) * width + x + i
+                tl.store(to, peaks[i] + tl.log2(totals[i]), there)
+        means = new_means
+    for i in tl.static_range(QUERIES // POOL):
+        mean = means[i]
+        if RELU:
+            # Not a number stays one.
+            mean = tl.where(mean < 0, 0.0, mean)
+        out_x = cell_x * (QUERIES // POOL) + i
+        written = (head < heads) & (cell_y * POOL < height) & (out_x * POOL < width)
+        to = out + image * out_image + head * (DV * out_channel) + cell_y * out_row + out_x * out_col
+        store_rows(to, written, out_channel, mean, 0, DV, BLOCK_DV)

@@ -102,9 +102,12 @@ class Maps:
         }
 
     def common(
-        self, height: int, width: int, *, warps: int
+        self, height: int, width: int, *, warps: int, wide: bool = False
     ) -> tuple[tiles.Tile, tuple[int, int], dict[str, Any]]:
-        """Tile, number of tiles along each axis of a map, and the arguments of kernels without products."""
+        """Tile, number of tiles along each axis of a map, and the arguments of kernels without products.
+
+        wide: of `tiles.choose`.
+        """
         tile = tiles.choose(
             height=height,
             width=width,
@@ -113,6 +116,7 @@ class Maps:
             itemsize=self.q.element_size(),
             channels_last=self.channels_last,
             warps=warps,
+            wide=wide,
         )
         count = (-(-height // tile.rows), -(-width // tile.cols))
         arguments = self.arguments()
@@ -134,14 +138,14 @@ class Maps:
             },
         )
 
-    @property
-    def dot(self) -> bool:
+    def dot(self, kernel: str) -> bool:
         """Whether products on tensor cores can be and pay."""
         query_width = self.q.shape[1] // self.spec.num_heads
         return self.can_dot and tiles.dot_pays(
             self.spec,
             query_width=query_width,
             head_width=self.head_width,
+            forward=kernel == "forward",
             itemsize=self.q.element_size(),
         )
 
@@ -159,7 +163,7 @@ class Maps:
 
     def table(self, kernel: str, *, dot: bool | None = None) -> Choice:
         """Without a measurement; dot: whether with products, by default where `tiles` says that it pays."""
-        if self.dot if dot is None else dot:
+        if self.dot(kernel) if dot is None else dot:
             # Wider heads do not fit the registers of one warp.
             wide = kernel == "queries" and self.head_width > 32
             return Choice(True, 4 if wide else self.for_dot()[0].warps)
@@ -228,9 +232,11 @@ def forward(maps: Maps, out: Tensor, lse: Tensor, *, save_lse: bool, choice: Cho
         row_bytes = max(16, maps.head_width) * maps.q.element_size()
         registers = 168 if row_bytes <= 32 else 192 if row_bytes <= 64 else 255
         return Launch(forward_dot_kernel, grid, arguments, choice.warps, registers, tile.stages)
-    plain, count, arguments = maps.common(*out.shape[2:], warps=choice.warps)
+    columns, wide = -(-maps.q.shape[3] // tiles.QUERIES), maps.spec.pool < tiles.QUERIES
+    plain, count, arguments = maps.common(out.shape[2], columns, warps=choice.warps, wide=wide)
+    arguments |= given | {"QUERIES": tiles.QUERIES}
     grid = (len(out) * math.prod(count), -(-maps.spec.num_heads // plain.heads))
-    return Launch(forward_kernel, grid, arguments | given, plain.warps, registers=168)
+    return Launch(forward_kernel, grid, arguments, plain.warps, registers=168)
 
 
 def queries(

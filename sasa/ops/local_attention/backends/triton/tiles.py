@@ -13,6 +13,8 @@ from sasa.ops.local_attention.spec import LocalAttentionSpec
 _LOAD = 16
 # Pixels of a tile by how many there are: as square as can be, as the halo is then least.
 _SHAPES = {1: (1, 1), 2: (1, 2), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8), 128: (8, 16)}
+# Neighbours among the queries in a row of a tile of `forward_kernel`, a multiple of the pooling: four spill.
+QUERIES = 2
 
 # `taps` at most.
 _TAPS = 32
@@ -44,7 +46,15 @@ def power_of_two(n: int) -> int:
 
 
 def choose(
-    *, height: int, width: int, heads: int, head_width: int, itemsize: int, channels_last: bool, warps: int
+    *,
+    height: int,
+    width: int,
+    heads: int,
+    head_width: int,
+    itemsize: int,
+    channels_last: bool,
+    warps: int,
+    wide: bool = False,
 ) -> Tile:
     """The tile for one kernel.
 
@@ -60,11 +70,12 @@ def choose(
         itemsize: Bytes of an element.
         channels_last: The maps' memory format.
         warps: Of a program.
+        wide: What the tile counts is twice as wide as high: two pixels beside each other.
     """
     threads_a_row = max(1, head_width * itemsize // _LOAD)
     rows = max(1, 32 * warps // threads_a_row)
     wanted = min(power_of_two(heads), 8, rows) if channels_last else 1
-    tile_rows, tile_cols = _SHAPES[min(128, rows // wanted)]
+    tile_rows, tile_cols = sorted(_SHAPES[min(128, rows // wanted)], reverse=wide)
     # No larger than the map; heads then take the rows that are left.
     tile_rows, tile_cols = min(tile_rows, power_of_two(height)), min(tile_cols, power_of_two(width))
     group = min(power_of_two(heads), rows // (tile_rows * tile_cols))
@@ -81,14 +92,17 @@ def can_dot(spec: LocalAttentionSpec, *, itemsize: int, head_width: int, tf32: b
     return plain and (itemsize == 2 or tf32) and head_width <= 128
 
 
-def dot_pays(spec: LocalAttentionSpec, *, query_width: int, head_width: int, itemsize: int = 2) -> bool:
+def dot_pays(
+    spec: LocalAttentionSpec, *, query_width: int, head_width: int, forward: bool, itemsize: int = 2
+) -> bool:
     """Whether it is predicted to be faster, where it can run.
 
-    `python -m benchmarks.gpu_model` predicts it for heads of 8, which fill half of a product, to 64; of
-    float32 maps, whose products are half as fast, from 16. Wider ones do not fit registers, narrower ones
-    waste more, and of small windows most of it is masked.
+    `python -m benchmarks.gpu_model` predicts it for heads of 16 to 64, and in half precision for the backward
+    pass of heads of 8, which fill half of a product. Wider ones do not fit registers, narrower ones waste
+    more, and of small windows most of it is masked.
     """
-    return query_width >= 4 * itemsize and head_width <= 64 and min(spec.kernel_size) >= 5
+    narrowest = 16 if forward or itemsize > 2 else 8
+    return query_width >= narrowest and head_width <= 64 and min(spec.kernel_size) >= 5
 
 
 def taps(kernel_size: tuple[int, int]) -> int:

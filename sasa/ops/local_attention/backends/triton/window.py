@@ -45,7 +45,10 @@ def load_as_stored(at, inside, step, first: tl.constexpr, last: tl.constexpr, BL
 @triton.jit
 def load_rows(at, inside, step, first: tl.constexpr, last: tl.constexpr, BLOCK: tl.constexpr):
     """The same in float32."""
-    return load_as_stored(at, inside, step, first, last, BLOCK).to(tl.float32)
+    stored = load_as_stored(at, inside, step, first, last, BLOCK)
+    if stored.dtype == tl.bfloat16:
+        return (stored.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+    return stored.to(tl.float32)
 
 
 @triton.jit

@@ -79,6 +79,21 @@ def test_what_is_wrong_is_said_before_training(
         plan_sweeps([sweep], arguments, recipe)
 
 
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [*((f"table{number}", "sasa_resnet50_convstem") for number in (3, 4, 5, 6)), ("table7", "sasa_resnet50")],
+)
+def test_the_papers_depth_of_the_sweeps_that_name_one_network(name: str, network: str, recipe: Path) -> None:
+    (planned,) = plan_sweeps([name], ["--model.name", network], recipe)
+    assert {cell.config.model.name for cell in planned.cells} == {network}
+
+
+@pytest.mark.parametrize("name", ["table1", "figure5", "forms"])
+def test_cells_that_name_their_networks_keep_them(name: str, recipe: Path) -> None:
+    with pytest.raises(ValueError, match=f"--model.name: the cells of {name} vary it"):
+        plan_sweeps([name], ["--model.name", "sasa_resnet50"], recipe)
+
+
 def test_two_equal_cells_are_refused(tmp_path: Path, recipe: Path) -> None:
     path = tmp_path / "same.yaml"
     path.write_text("title: x\ncells:\n- {name: a}\n- {name: b, model: {options: {kernel_size: 7}}}\n")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sasa.models import Cost, cost, create_model, list_models
 from sasa.models.sasa_resnet import all_arguments
-from sasa.train.ablation.sweep_files import RECIPE, SweepFile, read_sweep
+from sasa.train.ablation.sweep_files import RECIPE, CellFile, SweepFile, read_sweep
 from sasa.train.config import TrainConfig
 from sasa.train.config_files import config_from, leaves, parse_config, plain, read_yaml
 from sasa.train.loaders import ImageData
@@ -97,8 +97,7 @@ def plan_sweeps(
         start = config_from(merged, f"{recipe} with sweep {sweep.name}")
         base = plain(parse_config(arguments, base=start))
         for file in sweep.cells:
-            if clash := sorted(given & set(leaves(file.config))):
-                raise ValueError(f"--{clash[0]}: the cells of {sweep.name} vary it; leave it out")
+            _check_free(given, file, sweep.name)
         cells = [
             _cell(sweep, index, config_from(_merge(base, file.config), f"{sweep.name}, {file.name}"), opened)
             for index, file in enumerate(sweep.cells)
@@ -152,6 +151,21 @@ def _cell(sweep: SweepFile, index: int, config: TrainConfig, opened: dict[str, I
         file.paper,
         file.series,
     )
+
+
+def _check_free(given: Collection[str], cell: CellFile, sweep: str) -> None:
+    """Refuse arguments that the cell would overrule, those above and below its keys too."""
+    for key in sorted(given):
+        for varied in sorted(leaves(cell.config)):
+            if key == varied:
+                raise ValueError(f"--{key}: the cells of {sweep} vary it; leave it out")
+            if varied.startswith(f"{key}."):
+                raise ValueError(
+                    f"--{key}: the cells of {sweep} vary --{varied}; leave it out, or give other keys one by "
+                    f"one, such as --{key}.KEY VALUE"
+                )
+            if key.startswith(f"{varied}."):
+                raise ValueError(f"--{key}: the cells of {sweep} vary --{varied} as a whole; leave it out")
 
 
 def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

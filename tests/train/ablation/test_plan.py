@@ -66,6 +66,19 @@ def test_the_same_network_said_in_two_ways_has_one_hash(
         (["--seed", "1"], "--seed: a sweep sets it itself"),
         (["--run_folder=x"], "--run_folder: a sweep sets it itself"),
         (["--model.options.kernel_size", "9"], "--model.options.kernel_size: the cells of two vary it"),
+        (
+            ["--model.options", "{width: 0.5}"],
+            "--model.options: .* vary --model.options.kernel_size; .* one by",
+        ),
+        (
+            ["--model.options={kernel_size: 3}"],
+            "--model.options: .* vary --model.options.kernel_size; .* one",
+        ),
+        (
+            ["--model", "{options: {kernel_size: 3}}"],
+            "--model: the cells of two vary --model.options.kernel_s",
+        ),
+        (["--model.options.kernel_size.x", "3"], "vary --model.options.kernel_size as a whole; leave it out"),
         (["--optimizer.epochz", "9"], "unknown key; did you mean 'optimizer.epochs'"),
         (["--model.options.num_heads", "3"], "two, k = 3: .*num_heads=3"),
         (["--model.options.windows", "3"], "two, k = 3: .*no option 'windows'"),
@@ -92,6 +105,12 @@ def test_the_papers_depth_of_the_sweeps_that_name_one_network(name: str, network
 def test_cells_that_name_their_networks_keep_them(name: str, recipe: Path) -> None:
     with pytest.raises(ValueError, match=f"--model.name: the cells of {name} vary it"):
         plan_sweeps([name], ["--model.name", "sasa_resnet50"], recipe)
+
+
+def test_keys_beside_those_of_the_cells_are_free(sweep: str, recipe: Path) -> None:
+    (planned,) = plan_sweeps([sweep], ["--model.options.width", "0.25", "--model.weights=x"], recipe)
+    assert {cell.config.model.weights for cell in planned.cells} == {"x"}
+    assert {cell.config.model.options["width"] for cell in planned.cells} == {0.25}
 
 
 def test_two_equal_cells_are_refused(tmp_path: Path, recipe: Path) -> None:

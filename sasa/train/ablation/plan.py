@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sasa.data.opening import is_path
 from sasa.models import Cost, cost, create_model, list_models
 from sasa.models.sasa_resnet import all_arguments
 from sasa.train.ablation.sweep_files import RECIPE, CellFile, SweepFile, read_sweep
@@ -114,14 +115,25 @@ def plan_sweeps(
 def config_hash(config: TrainConfig) -> str:
     """Twelve hexadecimal digits that change with anything in a configuration but seed and run folder.
 
-    Two ways to say the same one of our networks count as the same.
+    Two ways to say the same one of our networks count as the same, and so do two spellings of the path of the
+    data, such as cifar10 and ./cifar10/. The machine and data.workers count, since bits depend on them: each
+    loader process draws random numbers of its own. A change of what is hashed, a new key with a default
+    included, has all finished runs trained again.
     """
     content = plain(config)
     del content["seed"], content["run_folder"]
+    content["data"]["source"] = _spelled_alike(config.data.source)
     name, options = config.model.name, config.model.options
     if name in list_models():
         content["model"] = {"arguments": all_arguments(name, **options), "weights": config.model.weights}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _spelled_alike(source: str) -> str:
+    """The source without what does not change which folder or archive a path leads to."""
+    # Not normpath, which takes away link/.. too. A folder that is called like a name keeps its ./ before it.
+    path = Path(source).as_posix()
+    return path if is_path(source) and is_path(path) else source
 
 
 def _cell(sweep: SweepFile, index: int, config: TrainConfig, opened: dict[str, ImageData]) -> Cell:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sasa.train import TrainConfig, plan_sweeps
+from sasa.train import TrainConfig, parse_config, plan_sweeps
 from sasa.train.ablation.costs import cost_table
 from sasa.train.ablation.plan import config_hash
 from sasa.train.config import DataConfig, ModelConfig, OptimizerConfig
@@ -58,6 +58,42 @@ def test_the_same_network_said_in_two_ways_has_one_hash(
 ) -> None:
     hashes = {config_hash(TrainConfig(model=ModelConfig(*network))) for network in (one, other)}
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "expected"),
+    [
+        ("sasa_resnet26_convstem", {"position": "none"}, "00bf186f424d"),
+        ("sasa_resnet26_convstem", {}, "36370351f7cc"),
+        ("sasa_resnet26_conv", {}, "a8f4a06ae63a"),
+        ("sasa_resnet26", {}, "46dcae00feed"),
+    ],
+)
+def test_the_runs_of_docs_results_are_found(network: str, options: dict[str, object], expected: str) -> None:
+    """Whoever changes these has all finished runs trained again."""
+    file = Path(__file__).parents[3] / "recipes" / "cifar10_cpu.yaml"
+    arguments = [f"--model.options.{key}={value}" for key, value in options.items()]
+    config = parse_config(["--config", str(file), "--model.name", network, *arguments])
+    assert config_hash(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("cifar10", "./cifar10", True),
+        ("cifar10", "cifar10/", True),
+        ("/data//cifar10.tar", "/data/./cifar10.tar", True),
+        ("cifar10", "/cifar10", False),
+        ("cifar10", "../cifar10", False),
+        ("link/../cifar10", "cifar10", False),  # link may lead elsewhere
+        ("fashion-mnist", "./fashion-mnist", False),  # the built-in images, a folder
+        ("torch/mnist", "./torch/mnist", False),
+        ("wds/https://host/x", "wds/https:/host/x", False),
+    ],
+)
+def test_the_spelling_of_a_path_does_not_change_the_hash(one: str, other: str, same: bool) -> None:
+    hashes = {config_hash(TrainConfig(data=DataConfig(source))) for source in (one, other)}
+    assert (len(hashes) == 1) == same
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from sasa.train import TrainConfig, parse_config, plan_sweeps
 from sasa.train.ablation.costs import cost_table
 from sasa.train.ablation.plan import config_hash
+from sasa.train.ablation.sweep_files import RECIPE
 from sasa.train.config import DataConfig, ModelConfig, OptimizerConfig
 
 
@@ -75,6 +76,37 @@ def test_the_runs_of_docs_results_are_found(network: str, options: dict[str, obj
     arguments = [f"--model.options.{key}={value}" for key, value in options.items()]
     config = parse_config(["--config", str(file), "--model.name", network, *arguments])
     assert config_hash(config) == expected
+
+
+def test_null_and_the_size_that_it_stands_for_have_one_hash() -> None:
+    config = parse_config(["--config", str(RECIPE), "--model.name", "sasa_resnet26_convstem"])
+    assert config.data.input_size is None
+    explicit = dataclasses.replace(config, data=dataclasses.replace(config.data, input_size=28))
+    assert config_hash(config) == config_hash(explicit) == "02870463a4fb"
+
+
+@pytest.mark.parametrize("given", [["--data.input_size", "32"], ["--data.input_size=63"]])
+def test_the_default_recipe_takes_a_users_small_images(sweep: str, images: Path, given: list[str]) -> None:
+    arguments = ["--data.source", str(images), "--optimizer.batch_size", "8", *given]
+    (planned,) = plan_sweeps([sweep], arguments)
+    assert {str(cell.config.data.input_size) for cell in planned.cells} == {given[-1][-2:]}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "under 64 pixels, got 224, the default for other images than the built-in; give --data.input_s"),
+        (
+            ["--data.input_size", "64"],
+            "under 64 pixels, got 64, as given; give --data.input_size 32, say, or",
+        ),
+    ],
+)
+def test_the_default_recipe_is_not_for_large_images(
+    sweep: str, images: Path, given: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan_sweeps([sweep], ["--data.source", str(images), *given])
 
 
 @pytest.mark.parametrize(

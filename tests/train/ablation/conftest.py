@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from sasa.train.ablation import inference_time
 
 SWEEP = """
 title: Two windows
@@ -19,6 +22,14 @@ cells:
 claims:
   - [k = 5, k = 3]
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_turns() -> Iterator[None]:
+    """Inference is timed no longer than a batch a turn, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference_time, "TURN_SECONDS", 1e-9)
+        yield
 
 
 @pytest.fixture(scope="session")

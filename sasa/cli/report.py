@@ -10,7 +10,9 @@ HELP = "write the report of sweeps, HTML and Markdown: sasa report runs/ablation
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
     parser.add_argument("folder", metavar="DIR", help="folder of sasa ablate")
-    parser.add_argument("--out", metavar="FOLDER", help="folder of the report (default: DIR)")
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="folder of the report and a copy of its tables (default: DIR)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -25,6 +25,13 @@ def is_stream(source: str | Path) -> bool:
     return str(source).partition("/")[0] in _STREAMS and "/" in str(source)
 
 
+def is_path(source: str | Path) -> bool:
+    """Whether open_dataset looks for a folder or archive of this path, rather than taking a name."""
+    source = str(source)
+    named = "/" in source and source.partition("/")[0] in (*_STREAMS, *_MAPS)
+    return source != _FASHION_MNIST and not named
+
+
 def open_dataset(
     source: str | Path = _FASHION_MNIST,
     split: str | None = "train",

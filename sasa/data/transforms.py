@@ -17,7 +17,8 @@ from torchvision import transforms
 
 ImageTransform = Callable[[Image.Image], Tensor]
 
-_SMALL = 64
+SMALL = 64
+"""Side in pixels from which images are large."""
 
 
 def training_transform(
@@ -63,7 +64,7 @@ def training_transform(
     """
     _check(input_size, mean, std, interpolation)
     if crop is None:
-        crop = "padded" if _is_small(input_size) else "resized"
+        crop = "padded" if is_small(input_size) else "resized"
     if crop not in ("resized", "padded"):
         raise ValueError(f"crop must be 'resized' or 'padded', got {crop!r}")
     if padding is not None and (crop != "padded" or padding < 0):
@@ -132,7 +133,7 @@ def evaluation_transform(
     if interpolation == "random":
         raise ValueError("interpolation 'random' is for training only")
     if crop_pct is None:
-        crop_pct = 1.0 if _is_small(input_size) else 0.875
+        crop_pct = 1.0 if is_small(input_size) else 0.875
     if not 0 < crop_pct <= 1:
         raise ValueError(f"crop_pct must lie in (0, 1], got {crop_pct!r}")
     transform = create_transform(
@@ -141,8 +142,9 @@ def evaluation_transform(
     return cast(ImageTransform, transform)
 
 
-def _is_small(input_size: tuple[int, int, int]) -> bool:
-    return min(input_size[1:]) < _SMALL
+def is_small(input_size: tuple[int, int, int]) -> bool:
+    """Whether images of (C, H, W) get the transforms for small ones."""
+    return min(input_size[1:]) < SMALL
 
 
 def _check(

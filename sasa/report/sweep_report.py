@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ _TEST = (
 def write_report(folder: str | Path, out: str | Path | None = None) -> tuple[Path, Path]:
     """Write report.html, which needs no other file, and report.md with its pictures in figures/.
 
+    Into another folder than that of sasa ablate it copies results.csv and results.json, which it is made of.
+
     Args:
         folder: Of sasa ablate.
         out: The report's folder; the same one where None.
@@ -32,7 +35,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> tuple[Pat
         The HTML and the Markdown file.
 
     Raises:
-        FileNotFoundError, ValueError: The folder holds no sweeps.
+        FileNotFoundError, ValueError: The folder holds no sweeps, or lacks their table or a run's metrics.
         ImportError: matplotlib is not installed.
     """
     folder = Path(folder)
@@ -40,6 +43,9 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> tuple[Pat
     sweeps = read_sweeps(folder)
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
+    if not out.samefile(folder):
+        for table in ("results.csv", "results.json"):
+            shutil.copyfile(folder / table, out / table)
     blocks: list[Block] = [Heading(1, "Ablations of stand-alone self-attention"), Paragraph(_TEST)]
     verdicts: tuple[Verdict, ...] = ("agree", "disagree", "undecided")
     rows = []

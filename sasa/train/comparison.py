@@ -11,7 +11,7 @@ from torch import nn
 
 from sasa.data import open_dataset
 from sasa.models import cost, create_model
-from sasa.train.ablation.inference_time import inference_seconds
+from sasa.train.ablation.inference_time import Timed, inference_seconds
 from sasa.train.config import TrainConfig
 from sasa.train.config_files import leaves, load_config, plain
 from sasa.train.detection.config import DetectionConfig
@@ -79,8 +79,10 @@ def compare(one: str | Path, other: str | Path) -> Comparison:
             "compare runs of the same"
         )
     seconds = inference_seconds(
-        {str(i): (network, input_size(config.data)) for i, (config, _, network) in enumerate(sides)},
-        precision=precisions[0],
+        {
+            str(i): Timed(network, input_size(config.data), config.runtime.precision)
+            for i, (config, _, network) in enumerate(sides)
+        }
     )
     first, second = (
         _compared(str(path), *side, seconds[str(i)])

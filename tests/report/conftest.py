@@ -25,7 +25,7 @@ RUN = {
 
 @pytest.fixture
 def write_sweep(tmp_path: Path) -> Callable[..., Path]:
-    """Writes results.json and metrics.csv from {cell: accuracies of its seeds in %}."""
+    """Writes results.json, a part of results.csv, and metrics.csv from {cell: top-1 of its seeds in %}."""
 
     def write(
         cells: Mapping[str, Sequence[float]],
@@ -74,6 +74,8 @@ def write_sweep(tmp_path: Path) -> Callable[..., Path]:
             "cells": described,
         }
         (tmp_path / "results.json").write_text(json.dumps({"sweeps": [sweep], "runs": runs}))
+        lines = [f"{run['sweep']},{run['cell']},{run['seed']},{run['top1']}" for run in runs]
+        (tmp_path / "results.csv").write_text("\n".join(["sweep,cell,seed,top1", *lines]) + "\n")
         return tmp_path
 
     return write

@@ -102,6 +102,19 @@ def test_the_html_needs_no_other_file(write_sweep: Write, tmp_path: Path) -> Non
     assert "q·k < q·r & <script>" in references.text
 
 
+def test_a_report_elsewhere_has_the_tables_beside_it(write_sweep: Write, tmp_path: Path) -> None:
+    folder, out = write_sweep({"a": [80, 81]}, []), tmp_path / "report"
+    write_report(folder, out)
+    assert {path.name for path in out.iterdir()} == {
+        *("figures", "report.html", "report.md", "results.csv", "results.json")
+    }
+    before = {name: (folder / name).read_bytes() for name in ("results.csv", "results.json")}
+    assert before == {name: (out / name).read_bytes() for name in before}
+    write_report(folder, out / "..")
+    assert before == {name: (folder / name).read_bytes() for name in before}
+    assert (folder / "report.md").read_bytes() == (out / "report.md").read_bytes()
+
+
 def test_a_folder_in_which_nothing_is_finished_has_tables_without_pictures(write_sweep: Write) -> None:
     folder = write_sweep({"a": [], "b": []}, [["a", "b"]])
     page, text = write_report(folder)

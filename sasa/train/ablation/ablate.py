@@ -7,14 +7,15 @@ import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from datetime import datetime, timezone
 from pathlib import Path
 
 from sasa.data import ImageDataset, is_stream, open_dataset
 from sasa.train.ablation.attention_arrays import ATTENTION, save_attention
-from sasa.train.ablation.inference_time import inference_machine, inference_seconds
+from sasa.train.ablation.inference_time import Timed, inference_machine, inference_seconds
 from sasa.train.ablation.plan import Cell, Sweep
 from sasa.train.ablation.processes import LOG, Outcome, finished, run_all
-from sasa.train.ablation.tables import INFERENCE, TABLE, write_tables
+from sasa.train.ablation.tables import INFERENCE, TABLE, first_runs, write_tables
 from sasa.train.ablation.workers import torchrun_workers
 from sasa.train.config import TrainConfig
 from sasa.train.fit import CONFIG_FILE, write_json
@@ -34,8 +35,9 @@ def ablate(
 
     The runs go seed by seed, so that an early stop leaves whole rounds. A run that is finished is skipped,
     one that was stopped goes on from its last epoch, and cells of several sweeps that are the same network
-    and recipe share their runs. The tables are written anew after every run. At the end each cell's network
-    is timed (inference_time.METHOD) and what its attention looks at is kept for the report.
+    and recipe share their runs. The tables are written anew after every run. At the end all networks of the
+    folder are timed together (inference_time.METHOD), those of sweeps run there before included, unless all
+    have been already, and what their attention looks at is kept for the report.
 
     Under torchrun every process calls this with the same arguments and trains its share of the runs, each as
     if it were alone; the first does the rest, once all are done. They must see the same folder.
@@ -106,10 +108,10 @@ def ablate(
         for failed_there in workers.gather(failed):
             failed |= failed_there
         if workers.rank == 0:
+            write_tables(sweeps, out)
+            _time_networks(out)
             for sweep in sweeps:
-                trained = _trained(sweep, out, seeds)
-                _time_cells(trained)
-                _keep_attention(trained)
+                _keep_attention(_trained(sweep, out, seeds))
             write_tables(sweeps, out)
     if workers.rank == 0:
         _conclude(configs, names, failed)
@@ -153,25 +155,37 @@ def _keep_attention(trained: Sequence[tuple[Cell, Path]]) -> None:
         save_attention(folder, opened[key])
 
 
-def _time_cells(trained: Sequence[tuple[Cell, Path]]) -> None:
-    """Time the networks together, unless all have times of this machine."""
-    for precision in sorted({cell.config.runtime.precision for cell, _ in trained}):
-        together = [pair for pair in trained if pair[0].config.runtime.precision == precision]
-        machine = inference_machine(precision)
-        if all(_has_time(folder, machine) for _, folder in together):
-            continue
-        networks = {
-            cell.hash: (load_weights(folder)[0], input_size(cell.config.data)) for cell, folder in together
+def _time_networks(out: Path) -> None:
+    """Time every network of the tables in one session, unless all have times of one on this machine.
+
+    Those of sweeps that were run here before are timed again with the new ones: the report compares them, and
+    sweeps share networks.
+    """
+    runs = first_runs(out)
+    machine = inference_machine()
+    before = [folder.parent / INFERENCE for folder in runs]
+    if all(path.exists() for path in before):
+        known = [json.loads(path.read_text()) for path in before]
+        here = all(machine.items() <= timing.items() for timing in known)
+        if here and len({timing["session"] for timing in known}) <= 1:
+            return
+    session = datetime.now(timezone.utc).isoformat()
+    networks = {}
+    for folder in runs:
+        network, metadata = load_weights(folder)
+        assert metadata.recipe is not None, "it is a run's"
+        channels, height, width = metadata.input_size
+        networks[folder] = Timed(network, (channels, height, width), metadata.recipe["runtime"]["precision"])
+    print(f"timing the {len(runs)} networks of {out} together", flush=True)
+    for folder, seconds in inference_seconds(networks).items():
+        content = {
+            "seconds_per_image": seconds,
+            "precision": networks[folder].precision,
+            **machine,
+            "session": session,
+            "weights": folder.name,
         }
-        seconds = inference_seconds(networks, precision=precision)
-        for cell, folder in together:
-            content = {"seconds_per_image": seconds[cell.hash], **machine, "weights": folder.name}
-            write_json(content, folder.parent / INFERENCE)
-
-
-def _has_time(folder: Path, machine: dict[str, object]) -> bool:
-    path = folder.parent / INFERENCE
-    return path.exists() and machine.items() <= json.loads(path.read_text()).items()
+        write_json(content, folder.parent / INFERENCE)
 
 
 @contextmanager

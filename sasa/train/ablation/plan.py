@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sasa.data.opening import is_path
+from sasa.data.transforms import SMALL, is_small
 from sasa.models import Cost, cost, create_model, list_models
 from sasa.models.sasa_resnet import all_arguments
-from sasa.train.ablation.sweep_files import RECIPE, SweepFile, read_sweep
-from sasa.train.config import TrainConfig
+from sasa.train.ablation.sweep_files import RECIPE, CellFile, SweepFile, read_sweep
+from sasa.train.config import DataConfig, TrainConfig
 from sasa.train.config_files import config_from, leaves, parse_config, plain, read_yaml
-from sasa.train.loaders import ImageData
+from sasa.train.loaders import ImageData, input_size
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,13 @@ def plan_sweeps(
         start = config_from(merged, f"{recipe} with sweep {sweep.name}")
         base = plain(parse_config(arguments, base=start))
         for file in sweep.cells:
-            if clash := sorted(given & set(leaves(file.config))):
-                raise ValueError(f"--{clash[0]}: the cells of {sweep.name} vary it; leave it out")
-        cells = [
-            _cell(sweep, index, config_from(_merge(base, file.config), f"{sweep.name}, {file.name}"), opened)
-            for index, file in enumerate(sweep.cells)
-        ]
+            _check_free(given, file, sweep.name)
+        cells = []
+        for index, file in enumerate(sweep.cells):
+            config = config_from(_merge(base, file.config), f"{sweep.name}, {file.name}")
+            if Path(recipe) == RECIPE:
+                _check_small(config.data)
+            cells.append(_cell(sweep, index, config, opened))
         hashes = [cell.hash for cell in cells]
         for index, cell in enumerate(cells):
             if cell.hash in hashes[:index]:
@@ -115,14 +118,26 @@ def plan_sweeps(
 def config_hash(config: TrainConfig) -> str:
     """Twelve hexadecimal digits that change with anything in a configuration but seed and run folder.
 
-    Two ways to say the same one of our networks count as the same.
+    Two ways to say the same one of our networks count as the same, and so do two spellings of the path of the
+    data, such as cifar10 and ./cifar10/, and null and the input size that it stands for. The machine and
+    data.workers count, since bits depend on them: each loader process draws random numbers of its own. A
+    change of what is hashed, a new key with a default included, has all finished runs trained again.
     """
     content = plain(config)
     del content["seed"], content["run_folder"]
+    content["data"]["source"] = _spelled_alike(config.data.source)
+    content["data"]["input_size"] = input_size(config.data)[1]
     name, options = config.model.name, config.model.options
     if name in list_models():
         content["model"] = {"arguments": all_arguments(name, **options), "weights": config.model.weights}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _spelled_alike(source: str) -> str:
+    """The source without what does not change which folder or archive a path leads to."""
+    # Not normpath, which takes away link/.. too. A folder that is called like a name keeps its ./ before it.
+    path = Path(source).as_posix()
+    return path if is_path(source) and is_path(path) else source
 
 
 def _cell(sweep: SweepFile, index: int, config: TrainConfig, opened: dict[str, ImageData]) -> Cell:
@@ -152,6 +167,32 @@ def _cell(sweep: SweepFile, index: int, config: TrainConfig, opened: dict[str, I
         file.paper,
         file.series,
     )
+
+
+def _check_free(given: Collection[str], cell: CellFile, sweep: str) -> None:
+    """Refuse arguments that the cell would overrule, those above and below its keys too."""
+    for key in sorted(given):
+        for varied in sorted(leaves(cell.config)):
+            if key == varied:
+                raise ValueError(f"--{key}: the cells of {sweep} vary it; leave it out")
+            if varied.startswith(f"{key}."):
+                raise ValueError(
+                    f"--{key}: the cells of {sweep} vary --{varied}; leave it out, or give other keys one by "
+                    f"one, such as --{key}.KEY VALUE"
+                )
+            if key.startswith(f"{varied}."):
+                raise ValueError(f"--{key}: the cells of {sweep} vary --{varied} as a whole; leave it out")
+
+
+def _check_small(data: DataConfig) -> None:
+    """Refuse images that the recipe which nobody chose is not for."""
+    size = input_size(data)
+    if not is_small(size):
+        given = "the default for other images than the built-in" if data.input_size is None else "as given"
+        raise ValueError(
+            f"data.input_size: the recipe without --config is for images under {SMALL} pixels, got "
+            f"{size[1]}, {given}; give --data.input_size 32, say, or a recipe by --config"
+        )
 
 
 def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

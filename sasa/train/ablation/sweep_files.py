@@ -1,4 +1,4 @@
-"""What a sweep is, as a YAML file says it; those of the paper's tables lie in sweeps/ here."""
+"""What a sweep is, as a YAML file says it; those that come with sasa lie in sweeps/ here."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class SweepFile:
 
 
 def sweep_names() -> list[str]:
-    """The sweeps of the paper's tables and figures."""
+    """The sweeps that come with sasa, those of the paper's tables first."""
     return sorted((path.stem for path in _SWEEPS.glob("*.yaml")), key=lambda name: (name[0] != "t", name))
 
 

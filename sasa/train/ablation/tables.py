@@ -14,6 +14,11 @@ from sasa.train.atomic import replacing
 
 INFERENCE, TABLE = "inference.json", "results.csv"
 _CONTENT = "results.json"
+_TIMING = {
+    "inference_seconds": "seconds_per_image",
+    "inference_device": "device",
+    "inference_threads": "threads",
+}
 _COPIED = (
     "top1",
     "loss",
@@ -34,7 +39,7 @@ _COPIED = (
 
 
 def write_tables(sweeps: Sequence[Sweep], out: Path) -> None:
-    """Write both files from what the run folders hold, whatever the seeds; other sweeps that were there stay.
+    """Write both files from what the run folders hold, whatever the seeds; of other sweeps only times change.
 
     results.json holds under "sweeps" what each compares and under "runs" the rows, which are those of
     results.csv: sweep, cell, seed, config_hash, top1 and validation_top1 in [0, 1], loss, parameters, flops
@@ -46,7 +51,7 @@ def write_tables(sweeps: Sequence[Sweep], out: Path) -> None:
     before = json.loads(path.read_text()) if path.exists() else {"sweeps": [], "runs": []}
     ours = {sweep.name for sweep in sweeps}
     described = [sweep for sweep in before["sweeps"] if sweep["name"] not in ours]
-    rows = [row for row in before["runs"] if row["sweep"] not in ours]
+    rows = [row | _timing(out / row["run"]) for row in before["runs"] if row["sweep"] not in ours]
     for sweep in sweeps:
         described.append(_description(sweep))
         rows += [
@@ -62,6 +67,16 @@ def write_tables(sweeps: Sequence[Sweep], out: Path) -> None:
         table = csv.DictWriter(file, _row_keys(), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
+
+
+def first_runs(out: Path) -> list[Path]:
+    """Of each network in the tables that write_tables left, the first run that is still there."""
+    folders = [out / row["run"] for row in json.loads((out / _CONTENT).read_text())["runs"]]
+    first: dict[Path, Path] = {}
+    for folder in folders:
+        if finished(folder) is not None:
+            first.setdefault(folder.parent, folder)
+    return list(first.values())
 
 
 def _seeds(cell: Cell, out: Path) -> list[int]:
@@ -91,9 +106,15 @@ def _description(sweep: Sweep) -> dict[str, Any]:
     }
 
 
+def _timing(folder: Path) -> dict[str, Any]:
+    """What a row says of inference."""
+    path = folder.parent / INFERENCE
+    timing = json.loads(path.read_text()) if path.exists() else {}
+    return {column: timing.get(key) for column, key in _TIMING.items()}
+
+
 def _row_keys() -> list[str]:
-    measured = ["inference_seconds", "inference_device", "inference_threads"]
-    return ["sweep", "cell", "seed", "config_hash", *_COPIED, *measured, *_VERSIONS, "run"]
+    return ["sweep", "cell", "seed", "config_hash", *_COPIED, *_TIMING, *_VERSIONS, "run"]
 
 
 _VERSIONS = ("sasa", "torch", "timm", "lightning")
@@ -101,8 +122,6 @@ _VERSIONS = ("sasa", "torch", "timm", "lightning")
 
 def _row(sweep: Sweep, cell: Cell, seed: int, out: Path, results: dict[str, Any]) -> dict[str, Any]:
     folder = cell.folder(out, seed)
-    path = folder.parent / INFERENCE
-    timing = json.loads(path.read_text()) if path.exists() else {}
     row = {
         "sweep": sweep.name,
         "cell": cell.name,
@@ -112,9 +131,7 @@ def _row(sweep: Sweep, cell: Cell, seed: int, out: Path, results: dict[str, Any]
         **{key: results[key] for key in _COPIED if key in results},
         "parameters": cell.cost.parameters,
         "flops": cell.cost.flops,
-        "inference_seconds": timing.get("seconds_per_image"),
-        "inference_device": timing.get("device"),
-        "inference_threads": timing.get("threads"),
+        **_timing(folder),
         **{key: results["versions"][key] for key in _VERSIONS},
         "run": folder.relative_to(out).as_posix(),
     }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from sasa.train.ablation import inference_time
 
 SWEEP = """
 title: Two windows
@@ -21,22 +24,36 @@ claims:
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_turns() -> Iterator[None]:
+    """Inference is timed no longer than a batch a turn, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference_time, "TURN_SECONDS", 1e-9)
+        yield
+
+
 @pytest.fixture(scope="session")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe for 26 training and 7 test images of 3 classes, each class a colour in noise."""
-    root = tmp_path_factory.mktemp("ablation")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """26 training and 7 test images of 3 classes, each class a colour in noise."""
+    root = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     for split, counts in (("train", (9, 9, 8)), ("test", (3, 2, 2))):
         for label, count in enumerate(counts):
-            (root / "images" / split / f"class{label}").mkdir(parents=True)
+            (root / split / f"class{label}").mkdir(parents=True)
             for number in range(count):
                 pixels = random.integers(0, 160, (8, 8, 3), dtype=np.uint8)
                 pixels[..., label] += 90
-                Image.fromarray(pixels).save(root / "images" / split / f"class{label}" / f"{number}.png")
-    path = root / "recipe.yaml"
+                Image.fromarray(pixels).save(root / split / f"class{label}" / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def recipe(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe for the images."""
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     path.write_text(
         "model: {options: {width: 0.125, num_heads: 1, stem: small}}\n"
-        f"data: {{source: {root / 'images'}, input_size: 8, held_out: 0.2}}\n"
+        f"data: {{source: {images}, input_size: 8, held_out: 0.2}}\n"
         "optimizer: {batch_size: 8, epochs: 1, lr: 20, warmup_epochs: 0.5}\n"
         "runtime: {accelerator: cpu}\n"
     )

@@ -125,6 +125,48 @@ def test_fewer_seeds_leave_the_rows_of_the_others(whole: Path, sweep: str, recip
     assert rows(whole) == before
 
 
+def test_the_networks_of_a_folder_are_timed_in_one_session(
+    sweep: str, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two sweeps that share a cell, one after the other: the report compares their rows."""
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        "title: Position\nconfig: {model: {name: sasa_resnet26_convstem, options: {kernel_size: 5}}}\n"
+        "cells:\n- {name: relative}\n- {name: none, model: {options: {position: none}}}\n"
+    )
+    out = tmp_path / "out"
+    options = ["--config", str(recipe), "--seeds", "1", "--out", str(out)]
+
+    def measured() -> dict[str, dict[str, Any]]:
+        return {path.parent.name: json.loads(path.read_text()) for path in out.glob("runs/*/inference.json")}
+
+    assert main(["ablate", sweep, *options]) == 0
+    first = measured()
+    assert main(["ablate", str(other), *options]) == 0
+    second = measured()
+    assert (len(first), len(second)) == (2, 3)
+    assert len({timing["session"] for timing in first.values()}) == 1
+    assert len({timing["session"] for timing in second.values()}) == 1
+    assert not {timing["session"] for timing in first.values()} & {t["session"] for t in second.values()}
+    table = rows(out)
+    assert [(row["sweep"], row["cell"]) for row in table] == [
+        *(("two", "k = 3"), ("two", "k = 5")),
+        *(("other", "relative"), ("other", "none")),
+    ]
+    for row in table:
+        assert float(row["inference_seconds"]) == second[row["config_hash"]]["seconds_per_image"]
+    capsys.readouterr()
+    assert main(["ablate", sweep, str(other), *options]) == 0
+    assert measured() == second, "nothing is new"
+    assert "timing" not in capsys.readouterr().out
+
+    # One that another session measured, as a command killed between two files leaves it.
+    path = next(out.glob("runs/*/inference.json"))
+    path.write_text(path.read_text().replace('"session": "', '"session": "not '))
+    assert main(["ablate", sweep, *options]) == 0
+    assert len({timing["session"] for timing in measured().values()}) == 1
+
+
 def session_lives(session: int) -> bool:
     """Whether a session still has a process."""
     for path in Path("/proc").glob("[0-9]*"):

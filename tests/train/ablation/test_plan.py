@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sasa.train import TrainConfig, plan_sweeps
+from sasa.train import TrainConfig, parse_config, plan_sweeps
 from sasa.train.ablation.costs import cost_table
 from sasa.train.ablation.plan import config_hash
+from sasa.train.ablation.sweep_files import RECIPE
 from sasa.train.config import DataConfig, ModelConfig, OptimizerConfig
 
 
@@ -61,11 +62,91 @@ def test_the_same_network_said_in_two_ways_has_one_hash(
 
 
 @pytest.mark.parametrize(
+    ("network", "options", "expected"),
+    [
+        ("sasa_resnet26_convstem", {"position": "none"}, "00bf186f424d"),
+        ("sasa_resnet26_convstem", {}, "36370351f7cc"),
+        ("sasa_resnet26_conv", {}, "a8f4a06ae63a"),
+        ("sasa_resnet26", {}, "46dcae00feed"),
+    ],
+)
+def test_the_runs_of_docs_results_are_found(network: str, options: dict[str, object], expected: str) -> None:
+    """Whoever changes these has all finished runs trained again."""
+    file = Path(__file__).parents[3] / "recipes" / "cifar10_cpu.yaml"
+    arguments = [f"--model.options.{key}={value}" for key, value in options.items()]
+    config = parse_config(["--config", str(file), "--model.name", network, *arguments])
+    assert config_hash(config) == expected
+
+
+def test_null_and_the_size_that_it_stands_for_have_one_hash() -> None:
+    config = parse_config(["--config", str(RECIPE), "--model.name", "sasa_resnet26_convstem"])
+    assert config.data.input_size is None
+    explicit = dataclasses.replace(config, data=dataclasses.replace(config.data, input_size=28))
+    assert config_hash(config) == config_hash(explicit) == "02870463a4fb"
+
+
+@pytest.mark.parametrize("given", [["--data.input_size", "32"], ["--data.input_size=63"]])
+def test_the_default_recipe_takes_a_users_small_images(sweep: str, images: Path, given: list[str]) -> None:
+    arguments = ["--data.source", str(images), "--optimizer.batch_size", "8", *given]
+    (planned,) = plan_sweeps([sweep], arguments)
+    assert {str(cell.config.data.input_size) for cell in planned.cells} == {given[-1][-2:]}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "under 64 pixels, got 224, the default for other images than the built-in; give --data.input_s"),
+        (
+            ["--data.input_size", "64"],
+            "under 64 pixels, got 64, as given; give --data.input_size 32, say, or",
+        ),
+    ],
+)
+def test_the_default_recipe_is_not_for_large_images(
+    sweep: str, images: Path, given: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan_sweeps([sweep], ["--data.source", str(images), *given])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("cifar10", "./cifar10", True),
+        ("cifar10", "cifar10/", True),
+        ("/data//cifar10.tar", "/data/./cifar10.tar", True),
+        ("cifar10", "/cifar10", False),
+        ("cifar10", "../cifar10", False),
+        ("link/../cifar10", "cifar10", False),  # link may lead elsewhere
+        ("fashion-mnist", "./fashion-mnist", False),  # the built-in images, a folder
+        ("torch/mnist", "./torch/mnist", False),
+        ("wds/https://host/x", "wds/https:/host/x", False),
+    ],
+)
+def test_the_spelling_of_a_path_does_not_change_the_hash(one: str, other: str, same: bool) -> None:
+    hashes = {config_hash(TrainConfig(data=DataConfig(source))) for source in (one, other)}
+    assert (len(hashes) == 1) == same
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--seed", "1"], "--seed: a sweep sets it itself"),
         (["--run_folder=x"], "--run_folder: a sweep sets it itself"),
         (["--model.options.kernel_size", "9"], "--model.options.kernel_size: the cells of two vary it"),
+        (
+            ["--model.options", "{width: 0.5}"],
+            "--model.options: .* vary --model.options.kernel_size; .* one by",
+        ),
+        (
+            ["--model.options={kernel_size: 3}"],
+            "--model.options: .* vary --model.options.kernel_size; .* one",
+        ),
+        (
+            ["--model", "{options: {kernel_size: 3}}"],
+            "--model: the cells of two vary --model.options.kernel_s",
+        ),
+        (["--model.options.kernel_size.x", "3"], "vary --model.options.kernel_size as a whole; leave it out"),
         (["--optimizer.epochz", "9"], "unknown key; did you mean 'optimizer.epochs'"),
         (["--model.options.num_heads", "3"], "two, k = 3: .*num_heads=3"),
         (["--model.options.windows", "3"], "two, k = 3: .*no option 'windows'"),
@@ -77,6 +158,27 @@ def test_what_is_wrong_is_said_before_training(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         plan_sweeps([sweep], arguments, recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [*((f"table{number}", "sasa_resnet50_convstem") for number in (3, 4, 5, 6)), ("table7", "sasa_resnet50")],
+)
+def test_the_papers_depth_of_the_sweeps_that_name_one_network(name: str, network: str, recipe: Path) -> None:
+    (planned,) = plan_sweeps([name], ["--model.name", network], recipe)
+    assert {cell.config.model.name for cell in planned.cells} == {network}
+
+
+@pytest.mark.parametrize("name", ["table1", "figure5", "forms"])
+def test_cells_that_name_their_networks_keep_them(name: str, recipe: Path) -> None:
+    with pytest.raises(ValueError, match=f"--model.name: the cells of {name} vary it"):
+        plan_sweeps([name], ["--model.name", "sasa_resnet50"], recipe)
+
+
+def test_keys_beside_those_of_the_cells_are_free(sweep: str, recipe: Path) -> None:
+    (planned,) = plan_sweeps([sweep], ["--model.options.width", "0.25", "--model.weights=x"], recipe)
+    assert {cell.config.model.weights for cell in planned.cells} == {"x"}
+    assert {cell.config.model.options["width"] for cell in planned.cells} == {0.25}
 
 
 def test_two_equal_cells_are_refused(tmp_path: Path, recipe: Path) -> None:

@@ -14,7 +14,7 @@ from sasa.train.ablation.sweep_files import read_sweep, sweep_names
 
 
 def test_every_table_has_its_sweep() -> None:
-    assert sweep_names() == [*(f"table{table.number}" for table in TABLES), "figure5"]
+    assert sweep_names() == [*(f"table{table.number}" for table in TABLES), "figure5", "forms"]
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: str(table.number))
@@ -29,8 +29,8 @@ def test_cells_are_the_rows_that_the_paper_printed(table: object) -> None:
         assert {**mine, "groups": tuple(mine["groups"])} == theirs, row.label
 
 
-def test_the_sweep_among_the_recipes_is_the_first_rows_of_table_1() -> None:
-    forms, table = read_sweep(str(Path(__file__).parents[3] / "recipes" / "forms.yaml")), read_sweep("table1")
+def test_forms_is_the_first_rows_of_table_1() -> None:
+    forms, table = read_sweep("forms"), read_sweep("table1")
     assert [(cell.config, cell.paper) for cell in forms.cells] == [
         ({"model": cell.config["model"]}, cell.paper) for cell in table.cells[:3]
     ]
@@ -76,6 +76,6 @@ def test_a_faulty_sweep_says_what_is_wrong(tmp_path: Path, content: str, message
 
 def test_an_unknown_sweep_names_the_nearest() -> None:
     with pytest.raises(
-        ValueError, match=r"expected one of table1, .*figure5, got 'tabel4'; did you mean 'table4'"
+        ValueError, match=r"expected one of table1, .*figure5, forms, got 'tabel4'; did you mean 'table4'"
     ):
         read_sweep("tabel4")

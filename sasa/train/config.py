@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,6 +14,18 @@ def require(condition: bool, key: str, expected: str, got: Any) -> None:
     """Raise ValueError that names the key unless the condition holds."""
     if not condition:
         raise ValueError(f"{key} must be {expected}, got {got!r}")
+
+
+@contextmanager
+def options_of(key: str) -> Iterator[None]:
+    """Around a call that takes a configuration's options: its TypeError becomes a ValueError with the key.
+
+    An unknown option is the fault of whoever wrote the configuration, no longer that of the caller.
+    """
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(f"{key}: {error}") from error
 
 
 @dataclass(frozen=True)

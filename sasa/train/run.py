@@ -11,7 +11,7 @@ from lightning.pytorch import seed_everything
 
 from sasa.data import ImageDataset, evaluation_transform, is_stream, open_dataset
 from sasa.train.classifier import Classifier, Evaluator
-from sasa.train.config import RuntimeConfig, TrainConfig
+from sasa.train.config import RuntimeConfig, TrainConfig, options_of
 from sasa.train.config_files import plain
 from sasa.train.costs import costs
 from sasa.train.fit import (
@@ -94,7 +94,8 @@ def _run(config: TrainConfig, checkpoint: Path | None) -> dict[str, Any]:
         interpolation=config.data.interpolation,
         recipe=plain(config),
     )
-    network = metadata.create_model()
+    with options_of("model"):
+        network = metadata.create_model()
     price = costs(network, metadata)
     if config.model.weights is not None:
         start_from(config.model.weights, network, data.classes)
@@ -186,14 +187,15 @@ def evaluate(
     )
     if is_stream(source):
         reader_options = {"is_training": False, "batch_size": 1, **reader_options}
-    dataset = open_dataset(
-        source,
-        split,
-        in_chans=metadata.input_size[0],
-        transform=transform,
-        on_broken=on_broken,
-        **reader_options,
-    )
+    with options_of("data"):
+        dataset = open_dataset(
+            source,
+            split,
+            in_chans=metadata.input_size[0],
+            transform=transform,
+            on_broken=on_broken,
+            **reader_options,
+        )
     require_same_classes(source, list(dataset.classes), weights, metadata.classes)
     with determinism_restored():
         trainer = evaluation_trainer(runtime)

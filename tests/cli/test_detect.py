@@ -174,6 +174,18 @@ def test_predict_never_overwrites(
         (["eval", "--wieghts", "x"], "see sasa detect eval --help"),
         (["eval", "--weights", "nowhere"], "no weights at nowhere"),
         (["predict", "missing.png", "--weights", "nowhere"], "no weights at nowhere"),
+        (
+            ["train", *TINY, "--model.options.widht", "1"],
+            "error: model: create_retinanet() got an unexpected",
+        ),
+        (
+            ["train", *TINY, "--model.backbone_options.widht", "1"],
+            "error: model: options: sasa_resnet26_conv has",
+        ),
+        (
+            ["train", *TINY, "--data.options.lenght", "1"],
+            "error: data: scene_options: 'scenes' have no option",
+        ),
     ],
 )
 def test_faulty_commands(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,6 +208,12 @@ def test_faults_of_what_is_given(
     assert "its 10 classes" in capsys.readouterr().err
     assert main(["detect", "eval", "--weights", str(weights), "--batch-size", "0"]) == 2
     assert "batch_size must be positive" in capsys.readouterr().err
+    folder = str(tmp_path)
+    assert main(["detect", "eval", "--weights", str(weights), "--data", folder, "--images", folder]) == 2
+    assert "error: data: images: for a COCO annotation file (*.json) only" in capsys.readouterr().err
+    assert main(["detect", "eval", "--weights", str(weights), "--option", "lenght=4"]) == 2
+    message = "data: scene_options: 'scenes' have no option 'lenght'; did you mean 'length'?"
+    assert capsys.readouterr().err == f"sasa: error: {message}\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

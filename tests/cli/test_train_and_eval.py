@@ -75,6 +75,8 @@ def test_train_then_eval(images: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["--resume"], "--resume needs the run's folder"),
         (["--resume", "x", "--seed", "1"], "leave out --seed 1"),
         (["--resume", "nowhere"], "no run in nowhere"),
+        (["--model.options.widht", "1"], "model: options: sasa_resnet26 has no option 'widht'; did you mean"),
+        (["--data.options.root", "x"], "data: root: reader options are for timm's readers"),
     ],
 )
 def test_faulty_commands(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,6 +84,13 @@ def test_faulty_commands(arguments: list[str], message: str, capsys: pytest.Capt
     error = capsys.readouterr().err
     assert error.startswith("sasa: error: ")
     assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_faulty_option_of_eval(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "--option", "root=x"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("sasa: error: data: root: reader options are for timm's readers")
     assert error.count("\n") == 1
 
 

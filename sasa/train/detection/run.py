@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer, seed_everything
 from sasa.data.detection import collate_detection, detection_evaluation_transform, open_detection
 from sasa.detection import RetinaNet, cost
 from sasa.models import list_models
-from sasa.train.config import RuntimeConfig
+from sasa.train.config import RuntimeConfig, options_of
 from sasa.train.detection.config import DetectionConfig
 from sasa.train.detection.detector import LOGGED, DetectionEvaluator, Detector, compile_parts
 from sasa.train.detection.loaders import DetectionData
@@ -52,7 +52,7 @@ def train_detector(config: DetectionConfig) -> dict[str, Any]:
     Raises:
         FileExistsError: the folder holds a run already.
         FloatingPointError: the loss is not finite.
-        FileNotFoundError, ValueError, TypeError: the data, the model or the configuration are at fault.
+        FileNotFoundError, ValueError: the data, the model or the configuration are at fault.
     """
     require_new(config)
     return _run(config, None)
@@ -79,7 +79,8 @@ def _run(config: DetectionConfig, checkpoint: Path | None) -> dict[str, Any]:
     started = time.perf_counter()
     data = DetectionData(config)
     seed_everything(config.seed, verbose=False)
-    network, metadata = create_detector(config, data.classes, data.size)
+    with options_of("model"):
+        network, metadata = create_detector(config, data.classes, data.size)
     data.augment(network.transform.image_mean)
     price = {"parameters": sum(parameter.numel() for parameter in network.parameters())}
     if metadata.backbone in list_models():  # of others' layers we have no formulas
@@ -142,20 +143,21 @@ def evaluate_detector(
         (None where it is not finite), images, skipped_objects, weights, data and split.
 
     Raises:
-        FileNotFoundError, ValueError, TypeError: the weights or the data are at fault.
+        FileNotFoundError, ValueError: the weights or the data are at fault.
     """
     runtime = RuntimeConfig() if runtime is None else runtime
     if batch_size < 1:
         raise ValueError(f"batch_size must be positive, got {batch_size}")
     network, metadata = load_detector(weights)
-    dataset = open_detection(
-        source,
-        split,
-        images=images,
-        transform=detection_evaluation_transform(),
-        on_invalid=on_invalid,
-        **scene_options,
-    )
+    with options_of("data"):
+        dataset = open_detection(
+            source,
+            split,
+            images=images,
+            transform=detection_evaluation_transform(),
+            on_invalid=on_invalid,
+            **scene_options,
+        )
     require_same_classes(source, dataset.classes, weights, metadata.classes)
     with determinism_restored():
         trainer = evaluation_trainer(runtime)

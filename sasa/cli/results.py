@@ -39,6 +39,13 @@ def write(results: dict[str, Any], file: str | None) -> None:
         Path(file).write_text(json.dumps(results, indent=2) + "\n")
 
 
+def show_data(results: dict[str, Any]) -> None:
+    """Print which data were evaluated; of several processes the first does."""
+    if first_process():
+        options = [f"{key}={value}" for key, value in results["data_options"].items()]
+        print(", ".join([f"data: {results['data']}", f"split {results['split']}", *options]))
+
+
 def show(results: dict[str, Any]) -> None:
     """Print accuracy and cost; of several processes the first does."""
     if not first_process():

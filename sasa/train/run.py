@@ -14,6 +14,7 @@ from sasa.train.classifier import Classifier, Evaluator
 from sasa.train.config import RuntimeConfig, TrainConfig, options_of
 from sasa.train.config_files import plain
 from sasa.train.costs import costs
+from sasa.train.evaluated_data import evaluated_data
 from sasa.train.fit import (
     RESULTS_FILE,
     circumstances,
@@ -146,7 +147,7 @@ def _scores(test: Any, stage: str) -> dict[str, Any]:
 
 def evaluate(
     weights: str | Path,
-    source: str | Path = "fashion-mnist",
+    source: str | Path | None = None,
     split: str = "test",
     *,
     batch_size: int = 128,
@@ -159,8 +160,10 @@ def evaluate(
 
     Args:
         weights: safetensors file of a run, or the run folder.
-        source: images, see sasa.data.open_dataset; their classes must be those of the weights.
-        split: which of their splits.
+        source: images, see sasa.data.open_dataset; their classes must be those of the weights. None means
+            the folder, archive or built-in images that the weights were trained on; if the file does not say,
+            "fashion-mnist".
+        split: which of their splits; with source None "train", "validation" and "test" are those of the run.
         batch_size: images at a time, in each process.
         workers: processes that load images; 0 loads in this one.
         on_broken: "raise" stops at a broken image, "skip" leaves it out.
@@ -169,7 +172,7 @@ def evaluate(
 
     Returns:
         top1, top5 (from six classes on) in [0, 1], loss (None if it is not finite), images, skipped_images,
-        weights, data and split.
+        weights, and what was evaluated: data, split and data_options.
 
     Raises:
         FileNotFoundError, ValueError: the weights or the data are at fault.
@@ -185,18 +188,18 @@ def evaluate(
         crop_pct=metadata.crop_pct,
         interpolation=metadata.interpolation,
     )
-    if is_stream(source):
-        reader_options = {"is_training": False, "batch_size": 1, **reader_options}
+    data = evaluated_data(metadata.recipe, source, split, reader_options, built_in="fashion-mnist")
+    stream_options = {"is_training": False, "batch_size": 1} if is_stream(data.source) else {}
     with options_of("data"):
         dataset = open_dataset(
-            source,
-            split,
+            data.source,
+            data.split,
             in_chans=metadata.input_size[0],
             transform=transform,
             on_broken=on_broken,
-            **reader_options,
+            **{**stream_options, **data.options},
         )
-    require_same_classes(source, list(dataset.classes), weights, metadata.classes)
+    require_same_classes(data.source, list(dataset.classes), weights, metadata.classes)
     with determinism_restored():
         trainer = evaluation_trainer(runtime)
         loader = evaluation_loader(dataset, trainer, batch_size=batch_size, workers=workers)
@@ -209,6 +212,5 @@ def evaluate(
             **_scores(test, "test"),
             "skipped_images": dataset.skipped if isinstance(dataset, ImageDataset) else 0,
             "weights": str(weights),
-            "data": str(source),
-            "split": split,
+            **data.described,
         }

@@ -41,15 +41,18 @@ def test_train_then_eval(images: Path, tmp_path: Path, capsys: pytest.CaptureFix
     results = json.loads((run / "results.json").read_text())
 
     report = tmp_path / "report.json"
-    assert main(["eval", "--weights", str(run), "--data", str(images), "--json", str(report)]) == 0
-    assert f"top-1 {results['top1']:.2%}, loss" in capsys.readouterr().out
+    assert main(["eval", "--weights", str(run), "--json", str(report)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"data: {images}, split test", "those that it was trained on"
+    assert lines[1].startswith(f"top-1 {results['top1']:.2%}, loss")
     evaluated = json.loads(report.read_text())
     assert (evaluated["top1"], evaluated["images"], evaluated["split"]) == (results["top1"], 12, "test")
 
     assert main(["eval", "--weights", str(run), "--data", str(images), "--split", "train"]) == 0
+    assert capsys.readouterr().out.startswith(f"data: {images}, split train\n")
     assert main(["eval", "--weights", str(run), "--option", "root"]) == 2
     assert "--option: expected KEY=VALUE, got 'root'" in capsys.readouterr().err
-    assert main(["eval", "--weights", str(run)]) == 2, "other classes"
+    assert main(["eval", "--weights", str(run), "--data", "fashion-mnist"]) == 2, "other classes"
     assert "classes" in capsys.readouterr().err
 
     assert main(command) == 2

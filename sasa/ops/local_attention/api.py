@@ -131,6 +131,19 @@ def support(
     return {b.NAME: b.why_not(q, k, v, rel_row, rel_col, spec) for b in BACKENDS}
 
 
+def check_tensor(name: str, x: object, first_name: str, first: Tensor) -> None:
+    """Raise, as `local_attention` does, unless x is a dense floating tensor on the device of the first."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
+    if x.dtype not in _DTYPES or x.layout != torch.strided:
+        raise TypeError(
+            f"{name}: expected a floating dtype ({', '.join(map(str, _DTYPES))}) and dense, "
+            f"got {x.dtype}, {x.layout}; convert it first"
+        )
+    if x.device != first.device:
+        raise ValueError(f"{name}: expected device {first.device} as {first_name} has, got {x.device}")
+
+
 def check_backend(name: str) -> None:
     """Raise, as `local_attention` does, unless name is "auto" or a backend's."""
     names = [b.NAME for b in BACKENDS]
@@ -177,17 +190,8 @@ def validate(
 ) -> LocalAttentionSpec:
     """The spec of valid arguments; raises as `local_attention` promises."""
     for name, x in (("q", q), ("k", k), ("v", v), ("rel_row", rel_row), ("rel_col", rel_col)):
-        if x is None and name not in ("q", "v"):
-            continue
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
-        if x.dtype not in _DTYPES or x.layout != torch.strided:
-            raise TypeError(
-                f"{name}: expected a floating dtype ({', '.join(map(str, _DTYPES))}) and dense, "
-                f"got {x.dtype}, {x.layout}; convert it first"
-            )
-        if x.device != q.device:
-            raise ValueError(f"{name}: expected device {q.device} as q has, got {x.device}")
+        if x is not None or name in ("q", "v"):
+            check_tensor(name, x, "q", q)
 
     spec = LocalAttentionSpec.validated(
         num_heads=num_heads,

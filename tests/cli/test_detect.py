@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sasa.cli import main
 from sasa.cli.detect import COMMANDS
 from sasa.data.detection import open_detection
 from sasa.train import DetectorMetadata, load_detector, save_weights
+from sasa.train.loaders import evaluation_loader
 
 TINY = [
     *("--model.backbone", "sasa_resnet26_conv", "--model.backbone_options", '{"width": 0.125}'),
@@ -100,6 +102,45 @@ def test_outputs_that_are_not_finite_are_evaluated(
     results = json.loads(report.read_text(), parse_constant=pytest.fail)
     assert results["loss"] is None
     assert 0 <= results["AP"] < 0.05
+
+
+def test_eval_of_an_annotation_file(
+    weights: Path,
+    photos: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With its images elsewhere, a box without an area, and a process that loads the images."""
+    workers = []
+
+    def loader(*args: Any, **kwargs: Any) -> Any:
+        workers.append(kwargs["workers"])
+        return evaluation_loader(*args, **kwargs)
+
+    monkeypatch.setattr("sasa.train.detection.run.evaluation_loader", loader)
+    boxes = {1: [4, 4, 20, 20], 2: [8, 8, 0, 10]}
+    content = {
+        "images": [{"id": 1, "file_name": "one.png", "width": 80, "height": 48}],
+        "annotations": [
+            {"id": n, "image_id": 1, "category_id": n, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            for n, box in boxes.items()
+        ],
+        "categories": [{"id": 1, "name": "cup"}, {"id": 2, "name": "owl"}],
+    }
+    file, report = tmp_path / "elsewhere" / "photos.json", tmp_path / "report.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(content))
+    command = ["detect", "eval", "--weights", str(weights), "--data", str(file), "--json", str(report)]
+    assert main([*command, "--skip-invalid"]) == 2
+    assert "one.png" in capsys.readouterr().err
+    command += ["--images", str(tmp_path)]
+    assert main(command) == 2
+    assert str(file) in capsys.readouterr().err
+    assert main([*command, "--skip-invalid", "--workers", "1"]) == 0
+    results = json.loads(report.read_text())
+    assert (results["images"], results["skipped_objects"]) == (1, 1)
+    assert workers == [1]
 
 
 @pytest.fixture

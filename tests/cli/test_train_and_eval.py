@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from PIL import Image
 
 from sasa.cli import main
 from sasa.train import WeightsMetadata, load_config, save_weights
+from sasa.train.loaders import evaluation_loader
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,37 @@ def test_a_faulty_option_of_eval(capsys: pytest.CaptureFixture[str]) -> None:
 def test_print_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--optimizer.lr", "0.25", "--print_config"]) == 0
     assert "  lr: 0.25\n" in capsys.readouterr().out
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of processes that evaluations were to load images with."""
+    seen = []
+
+    def loader(*args: Any, workers: int, **kwargs: Any) -> Any:
+        seen.append(workers)
+        return evaluation_loader(*args, workers=workers, **kwargs)
+
+    monkeypatch.setattr("sasa.train.run.evaluation_loader", loader)
+    return seen
+
+
+def test_eval_may_skip_broken_images_and_load_with_workers(
+    images: Path, tmp_path: Path, workers: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = WeightsMetadata("test_resnet", {}, ["green", "red"], [3, 16, 16], [0.5] * 3, [0.5] * 3)
+    save_weights(tmp_path / "weights.safetensors", about.create_model(), about)
+    data = tmp_path / "images"
+    shutil.copytree(images, data)
+    (data / "test" / "red" / "0.png").write_bytes(b"broken")
+    command = ["eval", "--weights", str(tmp_path / "weights.safetensors"), "--data", str(data)]
+    assert main(command) == 2
+    assert "0.png: broken image" in capsys.readouterr().err
+    assert main([*command, "--skip-broken", "--workers", "1"]) == 0
+    output = capsys.readouterr()
+    assert output.out.splitlines()[1].endswith(" on 11 images")
+    assert "0.png" in output.err
+    assert workers == [0, 1]
 
 
 def test_a_loss_that_is_not_finite_is_null(

@@ -35,8 +35,9 @@ class ModelConfig:
     Attributes:
         name: of one of our networks (see `sasa models`) or of any of timm's
         options: for sasa.create_model, such as {width: 0.5, stem: small}
-        weights: safetensors file (or the run folder that holds one) to start from; null starts from scratch.
-            If its classes are not those of the data, the classifier starts anew
+        weights: safetensors file (or the run folder that holds one) to start from, or built-in, the
+            classifier that comes with sasa; null starts from scratch. If its classes are not those of the
+            data, the classifier starts anew
     """
 
     name: str = "sasa_resnet26"

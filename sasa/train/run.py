@@ -159,7 +159,8 @@ def evaluate(
     """Evaluate trained weights.
 
     Args:
-        weights: safetensors file of a run, or the run folder.
+        weights: safetensors file of a run, the run folder, or "built-in", the classifier that comes with
+            sasa.
         source: images, see sasa.data.open_dataset; their classes must be those of the weights. None means
             the folder, archive or built-in images that the weights were trained on; if the file does not say,
             "fashion-mnist".

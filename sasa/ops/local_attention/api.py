@@ -122,9 +122,15 @@ def support(
 ) -> dict[str, list[str]]:
     """Which backends can run these arguments of `local_attention`, and why the others cannot.
 
+    Args as in `local_attention`.
+
     Returns:
         Each backend's name, in the order in which "auto" tries them, with every reason why it cannot run
         these arguments; an empty list means that it can.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a wrong value, shape or device; no backend can run it.
     """
     spec = validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool, relu)
     q, k, v = cast(q), None if k is None else cast(k), cast(v)

@@ -294,6 +294,8 @@ def test_pictures_show_test_images_with_objects(learned: Run) -> None:
         assert example.found.scores == sorted(example.found.scores, reverse=True)
         assert min(example.found.scores) >= 0.3
         assert set(names) <= set(example.found.names), "learned by heart"
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        detect_in_test_images(config.folder / "checkpoints")
 
 
 def test_other_weights_and_other_classes_are_refused(learned: Run, photos: Path, tmp_path: Path) -> None:

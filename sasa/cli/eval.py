@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         workers=args.workers,
         on_broken="skip" if args.skip_broken else "raise",
-        **key_values(args.option),
+        **key_values(args.option, sasa.train.evaluate),
     )
     show_data(results)
     show(results)

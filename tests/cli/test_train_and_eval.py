@@ -98,6 +98,8 @@ def test_a_faulty_option_of_eval(capsys: pytest.CaptureFixture[str]) -> None:
     error = capsys.readouterr().err
     assert error.startswith("sasa: error: data: root: reader options are for timm's readers")
     assert error.count("\n") == 1
+    assert main(["eval", "--option", "workers=2"]) == 2
+    assert capsys.readouterr().err.startswith("sasa: error: --option: 'workers' is not of the data; see")
 
 
 def test_print_config(capsys: pytest.CaptureFixture[str]) -> None:

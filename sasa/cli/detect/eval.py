@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
         workers=args.workers,
         on_invalid="skip" if args.skip_invalid else "raise",
         results_file=args.results,
-        **key_values(args.option),
+        **key_values(args.option, sasa.train.evaluate_detector),
     )
     show_data(results)
     show(results)

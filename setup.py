@@ -1,6 +1,7 @@
 """Builds the CPU kernels of csrc/ with the package; pyproject.toml holds everything else.
 
-Without a C++17 compiler the package installs all the same, without the kernels: `sasa version` says so.
+Where they cannot be built the package installs all the same, without them: `sasa version` says so, and
+`pip install -v` shows the error.
 """
 
 from __future__ import annotations

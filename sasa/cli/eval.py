@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folder or .safetensors file (default: built-in, the network that comes with sasa)",
     )
     parser.add_argument(
-        "--data", default="fashion-mnist", help="image folder, archive or timm's name (default: %(default)s)"
+        "--data",
+        help="image folder, archive or timm's name (default: the files that the weights were trained "
+        "on; fashion-mnist if they do not say)",
     )
     parser.add_argument("--split", default="test", help="split of the data (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=128, help="images at a time (default: %(default)s)")
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print."""
-    from sasa.cli.results import key_values, quiet_lightning, show, write
+    from sasa.cli.results import key_values, quiet_lightning, show, show_data, write
 
     quiet_lightning()
     import sasa.train
@@ -48,7 +50,8 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         workers=args.workers,
         on_broken="skip" if args.skip_broken else "raise",
-        **key_values(args.option),
+        **key_values(args.option, sasa.train.evaluate),
     )
+    show_data(results)
     show(results)
     write(results, args.json)

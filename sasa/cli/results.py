@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ def first_process() -> bool:
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
-def key_values(options: Sequence[str]) -> dict[str, Any]:
-    """The values of KEY=VALUE, read as YAML."""
+def key_values(options: Sequence[str], evaluation: Callable[..., Any]) -> dict[str, Any]:
+    """The values of KEY=VALUE, read as YAML, none of which is an argument that evaluation has by itself."""
     import yaml
 
     values = {}
@@ -29,6 +30,10 @@ def key_values(options: Sequence[str]) -> dict[str, Any]:
         key, equals, value = option.partition("=")
         if not (key and equals):
             raise ValueError(f"--option: expected KEY=VALUE, got {option!r}")
+        if key in signature(evaluation).parameters:
+            raise ValueError(
+                f"--option: {key!r} is not of the data; see the command's --help for its own options"
+            )
         values[key] = yaml.safe_load(value)
     return values
 
@@ -37,6 +42,13 @@ def write(results: dict[str, Any], file: str | None) -> None:
     """Write all results to file, if there is one, as JSON; of several processes the first does."""
     if file is not None and first_process():
         Path(file).write_text(json.dumps(results, indent=2) + "\n")
+
+
+def show_data(results: dict[str, Any]) -> None:
+    """Print which data were evaluated; of several processes the first does."""
+    if first_process():
+        options = [f"{key}={value}" for key, value in results["data_options"].items()]
+        print(", ".join([f"data: {results['data']}", f"split {results['split']}", *options]))
 
 
 def show(results: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
         hint = f" (or SASA_CPU_CAPABILITY={'|'.join(others)})" if others else ""
         print(f"CPU kernels: {best}{hint}")
     else:
-        print("CPU kernels: none; they were not built, since no C++17 compiler was found")
+        print(f"CPU kernels: none; {compiled.MISSING}")
     try:
         triton = f"triton {version('triton')}"
     except PackageNotFoundError:

@@ -84,7 +84,15 @@ class RetinaNet(TorchvisionRetinaNet):
     def losses_and_detections(
         self, images: list[Tensor], targets: list[Target]
     ) -> tuple[dict[str, Tensor], list[Detections]]:
-        """What training and evaluation return, of one pass; the model must be in evaluation mode."""
+        """What training and evaluation return, of one pass.
+
+        Args:
+            images: As in a call.
+            targets: As in a call in training, one for each image.
+
+        Raises:
+            RuntimeError: The detector is in training mode.
+        """
         if self.training:
             raise RuntimeError("the detector is in training mode; call eval() first")
         return self._evaluate(images, targets)

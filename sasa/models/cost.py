@@ -7,6 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from timm.layers.adaptive_avgmax_pool import (
+    AdaptiveAvgMaxPool2d,
+    AdaptiveCatAvgMaxPool2d,
+    FastAdaptiveAvgMaxPool,
+    FastAdaptiveAvgPool,
+    FastAdaptiveCatAvgMaxPool,
+    FastAdaptiveMaxPool,
+)
 from torch import Tensor, nn
 
 
@@ -29,7 +37,8 @@ def cost(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) -> 
     write is counted. A convolution or a linear layer counts 2 for each weight and output pixel (padding
     included), 1 for each bias; attention as `sasa.ops.local_attention_flops` says, window positions outside
     the map excluded; batch norm 2, group norm 7 (mean 1, centring 1, variance 2, scaling 1, weight and bias
-    2), ReLU 1 and a residual addition 1 for each element; pooling 1 for each element that enters a window.
+    2), ReLU 1 and a residual addition 1 for each element; average and maximum pooling, PyTorch's and timm's
+    global ones, 1 for each element that enters a window (padding included).
 
     The model is copied to the meta device: nothing is computed and the model is not touched. A module of
     another kind counts with its children, or through a method `flops(*inputs) -> int` for what no child does.
@@ -84,8 +93,8 @@ def _bias_flops(bias: Tensor | None, out: Tensor) -> int:
     return 0 if bias is None else out.numel()
 
 
-def _max_pool_flops(pool: nn.Module, x: Tensor, out: Tensor) -> int:
-    assert isinstance(pool, nn.MaxPool2d)
+def _pool_flops(pool: nn.Module, x: Tensor, out: Tensor) -> int:
+    assert isinstance(pool, (nn.MaxPool2d, nn.AvgPool2d))
     size = pool.kernel_size
     rows, cols = (size, size) if isinstance(size, int) else size
     return rows * cols * out.numel()
@@ -97,6 +106,13 @@ _FLOPS: dict[type[nn.Module], Any] = {
     nn.BatchNorm2d: lambda module, x, out: 2 * out.numel(),
     nn.GroupNorm: lambda module, x, out: 7 * out.numel(),
     nn.ReLU: lambda module, x, out: out.numel(),
-    nn.MaxPool2d: _max_pool_flops,
-    nn.AdaptiveAvgPool2d: lambda module, x, out: x.numel(),
+    **dict.fromkeys((nn.MaxPool2d, nn.AvgPool2d), _pool_flops),
+    **dict.fromkeys(
+        (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, FastAdaptiveAvgPool, FastAdaptiveMaxPool),
+        lambda module, x, out: x.numel(),
+    ),
+    **dict.fromkeys(
+        (AdaptiveAvgMaxPool2d, AdaptiveCatAvgMaxPool2d, FastAdaptiveAvgMaxPool, FastAdaptiveCatAvgMaxPool),
+        lambda module, x, out: 2 * x.numel(),
+    ),
 }

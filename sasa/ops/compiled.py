@@ -10,6 +10,12 @@ from pathlib import Path
 
 import torch
 
+MISSING = (
+    "sasa was installed without its compiled part: building it found no C++17 compiler, failed, or, with "
+    "--no-build-isolation, found no torch (`pip install -v` of the sources says which)"
+)
+"""Why there are no kernels, and what to do."""
+
 
 def _load() -> ctypes.CDLL | None:
     """Load the shared library of the CPU kernels, which adds them to the ops; None where there is none."""
@@ -61,9 +67,8 @@ def warn_once_if_missing() -> None:
     if _LIBRARY is None and not _warned:
         _warned = True
         warnings.warn(
-            "sasa was installed without its compiled part, so attention on the CPU runs in plain PyTorch, "
-            "tens of times slower. Install a C++17 compiler and reinstall sasa; `sasa version` shows what "
-            'was built. backend="reference" asks for plain PyTorch and silences this.',
+            f"{MISSING}. Until then attention on the CPU runs in plain PyTorch, tens of times slower. "
+            '`sasa version` shows what was built; backend="reference" asks for PyTorch and silences this.',
             stacklevel=_level_of_caller(),
         )
 

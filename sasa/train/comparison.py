@@ -12,7 +12,7 @@ from torch import nn
 from sasa.data import open_dataset
 from sasa.models import cost, create_model
 from sasa.train.ablation.inference_time import Timed, inference_seconds
-from sasa.train.config import TrainConfig
+from sasa.train.config import TrainConfig, options_of
 from sasa.train.config_files import leaves, load_config, plain
 from sasa.train.detection.config import DetectionConfig
 from sasa.train.fit import CONFIG_FILE, RESULTS_FILE
@@ -121,9 +121,11 @@ def _classifiers_config(path: Path) -> TrainConfig:
 
 def _untrained(config: TrainConfig) -> tuple[TrainConfig, dict[str, Any], nn.Module]:
     channels = input_size(config.data)[0]
-    data = open_dataset(config.data.source, config.data.test_split, in_chans=channels, **config.data.options)
-    classes = len(data.classes)
-    network = create_model(config.model.name, num_classes=classes, in_chans=channels, **config.model.options)
+    data, model = config.data, config.model
+    with options_of("data"):
+        classes = len(open_dataset(data.source, data.test_split, in_chans=channels, **data.options).classes)
+    with options_of("model"):
+        network = create_model(model.name, num_classes=classes, in_chans=channels, **model.options)
     return config, {}, network
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,6 +16,18 @@ def require(condition: bool, key: str, expected: str, got: Any) -> None:
         raise ValueError(f"{key} must be {expected}, got {got!r}")
 
 
+@contextmanager
+def options_of(key: str) -> Iterator[None]:
+    """Around a call that takes a configuration's options: its TypeError becomes a ValueError with the key.
+
+    An unknown option is the fault of whoever wrote the configuration, no longer that of the caller.
+    """
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The network.
@@ -21,8 +35,9 @@ class ModelConfig:
     Attributes:
         name: of one of our networks (see `sasa models`) or of any of timm's
         options: for sasa.create_model, such as {width: 0.5, stem: small}
-        weights: safetensors file (or the run folder that holds one) to start from; null starts from scratch.
-            If its classes are not those of the data, the classifier starts anew
+        weights: safetensors file (or the run folder that holds one) to start from, or built-in, the
+            classifier that comes with sasa; null starts from scratch. If its classes are not those of the
+            data, the classifier starts anew
     """
 
     name: str = "sasa_resnet26"

@@ -24,7 +24,7 @@ from sasa.data import (
     open_dataset,
     training_transform,
 )
-from sasa.train.config import DataConfig, RunConfig, TrainConfig
+from sasa.train.config import DataConfig, RunConfig, TrainConfig, options_of
 
 Collate = Callable[[Any], Any]
 
@@ -284,14 +284,15 @@ class ImageData(RunData):
                 "batch_size": self._config.optimizer.batch_size if is_training else 1,
                 "seed": self._config.seed,
             }
-        return open_dataset(
-            data.source,
-            split,
-            in_chans=self.input_size[0],
-            transform=transform,
-            on_broken=data.on_broken,
-            **options,
-        )
+        with options_of("data"):
+            return open_dataset(
+                data.source,
+                split,
+                in_chans=self.input_size[0],
+                transform=transform,
+                on_broken=data.on_broken,
+                **options,
+            )
 
     def setup(self, stage: str) -> None:
         """Open streams anew where there are several processes: timm's readers ask for their number then."""

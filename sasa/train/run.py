@@ -11,9 +11,10 @@ from lightning.pytorch import seed_everything
 
 from sasa.data import ImageDataset, evaluation_transform, is_stream, open_dataset
 from sasa.train.classifier import Classifier, Evaluator
-from sasa.train.config import RuntimeConfig, TrainConfig
+from sasa.train.config import RuntimeConfig, TrainConfig, options_of
 from sasa.train.config_files import plain
 from sasa.train.costs import costs
+from sasa.train.evaluated_data import evaluated_data
 from sasa.train.fit import (
     RESULTS_FILE,
     circumstances,
@@ -94,7 +95,8 @@ def _run(config: TrainConfig, checkpoint: Path | None) -> dict[str, Any]:
         interpolation=config.data.interpolation,
         recipe=plain(config),
     )
-    network = metadata.create_model()
+    with options_of("model"):
+        network = metadata.create_model()
     price = costs(network, metadata)
     if config.model.weights is not None:
         start_from(config.model.weights, network, data.classes)
@@ -145,7 +147,7 @@ def _scores(test: Any, stage: str) -> dict[str, Any]:
 
 def evaluate(
     weights: str | Path,
-    source: str | Path = "fashion-mnist",
+    source: str | Path | None = None,
     split: str = "test",
     *,
     batch_size: int = 128,
@@ -157,9 +159,12 @@ def evaluate(
     """Evaluate trained weights.
 
     Args:
-        weights: safetensors file of a run, or the run folder.
-        source: images, see sasa.data.open_dataset; their classes must be those of the weights.
-        split: which of their splits.
+        weights: safetensors file of a run, the run folder, or "built-in", the classifier that comes with
+            sasa.
+        source: images, see sasa.data.open_dataset; their classes must be those of the weights. None means
+            the folder, archive or built-in images that the weights were trained on; if the file does not say,
+            "fashion-mnist".
+        split: which of their splits; with source None "train", "validation" and "test" are those of the run.
         batch_size: images at a time, in each process.
         workers: processes that load images; 0 loads in this one.
         on_broken: "raise" stops at a broken image, "skip" leaves it out.
@@ -168,7 +173,7 @@ def evaluate(
 
     Returns:
         top1, top5 (from six classes on) in [0, 1], loss (None if it is not finite), images, skipped_images,
-        weights, data and split.
+        weights, and what was evaluated: data, split and data_options.
 
     Raises:
         FileNotFoundError, ValueError: the weights or the data are at fault.
@@ -184,17 +189,18 @@ def evaluate(
         crop_pct=metadata.crop_pct,
         interpolation=metadata.interpolation,
     )
-    if is_stream(source):
-        reader_options = {"is_training": False, "batch_size": 1, **reader_options}
-    dataset = open_dataset(
-        source,
-        split,
-        in_chans=metadata.input_size[0],
-        transform=transform,
-        on_broken=on_broken,
-        **reader_options,
-    )
-    require_same_classes(source, list(dataset.classes), weights, metadata.classes)
+    data = evaluated_data(metadata.recipe, source, split, reader_options, built_in="fashion-mnist")
+    stream_options = {"is_training": False, "batch_size": 1} if is_stream(data.source) else {}
+    with options_of("data"):
+        dataset = open_dataset(
+            data.source,
+            data.split,
+            in_chans=metadata.input_size[0],
+            transform=transform,
+            on_broken=on_broken,
+            **{**stream_options, **data.options},
+        )
+    require_same_classes(data.source, list(dataset.classes), weights, metadata.classes)
     with determinism_restored():
         trainer = evaluation_trainer(runtime)
         loader = evaluation_loader(dataset, trainer, batch_size=batch_size, workers=workers)
@@ -207,6 +213,5 @@ def evaluate(
             **_scores(test, "test"),
             "skipped_images": dataset.skipped if isinstance(dataset, ImageDataset) else 0,
             "weights": str(weights),
-            "data": str(source),
-            "split": split,
+            **data.described,
         }

@@ -86,7 +86,8 @@ def load_weights(path: str | Path) -> tuple[nn.Module, WeightsMetadata]:
     """Make the classifier that a weights file holds.
 
     Args:
-        path: a file of save_weights, or a run folder with one.
+        path: a file of save_weights, a run folder with one, or "built-in", the classifier that comes with
+            sasa.
 
     Returns:
         The network, on the CPU and in evaluation mode, and the file's metadata.

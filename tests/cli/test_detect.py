@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sasa.cli import main
 from sasa.cli.detect import COMMANDS
 from sasa.data.detection import open_detection
 from sasa.train import DetectorMetadata, load_detector, save_weights
+from sasa.train.loaders import evaluation_loader
 
 TINY = [
     *("--model.backbone", "sasa_resnet26_conv", "--model.backbone_options", '{"width": 0.125}'),
@@ -39,9 +41,10 @@ def test_train_resume_then_eval(tmp_path: Path, capsys: pytest.CaptureFixture[st
     results = json.loads((run / "results.json").read_text())
 
     report, found = tmp_path / "report.json", tmp_path / "found.json"
-    command = ["detect", "eval", "--weights", str(run), *SCENES, "--batch-size", "2"]
+    command = ["detect", "eval", "--weights", str(run), "--batch-size", "2"]
     assert main([*command, "--json", str(report), "--results", str(found)]) == 0
-    assert capsys.readouterr().out.splitlines() == lines[1 : 1 + 3 + 10]
+    data = "data: scenes, split test, length=4, size=64"
+    assert capsys.readouterr().out.splitlines() == [data, *lines[1 : 1 + 3 + 10]]
     evaluated = json.loads(report.read_text())
     assert {name: evaluated[name] for name in ("AP", "by_class", "loss")} == {
         name: results[name] for name in ("AP", "by_class", "loss")
@@ -95,10 +98,49 @@ def test_outputs_that_are_not_finite_are_evaluated(
     report = tmp_path / "report.json"
     command = ["detect", "eval", "--weights", str(tmp_path / "wrong.safetensors"), *SCENES]
     assert main([*command, "--json", str(report)]) == 0
-    assert capsys.readouterr().out.startswith("4 images, loss not finite\n")
+    assert capsys.readouterr().out.splitlines()[1] == "4 images, loss not finite"
     results = json.loads(report.read_text(), parse_constant=pytest.fail)
     assert results["loss"] is None
     assert 0 <= results["AP"] < 0.05
+
+
+def test_eval_of_an_annotation_file(
+    weights: Path,
+    photos: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With its images elsewhere, a box without an area, and a process that loads the images."""
+    workers = []
+
+    def loader(*args: Any, **kwargs: Any) -> Any:
+        workers.append(kwargs["workers"])
+        return evaluation_loader(*args, **kwargs)
+
+    monkeypatch.setattr("sasa.train.detection.run.evaluation_loader", loader)
+    boxes = {1: [4, 4, 20, 20], 2: [8, 8, 0, 10]}
+    content = {
+        "images": [{"id": 1, "file_name": "one.png", "width": 80, "height": 48}],
+        "annotations": [
+            {"id": n, "image_id": 1, "category_id": n, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            for n, box in boxes.items()
+        ],
+        "categories": [{"id": 1, "name": "cup"}, {"id": 2, "name": "owl"}],
+    }
+    file, report = tmp_path / "elsewhere" / "photos.json", tmp_path / "report.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(content))
+    command = ["detect", "eval", "--weights", str(weights), "--data", str(file), "--json", str(report)]
+    assert main([*command, "--skip-invalid"]) == 2
+    assert "one.png" in capsys.readouterr().err
+    command += ["--images", str(tmp_path)]
+    assert main(command) == 2
+    assert str(file) in capsys.readouterr().err
+    assert main([*command, "--skip-invalid", "--workers", "1"]) == 0
+    results = json.loads(report.read_text())
+    assert (results["images"], results["skipped_objects"]) == (1, 1)
+    assert workers == [1]
 
 
 @pytest.fixture
@@ -174,6 +216,18 @@ def test_predict_never_overwrites(
         (["eval", "--wieghts", "x"], "see sasa detect eval --help"),
         (["eval", "--weights", "nowhere"], "no weights at nowhere"),
         (["predict", "missing.png", "--weights", "nowhere"], "no weights at nowhere"),
+        (
+            ["train", *TINY, "--model.options.widht", "1"],
+            "error: model: create_retinanet() got an unexpected",
+        ),
+        (
+            ["train", *TINY, "--model.backbone_options.widht", "1"],
+            "error: model: options: sasa_resnet26_conv has",
+        ),
+        (
+            ["train", *TINY, "--data.options.lenght", "1"],
+            "error: data: scene_options: 'scenes' have no option",
+        ),
     ],
 )
 def test_faulty_commands(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,6 +250,12 @@ def test_faults_of_what_is_given(
     assert "its 10 classes" in capsys.readouterr().err
     assert main(["detect", "eval", "--weights", str(weights), "--batch-size", "0"]) == 2
     assert "batch_size must be positive" in capsys.readouterr().err
+    folder = str(tmp_path)
+    assert main(["detect", "eval", "--weights", str(weights), "--data", folder, "--images", folder]) == 2
+    assert "error: data: images: for a COCO annotation file (*.json) only" in capsys.readouterr().err
+    assert main(["detect", "eval", "--weights", str(weights), "--option", "lenght=4"]) == 2
+    message = "data: scene_options: 'scenes' have no option 'lenght'; did you mean 'length'?"
+    assert capsys.readouterr().err == f"sasa: error: {message}\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

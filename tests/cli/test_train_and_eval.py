@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from PIL import Image
 
 from sasa.cli import main
 from sasa.train import WeightsMetadata, load_config, save_weights
+from sasa.train.loaders import evaluation_loader
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +44,18 @@ def test_train_then_eval(images: Path, tmp_path: Path, capsys: pytest.CaptureFix
     results = json.loads((run / "results.json").read_text())
 
     report = tmp_path / "report.json"
-    assert main(["eval", "--weights", str(run), "--data", str(images), "--json", str(report)]) == 0
-    assert f"top-1 {results['top1']:.2%}, loss" in capsys.readouterr().out
+    assert main(["eval", "--weights", str(run), "--json", str(report)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"data: {images}, split test", "those that it was trained on"
+    assert lines[1].startswith(f"top-1 {results['top1']:.2%}, loss")
     evaluated = json.loads(report.read_text())
     assert (evaluated["top1"], evaluated["images"], evaluated["split"]) == (results["top1"], 12, "test")
 
     assert main(["eval", "--weights", str(run), "--data", str(images), "--split", "train"]) == 0
+    assert capsys.readouterr().out.startswith(f"data: {images}, split train\n")
     assert main(["eval", "--weights", str(run), "--option", "root"]) == 2
     assert "--option: expected KEY=VALUE, got 'root'" in capsys.readouterr().err
-    assert main(["eval", "--weights", str(run)]) == 2, "other classes"
+    assert main(["eval", "--weights", str(run), "--data", "fashion-mnist"]) == 2, "other classes"
     assert "classes" in capsys.readouterr().err
 
     assert main(command) == 2
@@ -75,6 +81,8 @@ def test_train_then_eval(images: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["--resume"], "--resume needs the run's folder"),
         (["--resume", "x", "--seed", "1"], "leave out --seed 1"),
         (["--resume", "nowhere"], "no run in nowhere"),
+        (["--model.options.widht", "1"], "model: options: sasa_resnet26 has no option 'widht'; did you mean"),
+        (["--data.options.root", "x"], "data: root: reader options are for timm's readers"),
     ],
 )
 def test_faulty_commands(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,9 +93,49 @@ def test_faulty_commands(arguments: list[str], message: str, capsys: pytest.Capt
     assert error.count("\n") == 1
 
 
+def test_a_faulty_option_of_eval(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "--option", "root=x"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("sasa: error: data: root: reader options are for timm's readers")
+    assert error.count("\n") == 1
+    assert main(["eval", "--option", "workers=2"]) == 2
+    assert capsys.readouterr().err.startswith("sasa: error: --option: 'workers' is not of the data; see")
+
+
 def test_print_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--optimizer.lr", "0.25", "--print_config"]) == 0
     assert "  lr: 0.25\n" in capsys.readouterr().out
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of processes that evaluations were to load images with."""
+    seen = []
+
+    def loader(*args: Any, workers: int, **kwargs: Any) -> Any:
+        seen.append(workers)
+        return evaluation_loader(*args, workers=workers, **kwargs)
+
+    monkeypatch.setattr("sasa.train.run.evaluation_loader", loader)
+    return seen
+
+
+def test_eval_may_skip_broken_images_and_load_with_workers(
+    images: Path, tmp_path: Path, workers: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = WeightsMetadata("test_resnet", {}, ["green", "red"], [3, 16, 16], [0.5] * 3, [0.5] * 3)
+    save_weights(tmp_path / "weights.safetensors", about.create_model(), about)
+    data = tmp_path / "images"
+    shutil.copytree(images, data)
+    (data / "test" / "red" / "0.png").write_bytes(b"broken")
+    command = ["eval", "--weights", str(tmp_path / "weights.safetensors"), "--data", str(data)]
+    assert main(command) == 2
+    assert "0.png: broken image" in capsys.readouterr().err
+    assert main([*command, "--skip-broken", "--workers", "1"]) == 0
+    output = capsys.readouterr()
+    assert output.out.splitlines()[1].endswith(" on 11 images")
+    assert "0.png" in output.err
+    assert workers == [0, 1]
 
 
 def test_a_loss_that_is_not_finite_is_null(

@@ -143,6 +143,38 @@ def test_a_module_of_unknown_cost_is_named() -> None:
         sasa.cost(model, (3, 8, 8))
 
 
+@pytest.mark.parametrize(
+    ("pool", "elements"),
+    [
+        (nn.MaxPool2d(3, 2, padding=1), 9 * 3 * 4),
+        (nn.AvgPool2d(3, 2, padding=1), 9 * 3 * 4),
+        (nn.AvgPool2d((1, 2)), 2 * 5 * 4),
+        (nn.AvgPool2d(2, ceil_mode=True), 4 * 3 * 4),
+        (nn.AdaptiveAvgPool2d(1), 5 * 8),
+        (nn.AdaptiveMaxPool2d(1), 5 * 8),
+    ],
+    ids=str,
+)
+def test_pools(pool: nn.Module, elements: int) -> None:
+    assert sasa.cost(pool, (3, 5, 8)).flops == 3 * elements
+
+
+@pytest.mark.parametrize(
+    ("global_pool", "windows"),
+    [
+        *((name, 1) for name in ("avg", "max", "fast", "fastmax")),
+        *((name, 2) for name in ("avgmax", "catavgmax", "fastavgmax", "fastcatavgmax")),
+    ],
+)
+def test_global_pools(global_pool: str, windows: int) -> None:
+    """An element that enters the mean and the maximum counts twice."""
+
+    def flops(global_pool: str) -> int:
+        return sasa.cost(networks.tiny(num_classes=0, global_pool=global_pool), (3, 64, 64)).flops
+
+    assert flops(global_pool) - flops("") == windows * 512 * 2 * 2
+
+
 def test_group_norm() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.GroupNorm(2, 8))
     assert sasa.cost(model, (3, 5, 6)).flops == 30 * 8 * (2 * 3 + 7)

@@ -17,7 +17,7 @@ import sasa
 from sasa.ops import compiled, support
 
 needs_kernels = pytest.mark.skipif(
-    not compiled.is_available(), reason="nothing was compiled: there was no C++17 compiler"
+    not compiled.is_available(), reason="nothing was compiled; `sasa version` says why"
 )
 DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 

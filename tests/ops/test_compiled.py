@@ -99,7 +99,7 @@ def test_one_warning_where_it_is_missing() -> None:
                 local_attention(x, x, x, **options)
                 sasa.LocalSelfAttention2d(4, 16)(x)
             [warning] = caught
-        assert "compiler" in str(warning.message) and "sasa version" in str(warning.message)
+        assert reason in str(warning.message) and "sasa version" in str(warning.message)
         assert warning.filename == "<string>", "it points at the user's line"
         """
     )
@@ -108,4 +108,6 @@ def test_one_warning_where_it_is_missing() -> None:
 
 def test_version_says_that_it_is_missing() -> None:
     lines = run("from sasa.cli import main; main(['version'])").splitlines()
-    assert lines[2].startswith("CPU kernels: none")
+    assert lines[2] == f"CPU kernels: none; {compiled.MISSING}"
+    for cause in ("no C++17 compiler", "failed", "no torch", "pip install -v"):
+        assert cause in lines[2]

@@ -322,6 +322,52 @@ def test_wrong_weights(content: bool) -> None:
             attend(weight=weight, content=content)
 
 
+# What is given instead; the exception; the message.
+WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "x_none": ({"x": None}, TypeError, "x: expected a torch.Tensor, got NoneType"),
+    "x_list": ({"x": [1.0]}, TypeError, "x: expected a torch.Tensor, got list"),
+    "x_int": ({"x": X.long()}, TypeError, "x: expected a floating dtype .*, got torch.int64"),
+    "x_sparse": ({"x": X.to_sparse()}, TypeError, "x: expected a floating dtype .* and dense, .*sparse"),
+    "x_3d": ({"x": X[0]}, ValueError, r"x: expected \(B, C, H, W\) .*, got \(4, 5, 6\)"),
+    "x_no_rows": ({"x": X[:, :, :0]}, ValueError, r"x: expected .* H, W ≥ 1, got \(1, 4, 0, 6\)"),
+    "x_no_columns": ({"x": X[..., :0]}, ValueError, r"x: expected .* H, W ≥ 1, got \(1, 4, 5, 0\)"),
+    "x_no_channels": ({"x": X[:, :0]}, ValueError, r"x: expected .* with C, .*, got \(1, 0, 5, 6\)"),
+    "weight_none": ({"weight": None}, TypeError, "weight: expected a torch.Tensor, got NoneType"),
+    "weight_int": (
+        {"weight": WEIGHT.long()},
+        TypeError,
+        "weight: expected a floating dtype .*, got torch.int64",
+    ),
+    "weight_dtype": ({"weight": WEIGHT.double()}, TypeError, "weight: expected torch.float32 as x .*float64"),
+    "weight_device": (
+        {"weight": WEIGHT.to("meta")},
+        ValueError,
+        "weight: expected device cpu as x has, got meta",
+    ),
+    "weight_no_rows": ({"weight": WEIGHT[:0]}, ValueError, r"weight: expected .*, got \(0, 4, 1, 1\)"),
+    "bias_list": ({"bias": [0.0] * 24}, TypeError, "bias: expected a torch.Tensor, got list"),
+    "bias_int": (
+        {"bias": torch.ones(24).long()},
+        TypeError,
+        "bias: expected a floating dtype .*, got torch.int64",
+    ),
+    "bias_dtype": ({"bias": torch.ones(24).half()}, TypeError, "bias: expected torch.float32 as x .*float16"),
+    "bias_length": ({"bias": torch.ones(23)}, ValueError, r"bias: expected \(24,\) .*, got \(23,\)"),
+    "bias_2d": ({"bias": torch.ones(24, 1)}, ValueError, r"bias: expected \(24,\) .*, got \(24, 1\)"),
+    "no_logit": ({"content": False}, ValueError, "content: False leaves no logit without rel_row or rel_col"),
+}
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_argument(name: str, backend: str, grad: bool) -> None:
+    changes, exception, message = WRONG[name]
+    with torch.set_grad_enabled(grad), pytest.raises(exception, match=f"^{message}") as caught:
+        attend(**changes, backend=backend)
+    assert type(caught.value) is exception
+
+
 def test_wrong_options() -> None:
     with pytest.raises(ValueError, match="backend: expected"):
         attend(backend="gpu")

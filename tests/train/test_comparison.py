@@ -70,6 +70,11 @@ def test_what_cannot_be_compared(make_config: Callable[..., TrainConfig], tmp_pa
     neither.write_text("model: {nam: sasa_resnet26}\n")
     with pytest.raises(ValueError, match=r"model\.nam: unknown key; did you mean 'model\.name'"):
         compare(file, neither)
+    for part in ("model", "data"):
+        faulty = tmp_path / "faulty.yaml"
+        faulty.write_text(f"{part}: {{options: {{widht: 1}}}}\n")
+        with pytest.raises(ValueError, match=f"^{part}: .*widht"):
+            compare(file, faulty)
     half = recipe(make_config(runtime={"precision": "bf16-mixed"}), tmp_path / "half.yaml")
     with pytest.raises(ValueError, match=r"runtime\.precision: .*one\.yaml has 32-true and .* bf16-mixed"):
         compare(file, half)

@@ -12,8 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", required=True, help="run folder or .safetensors file")
     parser.add_argument(
         "--data",
-        default="scenes",
-        help="folder or archive in COCO's or VOC's layout, or a COCO .json file (default: %(default)s)",
+        help="folder or archive in COCO's or VOC's layout, or a COCO .json file (default: what the detector "
+        "was trained on, with its options; scenes if its weights do not say)",
     )
     parser.add_argument("--split", default="test", help="split of the data (default: %(default)s)")
     parser.add_argument("--images", help="folder of the images of a .json file (default: the file's own)")
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print."""
     from sasa.cli.detect.results import show
-    from sasa.cli.results import key_values, quiet_lightning, write
+    from sasa.cli.results import key_values, quiet_lightning, show_data, write
 
     quiet_lightning()
     import sasa.train
@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> None:
         workers=args.workers,
         on_invalid="skip" if args.skip_invalid else "raise",
         results_file=args.results,
-        **key_values(args.option),
+        **key_values(args.option, sasa.train.evaluate_detector),
     )
+    show_data(results)
     show(results)
     write(results, args.json)

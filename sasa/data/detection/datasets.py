@@ -16,6 +16,7 @@ from sasa.data.detection.annotations import Objects
 from sasa.data.images import convert_image
 
 Target = dict[str, Any]
+"""What is annotated in an image, as DetectionDataset describes it."""
 DetectionTransform = Callable[[Image.Image, Target], tuple[Any, Target]]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,6 +79,12 @@ def open_detection(
     if source == _SCENES:
         if classes is not None:
             raise TypeError("classes: for VOC's layout only, the scenes have their own")
+        known = signature(SceneImages).parameters
+        for option in scene_options:
+            if option not in known:
+                near = difflib.get_close_matches(option, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise TypeError(f"scene_options: {_SCENES!r} have no option {option!r}{hint}")
         return DetectionDataset(SceneImages(split, **scene_options), transform=transform)
     path = Path(source).expanduser()
     if not path.exists():

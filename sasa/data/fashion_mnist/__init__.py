@@ -27,10 +27,12 @@ CLASSES = (
     "Bag",
     "Ankle boot",
 )
+"""Label → class name."""
 
-# Of the training images scaled to [0, 1]; tools/make_fashion_mnist_subset.py prints both.
 MEAN = (0.2867,)
+"""Of the training images' one channel, for pixels in [0, 1]; tools/make_fashion_mnist_subset.py prints it."""
 STD = (0.3540,)
+"""Its standard deviation, from the same."""
 
 
 @functools.lru_cache(maxsize=2)

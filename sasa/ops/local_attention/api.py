@@ -122,13 +122,32 @@ def support(
 ) -> dict[str, list[str]]:
     """Which backends can run these arguments of `local_attention`, and why the others cannot.
 
+    Args as in `local_attention`.
+
     Returns:
         Each backend's name, in the order in which "auto" tries them, with every reason why it cannot run
         these arguments; an empty list means that it can.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a wrong value, shape or device; no backend can run it.
     """
     spec = validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool, relu)
     q, k, v = cast(q), None if k is None else cast(k), cast(v)
     return {b.NAME: b.why_not(q, k, v, rel_row, rel_col, spec) for b in BACKENDS}
+
+
+def check_tensor(name: str, x: object, first_name: str, first: Tensor) -> None:
+    """Raise, as `local_attention` does, unless x is a dense floating tensor on the device of the first."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
+    if x.dtype not in _DTYPES or x.layout != torch.strided:
+        raise TypeError(
+            f"{name}: expected a floating dtype ({', '.join(map(str, _DTYPES))}) and dense, "
+            f"got {x.dtype}, {x.layout}; convert it first"
+        )
+    if x.device != first.device:
+        raise ValueError(f"{name}: expected device {first.device} as {first_name} has, got {x.device}")
 
 
 def check_backend(name: str) -> None:
@@ -177,17 +196,8 @@ def validate(
 ) -> LocalAttentionSpec:
     """The spec of valid arguments; raises as `local_attention` promises."""
     for name, x in (("q", q), ("k", k), ("v", v), ("rel_row", rel_row), ("rel_col", rel_col)):
-        if x is None and name not in ("q", "v"):
-            continue
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
-        if x.dtype not in _DTYPES or x.layout != torch.strided:
-            raise TypeError(
-                f"{name}: expected a floating dtype ({', '.join(map(str, _DTYPES))}) and dense, "
-                f"got {x.dtype}, {x.layout}; convert it first"
-            )
-        if x.device != q.device:
-            raise ValueError(f"{name}: expected device {q.device} as q has, got {x.device}")
+        if x is not None or name in ("q", "v"):
+            check_tensor(name, x, "q", q)
 
     spec = LocalAttentionSpec.validated(
         num_heads=num_heads,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sasa.ops import compiled, transforms
 from sasa.ops.autocast import cast
-from sasa.ops.local_attention.api import check_backend, local_attention, validate
+from sasa.ops.local_attention.api import check_backend, check_tensor, local_attention, validate
 from sasa.ops.local_attention.backends import cpu
 from sasa.ops.local_attention.memory_format import is_channels_last
 from sasa.ops.local_self_attention import schema
@@ -38,10 +38,10 @@ def local_self_attention(
     rounding.
 
     Args:
-        x: The map (B, C, H, W).
+        x: The map (B, C, H, W), float16, bfloat16, float32 or float64, any strides.
         weight: Of a 1 × 1 convolution, (3·N·D, C, 1, 1): the rows of q, then those of k, then those of v.
-            With content=False there are none of k, (2·N·D, C, 1, 1).
-        bias: (3·N·D,) or (2·N·D,), or None.
+            With content=False there are none of k, (2·N·D, C, 1, 1). Of x's dtype, unless autocast is on.
+        bias: (3·N·D,) or (2·N·D,), or None. Of x's dtype, unless autocast is on.
         rel_row: As in `sasa.local_attention`.
         rel_col: As in `sasa.local_attention`.
         num_heads: N.
@@ -61,12 +61,13 @@ def local_self_attention(
         ValueError: An argument has a wrong value, shape or device, or the named backend cannot run them.
     """
     parts = 3 if content else 2
-    if x.ndim != 4 or weight.ndim != 4 or weight.shape[1:] != (x.shape[1], 1, 1) or weight.shape[0] % parts:
-        raise ValueError(
-            f"weight: expected ({parts}·N·D, C, 1, 1) for x of (B, C, H, W), "
-            f"got {tuple(weight.shape)} and {tuple(x.shape)}"
-        )
+    _check_shapes(x, weight, bias, parts)
+    if not content and rel_row is None and rel_col is None:
+        raise ValueError("content: False leaves no logit without rel_row or rel_col; give an embedding")
     x, weight, bias = cast(x), cast(weight), None if bias is None else cast(bias)
+    for name, t in (("weight", weight), ("bias", bias)):
+        if t is not None and t.dtype != x.dtype:
+            raise TypeError(f"{name}: expected {x.dtype} as x has, got {t.dtype}; convert one of them first")
     channels = weight.shape[0] // parts
     check_backend(backend)
     if backend in ("auto", cpu.NAME):
@@ -94,6 +95,23 @@ def local_self_attention(
         relu=relu,
         backend=backend,
     )
+
+
+def _check_shapes(x: Tensor, weight: Tensor, bias: Tensor | None, parts: int) -> None:
+    """Raise as `local_self_attention` does for what it projects and by what."""
+    for name, t in (("x", x), ("weight", weight), ("bias", bias)):
+        if t is not None or name != "bias":
+            check_tensor(name, t, "x", x)
+    if x.ndim != 4 or x.shape[1] == 0 or x.shape[2] == 0 or x.shape[3] == 0:
+        raise ValueError(f"x: expected (B, C, H, W) with C, H, W ≥ 1, got {tuple(x.shape)}")
+    rows = weight.shape[0] if weight.ndim == 4 else 0
+    if rows == 0 or rows % parts or weight.shape[1:] != (x.shape[1], 1, 1):
+        raise ValueError(
+            f"weight: expected ({parts}·N·D, C, 1, 1) for x of (B, C, H, W), "
+            f"got {tuple(weight.shape)} and {tuple(x.shape)}"
+        )
+    if bias is not None and bias.shape != (rows,):
+        raise ValueError(f"bias: expected ({rows},) as weight has rows, got {tuple(bias.shape)}")
 
 
 def _can_fuse(x: Tensor, weight: Tensor, bias: Tensor | None, embeddings: list[Tensor]) -> bool:

@@ -14,6 +14,7 @@ from sasa.data.detection import (
     detection_training_transform,
     open_detection,
 )
+from sasa.train.config import options_of
 from sasa.train.detection.config import DetectionConfig
 from sasa.train.loaders import RunData
 
@@ -50,7 +51,8 @@ class DetectionData(RunData):
 
     def _split(self, split: str) -> DetectionDataset:
         data = self._config.data
-        return open_detection(data.source, split, on_invalid=data.on_invalid, **data.options)
+        with options_of("data"):
+            return open_detection(data.source, split, on_invalid=data.on_invalid, **data.options)
 
     def augment(self, mean: Any = IMAGENET_DEFAULT_MEAN) -> None:
         """Change the training images at random from now on; mean fills what the crop lacks."""

@@ -76,6 +76,11 @@ def detect_in_test_images(run_folder: str | Path, count: int = 6, *, min_score: 
         run_folder: of the run.
         count: how many images.
         min_score: leave out what scores less, in [0, 1].
+
+    Raises:
+        FileNotFoundError: there is no finished run in the folder, or its data are not where they were.
+        BrokenImageError: an image cannot be decoded.
+        ValueError: the weights, the configuration or the data are at fault.
     """
     detector, metadata = load_detector(run_folder)
     data = load_config(Path(run_folder) / CONFIG_FILE, DetectionConfig).data

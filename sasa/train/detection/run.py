@@ -12,11 +12,12 @@ from lightning.pytorch import Trainer, seed_everything
 from sasa.data.detection import collate_detection, detection_evaluation_transform, open_detection
 from sasa.detection import RetinaNet, cost
 from sasa.models import list_models
-from sasa.train.config import RuntimeConfig
+from sasa.train.config import RuntimeConfig, options_of
 from sasa.train.detection.config import DetectionConfig
 from sasa.train.detection.detector import LOGGED, DetectionEvaluator, Detector, compile_parts
 from sasa.train.detection.loaders import DetectionData
 from sasa.train.detection.weights import create_detector, load_detector
+from sasa.train.evaluated_data import evaluated_data
 from sasa.train.fit import (
     RESULTS_FILE,
     circumstances,
@@ -52,7 +53,7 @@ def train_detector(config: DetectionConfig) -> dict[str, Any]:
     Raises:
         FileExistsError: the folder holds a run already.
         FloatingPointError: the loss is not finite.
-        FileNotFoundError, ValueError, TypeError: the data, the model or the configuration are at fault.
+        FileNotFoundError, ValueError: the data, the model or the configuration are at fault.
     """
     require_new(config)
     return _run(config, None)
@@ -79,7 +80,8 @@ def _run(config: DetectionConfig, checkpoint: Path | None) -> dict[str, Any]:
     started = time.perf_counter()
     data = DetectionData(config)
     seed_everything(config.seed, verbose=False)
-    network, metadata = create_detector(config, data.classes, data.size)
+    with options_of("model"):
+        network, metadata = create_detector(config, data.classes, data.size)
     data.augment(network.transform.image_mean)
     price = {"parameters": sum(parameter.numel() for parameter in network.parameters())}
     if metadata.backbone in list_models():  # of others' layers we have no formulas
@@ -112,7 +114,7 @@ def _run(config: DetectionConfig, checkpoint: Path | None) -> dict[str, Any]:
 
 def evaluate_detector(
     weights: str | Path,
-    source: str | Path = "scenes",
+    source: str | Path | None = None,
     split: str | None = "test",
     *,
     images: str | Path | None = None,
@@ -128,7 +130,10 @@ def evaluate_detector(
     Args:
         weights: safetensors file of a run, or the run folder.
         source: annotated images, see sasa.data.detection.open_detection; their classes must be the weights'.
-        split: which of their splits; None takes what there is.
+            None means those that the detector was trained on, with their options; if the file does not say,
+            "scenes".
+        split: which of their splits; None takes what there is. With source None "train", "validation" and
+            "test" are those of the run.
         images: the folder of the images of a *.json.
         batch_size: images at a time, in each process.
         workers: processes that load images; 0 loads in this one.
@@ -139,24 +144,27 @@ def evaluate_detector(
 
     Returns:
         COCO's metrics ("AP", "AP50", …, in [0, 1], None where there is nothing to find) and "by_class", loss
-        (None where it is not finite), images, skipped_objects, weights, data and split.
+        (None where it is not finite), images, skipped_objects, weights, and what was evaluated: data, split
+        and data_options.
 
     Raises:
-        FileNotFoundError, ValueError, TypeError: the weights or the data are at fault.
+        FileNotFoundError, ValueError: the weights or the data are at fault.
     """
     runtime = RuntimeConfig() if runtime is None else runtime
     if batch_size < 1:
         raise ValueError(f"batch_size must be positive, got {batch_size}")
     network, metadata = load_detector(weights)
-    dataset = open_detection(
-        source,
-        split,
-        images=images,
-        transform=detection_evaluation_transform(),
-        on_invalid=on_invalid,
-        **scene_options,
-    )
-    require_same_classes(source, dataset.classes, weights, metadata.classes)
+    data = evaluated_data(metadata.recipe, source, split, scene_options, built_in="scenes")
+    with options_of("data"):
+        dataset = open_detection(
+            data.source,
+            data.split,
+            images=images,
+            transform=detection_evaluation_transform(),
+            on_invalid=on_invalid,
+            **data.options,
+        )
+    require_same_classes(data.source, dataset.classes, weights, metadata.classes)
     with determinism_restored():
         trainer = evaluation_trainer(runtime)
         loader = evaluation_loader(
@@ -171,8 +179,7 @@ def evaluate_detector(
             **scores,
             "skipped_objects": len(dataset.skipped),
             "weights": str(weights),
-            "data": str(source),
-            "split": split,
+            **data.described,
         }
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import sasa
 from sasa.detection import RetinaNet, create_retinanet
+from sasa.train.config_files import plain
 from sasa.train.detection.config import DetectionConfig
 from sasa.train.detectors import FETCH, read_classifier, retinanet_from_classifier
 from sasa.train.weights import load_any_weights
@@ -29,6 +30,7 @@ class DetectorMetadata:
         std: of each channel.
         metrics: COCO's on the test images, in [0, 1], null where there is nothing to find; None if not
             evaluated.
+        recipe: the configuration it was trained by, as in config.yaml; None if unknown.
         sasa_version: that wrote the file.
     """
 
@@ -40,6 +42,7 @@ class DetectorMetadata:
     mean: list[float]
     std: list[float]
     metrics: dict[str, float | None] | None = None
+    recipe: dict[str, Any] | None = None
     sasa_version: str = field(default=sasa.__version__)
 
     def create_model(self) -> RetinaNet:
@@ -92,6 +95,7 @@ def create_detector(
         size=size,
         mean=list(detector.transform.image_mean),
         std=list(detector.transform.image_std),
+        recipe=plain(config),
     )
 
 

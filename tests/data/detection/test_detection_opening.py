@@ -69,6 +69,8 @@ def test_options_of_other_sources(coco: Path) -> None:
     file = coco / "annotations" / "instances_train2017.json"
     with pytest.raises(TypeError, match="size: for 'scenes' only"):
         open_detection(coco, size=64)
+    with pytest.raises(TypeError, match="'scenes' have no option 'lenght'; did you mean 'length'"):
+        open_detection(lenght=4)
     with pytest.raises(TypeError, match=r"images: for a COCO annotation file \(\*\.json\) only"):
         open_detection(coco, images=coco)
     for source in ("scenes", coco, file):

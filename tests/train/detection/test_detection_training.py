@@ -81,11 +81,12 @@ def test_run_folder_and_results(learned: Run) -> None:
 
 
 def test_evaluation_gives_the_runs_own_figures_and_cocos_results(learned: Run, tmp_path: Path) -> None:
-    """The results file, evaluated anew, has the metrics that were said."""
+    """The results file, evaluated anew, has the metrics that were said, of the run's own test images."""
     config, results = learned
     scenes = config.data.options
     file = tmp_path / "found.json"
-    again = evaluate_detector(config.folder, "scenes", "train", batch_size=4, results_file=file, **scenes)
+    again = evaluate_detector(config.folder, batch_size=4, results_file=file)
+    assert (again["data"], again["split"], again["data_options"]) == ("scenes", "train", scenes)
     metrics = [name for name in results if name[:2] in ("AP", "AR")]
     assert len(metrics) == 12
     assert results["AP"] > 0
@@ -293,6 +294,8 @@ def test_pictures_show_test_images_with_objects(learned: Run) -> None:
         assert example.found.scores == sorted(example.found.scores, reverse=True)
         assert min(example.found.scores) >= 0.3
         assert set(names) <= set(example.found.names), "learned by heart"
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        detect_in_test_images(config.folder / "checkpoints")
 
 
 def test_other_weights_and_other_classes_are_refused(learned: Run, photos: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def why_not(
     """The reasons why this backend cannot run these arguments."""
     reasons = []
     if not compiled.is_available():
-        reasons.append("sasa was installed without its compiled part (no C++17 compiler was found)")
+        reasons.append(compiled.MISSING)
     if q.device.type not in ("cpu", "meta"):  # on meta the ops' fake kernels answer
         reasons.append(f"the tensors are on {q.device}, not on a CPU")
     dtypes = {x.dtype for x in (q, k, v) if x is not None}

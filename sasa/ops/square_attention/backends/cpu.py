@@ -18,7 +18,7 @@ def why_not(x: Tensor, forms: Tensor, relative: Tensor, matrices: Tensor) -> lis
     """Every reason why this backend cannot run these arguments; empty where it can."""
     reasons = []
     if not compiled.is_available():
-        reasons.append("sasa was installed without its compiled part (no C++17 compiler was found)")
+        reasons.append(compiled.MISSING)
     if x.device.type != "cpu":
         reasons.append(f"x is on {x.device}, not a CPU")
     if x.dtype not in _DTYPES:

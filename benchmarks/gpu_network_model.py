@@ -71,7 +71,6 @@ TRAFFIC = {
     "aten::native_batch_norm_backward": (2, 1),
     "aten::threshold_backward": (1, 0),  # of two inputs it is what was kept that is read, in both passes
     "aten::_to_copy": (0, 0),
-    "aten::zeros": (0, 0),  # gradients that nobody asked for
 }
 FOLDED = {"aten::native_batch_norm"}
 SMALL = 2**20  # elements; ops on less, such as those on parameters, are left out

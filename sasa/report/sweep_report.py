@@ -36,14 +36,21 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> tuple[Pat
 
     Raises:
         FileNotFoundError, ValueError: The folder holds no sweeps, or lacks their table or a run's metrics.
+        FileExistsError: out is another folder of sasa ablate, or of a run.
         ImportError: matplotlib is not installed.
     """
     folder = Path(folder)
     out = folder if out is None else Path(out)
     sweeps = read_sweeps(folder)
     figures = out / "figures"
+    if elsewhere := not (out.exists() and out.samefile(folder)):
+        for name in ("runs", "config.yaml"):
+            if (out / name).exists():
+                raise FileExistsError(
+                    f"out: {out} holds {name}, so results of its own; give a folder that has none"
+                )
     figures.mkdir(parents=True, exist_ok=True)
-    if not out.samefile(folder):
+    if elsewhere:
         for table in ("results.csv", "results.json"):
             shutil.copyfile(folder / table, out / table)
     blocks: list[Block] = [Heading(1, "Ablations of stand-alone self-attention"), Paragraph(_TEST)]

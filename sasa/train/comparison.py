@@ -69,7 +69,7 @@ def compare(one: str | Path, other: str | Path) -> Comparison:
     Raises:
         FileNotFoundError: There is no such run or recipe, or the data of a recipe, which say how many classes
             the network has, are not there.
-        ValueError: A recipe is at fault, or the two differ in precision and cannot be timed together.
+        ValueError: A recipe is at fault, or the two differ in precision.
     """
     sides = [_open(path) for path in (one, other)]
     precisions = [config.runtime.precision for config, _, _ in sides]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sasa.data.opening import is_path
+
 
 class EvaluatedData(NamedTuple):
     """Data to open."""
@@ -44,7 +46,8 @@ def evaluated_data(
     if source is not None or recipe is None:
         return EvaluatedData(built_in if source is None else source, split, options)
     data = recipe["data"]
-    if data["source"] != built_in and not Path(data["source"]).expanduser().exists():
+    here = is_path(data["source"]) and Path(data["source"]).expanduser().exists()
+    if data["source"] != built_in and not here:
         raise FileNotFoundError(
             f"source: the weights were trained on {data['source']!r}, which is no file or folder here; "
             "say what to evaluate them on (--data)"

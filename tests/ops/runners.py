@@ -17,7 +17,7 @@ import sasa
 from sasa.ops import compiled, support
 
 needs_kernels = pytest.mark.skipif(
-    not compiled.is_available(), reason="nothing was compiled; `sasa version` says why"
+    not compiled.is_available(), reason="nothing was compiled; `sasa version` says what may be why"
 )
 DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 

@@ -118,6 +118,17 @@ def test_v(runner: Runner, value: float, pixel: tuple[int, int], pool: int) -> N
 
 
 @pytest.mark.parametrize("pool", [1, 2])
+@pytest.mark.parametrize("columns", [9, 11])
+def test_v_beside_a_wide_window(runner: Runner, columns: int, pool: int) -> None:
+    """Kernels that pass over several columns at once, and over more than there are, take none of those."""
+    q, k, v, row, col = runner.inputs(2, 16, kernel=(3, columns))
+    v[0, 4, 0, 7] = INF
+    out = runner(q, k, v, row, col, num_heads=2, kernel_size=(3, columns), pool=pool)
+    reached = (torch.arange(16) - 7).abs() <= columns // 2
+    assert_reached(out, slice(4, 5), blocks(reached.expand(2, 16), pool))
+
+
+@pytest.mark.parametrize("pool", [1, 2])
 @pytest.mark.parametrize("pixel", [PIXEL, (0, 0), (6, 7)])
 def test_nan_in_k(runner: Runner, pixel: tuple[int, int], pool: int) -> None:
     """The whole softmax of its head, so all its channels, wherever a window holds the pixel."""

@@ -92,3 +92,18 @@ def test_no_gradient_is_made_for_the_log_sum_exp() -> None:
     made = [event.key for event in profiled.key_averages()]
     assert "sasa::local_attention_backward" in made
     assert "aten::zeros" not in made
+
+
+def test_without_a_gradient_of_the_output_there_is_none() -> None:
+    class Unwanted(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *grads: torch.Tensor) -> None:
+            return None
+
+    q, *rest = arguments(*CASES["pooled"][:3])
+    out, _lse = ops.local_attention(q, *rest[:-1], True)
+    assert torch.autograd.grad(Unwanted.apply(out).sum(), q, allow_unused=True) == (None,)

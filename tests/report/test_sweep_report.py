@@ -115,6 +115,18 @@ def test_a_report_elsewhere_has_the_tables_beside_it(write_sweep: Write, tmp_pat
     assert (folder / "report.md").read_bytes() == (out / "report.md").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["runs", "config.yaml"])
+def test_a_report_does_not_replace_the_results_of_others(
+    write_sweep: Write, tmp_path: Path, name: str
+) -> None:
+    folder, other = write_sweep({"a": [80, 81]}, []), tmp_path / "other"
+    (other / name).mkdir(parents=True)
+    (other / "results.json").write_text("theirs")
+    with pytest.raises(FileExistsError, match=f"out: .* holds {name}, so results of its own"):
+        write_report(folder, other)
+    assert (other / "results.json").read_text() == "theirs"
+
+
 def test_a_folder_in_which_nothing_is_finished_has_tables_without_pictures(write_sweep: Write) -> None:
     folder = write_sweep({"a": [], "b": []}, [["a", "b"]])
     page, text = write_report(folder)

@@ -37,6 +37,12 @@ def test_the_recipes_data_with_its_splits_and_options(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["/nowhere", "wds/pipe:touch x", "hfds/author/data"])
-def test_data_that_are_not_here_are_not_fetched(source: str) -> None:
+def test_data_that_are_not_here_are_not_fetched(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor if a folder is called like timm's name."""
+    monkeypatch.chdir(tmp_path)
+    Path("wds/pipe:touch x").mkdir(parents=True)
+    Path("hfds/author/data").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=f"trained on '{source}', which is no file or folder here"):
         chosen(recipe(source=source), None)

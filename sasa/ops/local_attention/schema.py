@@ -133,7 +133,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.set_materialize_grads(False)  # that of the log-sum-exp is not wanted
 
 
-def _backward(ctx: Any, grad: Tensor, _grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor | None, _grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad is None:  # nobody wants the output's
+        return (None,) * 15
     q, k, v, rel_row, rel_col, lse = ctx.saved_tensors
     gradients = torch.ops.sasa.local_attention_backward(
         grad, q, k, v, rel_row, rel_col, lse, *ctx.window, ctx.channels_last

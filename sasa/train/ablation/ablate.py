@@ -20,7 +20,7 @@ from sasa.train.ablation.workers import torchrun_workers
 from sasa.train.config import TrainConfig
 from sasa.train.fit import CONFIG_FILE, write_json
 from sasa.train.loaders import input_size
-from sasa.train.weights import load_weights
+from sasa.train.weights import WEIGHTS_FILE, load_weights
 
 
 def ablate(
@@ -161,7 +161,12 @@ def _time_networks(out: Path) -> None:
     Those of sweeps that were run here before are timed again with the new ones: the report compares them, and
     sweeps share networks.
     """
-    runs = first_runs(out)
+    runs = []
+    for folder in first_runs(out):
+        if (folder / WEIGHTS_FILE).exists():
+            runs.append(folder)
+        else:
+            print(f"{folder}: not timed, its weights are gone", flush=True)
     machine = inference_machine()
     before = [folder.parent / INFERENCE for folder in runs]
     if all(path.exists() for path in before):

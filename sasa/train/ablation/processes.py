@@ -94,7 +94,8 @@ def run_all(
 def _kill(process: BaseProcess) -> None:
     """End a run and its loaders: one that has just started would not notice that the run is gone."""
     assert process.pid is not None
-    with suppress(ProcessLookupError):  # too young to lead a group, or at its end
+    # Too young to lead a group, or at its end: for macOS one of zombies is forbidden.
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
 

@@ -15,6 +15,7 @@ CHECKS: dict[str, Callable[[Runner], None]] = {
     "large logits": lambda r: tests.test_large_logits(r, 1),
     "equal logits": lambda r: tests.test_equal_logits(r, -1e4),
     "v": lambda r: tests.test_v(r, torch.inf, (6, 7), 2),
+    "v beside a wide window": lambda r: tests.test_v_beside_a_wide_window(r, 9, 1),
     "k": lambda r: tests.test_nan_in_k(r, (0, 0), 2),
     "infinity in k": tests.test_infinity_in_k,
     "q": lambda r: tests.test_q(r, torch.nan, (1, 3), 1),

@@ -36,6 +36,7 @@ BF16, F16, TF32 = "HMMA.16816.F32.BF16", "HMMA.16816.F32", "HMMA.1688.F32.TF32"
 def test_no_spills(capability: str, dtype: str, shapes: str, products: list[str]) -> None:
     """Every head width of the seven shapes, with and without pooling; then heads of 4 and of 128.
 
+    Products are on tensor cores, but for the forward pass of the heads of 8 of the first shape.
     Only what the user allows is tf32; for float16 that are the embeddings' terms, in three parts, and slopes.
     """
     result = subprocess.run(
@@ -49,6 +50,9 @@ def test_no_spills(capability: str, dtype: str, shapes: str, products: list[str]
     assert result.returncode == 0, result.stderr
     usage = json.loads(result.stdout)
     assert len(usage) == 3 * len(shapes)
-    assert all(one["PRODUCTS"] == products for one in usage.values()), usage
+    ordinary = {f"{channels} @ {side}, pool 1, forward_kernel" for channels, side in ((64, 56),)}
+    for name, one in usage.items():
+        assert one["PRODUCTS"] == ([] if name in ordinary else products), name
+    assert (ordinary <= usage.keys()) == ("0" in shapes)
     assert all(0 < one["REG"] <= 255 for one in usage.values()), usage
     assert not {name: one for name, one in usage.items() if one["STACK"] or one["LOCAL"]}

@@ -75,6 +75,8 @@ def forward_kernel(
     R: tl.constexpr = TILE_ROWS * TILE_COLS * TILE_HEADS
     # Columns of the map from the first to the last that COLS columns of the queries' windows reach.
     REACH: tl.constexpr = (COLS - 1) * DILATION_COLS + QUERIES
+    # Whether the last columns that are passed over are behind the window.
+    SPARE: tl.constexpr = KERNEL_COLS % COLS != 0
     image, head, cell_y, cell_x = rows_of_tile(
         tl.program_id(0), tl.program_id(1), tiles_y, tiles_x, TILE_ROWS, TILE_COLS, TILE_HEADS
     )
@@ -116,7 +118,7 @@ def forward_kernel(
                 logits = ()
                 for c in tl.static_range(REACH):
                     seen = row_inside & (left + c >= 0) & (left + c < width)
-                    if HAS_K:
+                    if HAS_K and c % DILATION_COLS < QUERIES:
                         key = load_rows(at_k + c * k_col, seen, k_channel, 0, D, BLOCK_D)
                     for i in tl.static_range(QUERIES):
                         logit = tl.zeros([R], tl.float32)
@@ -150,14 +152,20 @@ def forward_kernel(
                 peaks, totals, values = tops, shrunk_totals, shrunk_values
                 for c in tl.static_range(REACH):
                     seen = row_inside & (left + c >= 0) & (left + c < width)
-                    read = load_rows(at_v + c * v_col, seen, v_channel, 0, DV, BLOCK_DV)
+                    if c % DILATION_COLS < QUERIES:
+                        read = load_rows(at_v + c * v_col, seen, v_channel, 0, DV, BLOCK_DV)
                     new_totals, new_values = (), ()
                     for i in tl.static_range(QUERIES):
                         total, value = totals[i], values[i]
                         if c >= i and (c - i) % DILATION_COLS == 0 and (c - i) // DILATION_COLS < COLS:
                             weight = tl.exp2(logits[c * QUERIES + i] - bases[i])
                             total += weight
-                            value += weight[:, None] * read
+                            part = weight[:, None] * read
+                            if SPARE:  # a weight of 0 times what is not finite is not a number
+                                part = tl.where(
+                                    first + (c - i) // DILATION_COLS < KERNEL_COLS, part, tl.zeros_like(part)
+                                )
+                            value += part
                         new_totals += (total,)
                         new_values += (value,)
                     totals, values = new_totals, new_values

@@ -1,6 +1,7 @@
 """How much of a map one program computes: the table of configurations.
 
-A program computes `rows × cols` pixels for `heads` heads; each (pixel, head) is a row of its register tiles.
+A program computes `rows × cols` pixels, or cells of them, for `heads` heads; each with a head is a row of its
+register tiles.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What the kernels share: which (pixel, head) a row of a tile is, and addresses of its elements.
 
-R is the number of rows of a tile, a (pixel, head) each, the head changing fastest. All tiles are (R,
-channels): the window's columns are unrolled, COLS at a time, for Triton's versions disagree on which threads
-own what of a third axis, and sums over the window have to stay inside a thread.
+R is the number of rows of a tile, a (pixel, head) each, forward a (cell of pixels, head), the head changing
+fastest. All tiles are (R, channels): the window's columns are unrolled, COLS at a time, for Triton's versions
+disagree on which threads own what of a third axis, and sums over the window have to stay inside a thread.
 """
 
 # Triton reads annotations at run time, so they are not postponed here.

@@ -164,7 +164,8 @@ def evaluate(
         source: images, see sasa.data.open_dataset; their classes must be those of the weights. None means
             the folder, archive or built-in images that the weights were trained on; if the file does not say,
             "fashion-mnist".
-        split: which of their splits; with source None "train", "validation" and "test" are those of the run.
+        split: which of their splits; with source None "train", "validation" and "test" are what the run's
+            configuration names so. Images that it held out of "train" are no split.
         batch_size: images at a time, in each process.
         workers: processes that load images; 0 loads in this one.
         on_broken: "raise" stops at a broken image, "skip" leaves it out.

@@ -133,7 +133,7 @@ def evaluate_detector(
             None means those that the detector was trained on, with their options; if the file does not say,
             "scenes".
         split: which of their splits; None takes what there is. With source None "train", "validation" and
-            "test" are those of the run.
+            "test" are what the run's configuration names so. Images that it held out of "train" are no split.
         images: the folder of the images of a *.json.
         batch_size: images at a time, in each process.
         workers: processes that load images; 0 loads in this one.

@@ -272,7 +272,7 @@ class RunConfig:
     @property
     def name(self) -> str:
         """What the run folder is called unless run_folder says otherwise."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of run has its own
 
     @property
     def folder(self) -> Path:

@@ -69,7 +69,7 @@ class Learner(LightningModule):
 
     def loss(self, batch: Any) -> tuple[Tensor, int]:
         """Loss of a training batch, and how many images it is the mean of."""
-        raise NotImplementedError
+        raise NotImplementedError  # each task has its own
 
     @property
     def evaluated(self) -> nn.Module:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,9 @@ def programs() -> Iterator[tuple[str, float]]:
     yield from judged(
         "five squares", Case(size=(2, 9), batch=1, block=2, heads=1, layout="channels_last", seed=1)
     )
+    yield from judged(
+        "three squares, of two images", Case(size=(2, 3), batch=3, block=2, heads=1, channels=1, seed=4)
+    )
     launch.SQUARES = 2
     yield from judged("two squares at most", Case(size=(5, 2), batch=1, block=2, heads=1, seed=2))
     tests.check_variance_of_outputs_far_from_zero("triton", 1e3, (1, 2, 8, 12))
@@ -90,8 +94,9 @@ def checks() -> Iterator[tuple[str, float]]:
     tests.check_equal_maxima_give_the_gradient_to_the_first("triton", torch.float32)
     yield "equal maxima", 0.0
     for value, place in ((np.nan, (0, 0)), (np.inf, (4, 0))):
-        tests.check_not_a_number_passes("triton", small, value, place)
-        yield f"{value} at {place}", 0.0
+        for dtype in (torch.float32, torch.bfloat16):
+            tests.check_not_a_number_passes("triton", replace(small, dtype=dtype), value, place)
+            yield f"{value} at {place}, {dtype}", 0.0
     tests.check_one_row_of_weights("triton", Case(size=(4, 4), batch=1, width=2), 7)
     yield "one row of weights", 0.0
     tests.test_no_images("triton")

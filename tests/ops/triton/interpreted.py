@@ -20,7 +20,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 from triton._C.libtriton.ir import INPUT_PRECISION
-from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+from triton.runtime.interpreter import InterpreterBuilder, TensorHandle, interpreter_builder
 
 from sasa.ops.local_attention import schema, tuning
 from sasa.ops.local_attention.backends.triton import launch, op, tiles
@@ -38,7 +38,8 @@ from .shapes import DOT_SHAPES, PLAIN, SHAPES
 def correct_products() -> None:
     """Let the interpreter round to bfloat16, where it cuts off, and multiply it, not its bits.
 
-    Operands of a tf32 product lose the 13 bits that a GPU does not read.
+    Operands of a tf32 product lose the 13 bits that a GPU does not read. "bf16x3", which the interpreter does
+    not know, is three products of their high and low halves but the one of both low halves.
     """
     create_dot, cast = InterpreterBuilder.create_dot, InterpreterBuilder.cast_impl
 
@@ -56,10 +57,23 @@ def correct_products() -> None:
             return TensorHandle(bits.view(np.float32), tl.float32)
         return x
 
+    def split(x: Any) -> tuple[Any, Any]:
+        high = torch.from_numpy(x.data).bfloat16().float()
+        low = (torch.from_numpy(x.data) - high).bfloat16().float()
+        return TensorHandle(high.numpy(), tl.float32), TensorHandle(low.numpy(), tl.float32)
+
     def dot(self: Any, a: Any, b: Any, total: Any, precision: Any, *rest: Any) -> Any:
+        if precision == INPUT_PRECISION.BF16x3:
+            (a, low_a), (b, low_b) = split(a), split(b)
+            for x, y in ((low_a, b), (a, low_b)):
+                total = create_dot(self, x, y, total, precision, *rest)
+            total = TensorHandle(np.nan_to_num(total.data, nan=0.0, posinf=None, neginf=None), tl.float32)
         a, b = (as_multiplied(self, x, precision) for x in (a, b))
         return create_dot(self, a, b, total, precision, *rest)
 
+    options = interpreter_builder.options
+    allowed = (*options.allowed_dot_input_precisions, "bf16x3")
+    interpreter_builder.options = replace(options, allowed_dot_input_precisions=allowed)
     InterpreterBuilder.create_dot = dot
     InterpreterBuilder.cast_impl = rounded
 

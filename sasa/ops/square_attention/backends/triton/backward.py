@@ -19,6 +19,7 @@ from sasa.ops.square_attention.backends.triton.square import (
     load_pixels,
     load_relative,
     make_values,
+    next_place,
     place,
     place_of_matrix,
     weigh,
@@ -84,11 +85,14 @@ def backward_kernel(
     WIDTH: tl.constexpr,
     POOL: tl.constexpr,
     STATISTICS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    ROWS: tl.constexpr,
 ):
     """Program (s, n) writes its part of head n's gradients, the s-th of (num_programs(0), *the argument's).
 
     statistics (3, N·D): of each channel the mean, and shift and slope of the gradient that every output has
-    beside that of the maximum, shift + slope · (output − mean).
+    beside that of the maximum, shift + slope · (output − mean). PRECISION is that of products of tiles. Sums
+    for forms have ROWS rows, each of every ROWS-th position: those of one thread.
     """
     P: tl.constexpr = BLOCK * BLOCK
     head, heads = tl.program_id(1), tl.num_programs(1)
@@ -113,10 +117,10 @@ def backward_kernel(
         to_relative = to_relative + (tl.zeros([POSITIONS, POSITIONS], tl.float32),)
         to_matrices = to_matrices + (tl.zeros([POSITIONS, WIDTH], tl.float32),)
     for _f in tl.static_range(C * C):
-        to_forms = to_forms + (tl.zeros([POSITIONS, 1], tl.float32),)
+        to_forms = to_forms + (tl.zeros([ROWS, 1], tl.float32),)
     first = tl.program_id(0) * squares_of_program
-    for square in tl.range(first, min(first + squares_of_program, squares), num_stages=1):
-        image, square_y, square_x = place(square, squares_y, squares_x)
+    image, square_y, square_x = place(first, squares_y, squares_x)
+    for _square in tl.range(first, min(first + squares_of_program, squares), num_stages=1):
         at = x + image * x_image + square_y * BLOCK * x_row + square_x * BLOCK * x_col
         inside = is_inside(i, square_y, square_x, height, width, BLOCK)
         seen = is_inside(j, square_y, square_x, height, width, BLOCK)
@@ -128,7 +132,7 @@ def backward_kernel(
         value = make_values(queries, matrix, inside, C)
         at_grad = grad + image * grad_image + head * (D * grad_channel)
         if POOL:
-            y = tl.dot(weight, value, input_precision="ieee")
+            y = tl.dot(weight, value, input_precision=PRECISION)
             at_grad += square_y * grad_row + square_x * grad_col
             g = gradient_of_outputs(
                 y, at_grad, grad_channel, inside, mean, shift, slope, D, POSITIONS, WIDTH, STATISTICS
@@ -138,8 +142,8 @@ def backward_kernel(
             col = square_x * BLOCK + i % BLOCK
             at_grad += row * grad_row + col * grad_col
             g = tl.load(at_grad + d[None, :] * grad_channel, inside & (d < D)[None, :], 0.0).to(tl.float32)
-        dvalue = tl.dot(tl.trans(weight), g, input_precision="ieee")
-        dweight = tl.dot(g, tl.trans(value), input_precision="ieee")
+        dvalue = tl.dot(tl.trans(weight), g, input_precision=PRECISION)
+        dweight = tl.dot(g, tl.trans(value), input_precision=PRECISION)
         dlogit = weight * (dweight - tl.sum(tl.where(seen, weight * dweight, 0.0), 1)[:, None])
         dlogit = tl.where(inside & seen, dlogit, 0.0)
         forms_before = to_forms
@@ -153,7 +157,9 @@ def backward_kernel(
             to_matrices = to_matrices + (matrices_before[c] + queries[c] * dvalue,)
             by_key = tl.sum(dlogit * keys[c], 1)[:, None]
             for b in tl.static_range(C):
-                to_forms = to_forms + (forms_before[c * C + b] + queries[b] * by_key,)
+                part = tl.sum(tl.reshape(queries[b] * by_key, [POSITIONS // ROWS, ROWS, 1]), 0)
+                to_forms = to_forms + (forms_before[c * C + b] + part,)
+        image, square_y, square_x = next_place(image, square_y, square_x, squares_y, squares_x)
     part = tl.program_id(0).to(tl.int64) * heads + head
     for c in tl.static_range(C):
         to = grad_relative + (part * C + c) * (P * P)

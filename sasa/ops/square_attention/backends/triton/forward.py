@@ -11,6 +11,7 @@ from sasa.ops.square_attention.backends.triton.square import (
     load_pixels,
     load_relative,
     make_values,
+    next_place,
     place,
     weigh,
 )
@@ -64,8 +65,8 @@ def forward_kernel(
     total = tl.zeros([POSITIONS, WIDTH], tl.float32)
     squared = tl.zeros([POSITIONS, WIDTH], tl.float32)
     count = 0
+    image, square_y, square_x = place(first, squares_y, squares_x)
     for square in tl.range(first, min(first + squares_of_program, squares), num_stages=1):
-        image, square_y, square_x = place(square, squares_y, squares_x)
         at = x + image * x_image + square_y * BLOCK * x_row + square_x * BLOCK * x_col
         inside = is_inside(i, square_y, square_x, height, width, BLOCK)
         seen = is_inside(j, square_y, square_x, height, width, BLOCK)
@@ -91,6 +92,7 @@ def forward_kernel(
             squared += difference * difference
             rows = min(BLOCK, height - square_y * BLOCK)
             count += rows * min(BLOCK, width - square_x * BLOCK)
+        image, square_y, square_x = next_place(image, square_y, square_x, squares_y, squares_x)
     if STATISTICS:
         sum_ = tl.sum(total, 0)
         mean = sum_ / count

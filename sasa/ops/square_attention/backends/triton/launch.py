@@ -74,6 +74,11 @@ class Problem:
         """Of the tiles of values: D, padded."""
         return max(16, power_of_two(self.width))
 
+    @property
+    def stem(self) -> bool:
+        """Whether tiles and channels are at most the stem's, for which registers were counted."""
+        return self.positions * max(self.positions, self.columns) <= 256 and self.x.shape[1] <= 3
+
     def warps(self, numbers_of_thread: int) -> int:
         """Of a program, by numbers that a thread has of the largest tile."""
         largest = self.positions * max(self.positions, self.columns)
@@ -120,10 +125,9 @@ def forward(problem: Problem, out: Tensor, *, pool: bool, parts: Tensor | None =
         "POOL": pool,
         "STATISTICS": parts is not None,
     }
-    # The stem's shape fits 128 registers, with which a multiprocessor has twice as many warps as with 255.
-    stem = problem.positions * problem.columns <= 256 and problem.x.shape[1] <= 3
     grid = (forward_programs(problem), problem.heads)
-    return Launch(forward_kernel, grid, arguments, problem.warps(8), registers=128 if stem else 255)
+    # With 128 registers, which the stem fits, a multiprocessor has twice as many warps as with 255.
+    return Launch(forward_kernel, grid, arguments, problem.warps(8), registers=128 if problem.stem else 255)
 
 
 def merge(parts: Tensor, mean: Tensor, var: Tensor) -> Launch:
@@ -170,6 +174,9 @@ def backward(
         grads: (`backward_programs`, *the argument's shape) each.
         pool: Whether grad is that of maxima.
     """
+    # Three bfloat16 products have 16 bits, more than an image in half precision, and range enough for any
+    # gradient. One warp needs fewer instructions for them than two for ordinary products; larger tiles spill.
+    tensor_cores = problem.stem and problem.x.element_size() == 2
     arguments = problem.arguments() | {
         "grad": grad,
         "statistics": grads[0] if statistics is None else statistics,
@@ -178,9 +185,11 @@ def backward(
         "squares_of_program": _squares_of_backward(problem),
         "POOL": pool,
         "STATISTICS": statistics is not None,
+        "PRECISION": "bf16x3" if tensor_cores else "ieee",
+        "ROWS": problem.positions // 2 if tensor_cores else problem.positions,
     }
     grid = (backward_programs(problem), problem.heads)
-    return Launch(backward_kernel, grid, arguments, problem.warps(4), registers=255)
+    return Launch(backward_kernel, grid, arguments, problem.warps(8 if tensor_cores else 4), registers=255)
 
 
 def _strides(name: str, x: Tensor) -> dict[str, int]:

@@ -68,6 +68,16 @@ def place(square, squares_y, squares_x):
 
 
 @triton.jit
+def next_place(image, y, x, squares_y, squares_x):
+    """That of the square after the one at (image, y, x), without the divisions of `place`."""
+    x += 1
+    y += (x == squares_x).to(tl.int32)
+    x = tl.where(x == squares_x, 0, x)
+    image += (y == squares_y).to(tl.int64)
+    return image, tl.where(y == squares_y, 0, y), x
+
+
+@triton.jit
 def is_inside(p, y, x, height, width, BLOCK: tl.constexpr):
     """Which positions of the square (y, x) are in the image."""
     return (p < BLOCK * BLOCK) & (y * BLOCK + p // BLOCK < height) & (x * BLOCK + p % BLOCK < width)

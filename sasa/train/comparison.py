@@ -59,8 +59,8 @@ class Comparison:
 def compare(one: str | Path, other: str | Path) -> Comparison:
     """Compare two runs or recipes: accuracy, parameters, FLOPs, speed and memory.
 
-    Inference is timed now, both networks in turns, on this machine; with the weights of a finished run, else
-    with those that training would start from.
+    Inference is timed now, both networks in turns, on this machine, each in its own precision; with the
+    weights of a finished run, else with those that training would start from.
 
     Args:
         one: A run folder or a recipe's YAML file.
@@ -69,15 +69,9 @@ def compare(one: str | Path, other: str | Path) -> Comparison:
     Raises:
         FileNotFoundError: There is no such run or recipe, or the data of a recipe, which say how many classes
             the network has, are not there.
-        ValueError: A recipe is at fault, or the two differ in precision.
+        ValueError: A recipe is at fault.
     """
     sides = [_open(path) for path in (one, other)]
-    precisions = [config.runtime.precision for config, _, _ in sides]
-    if precisions[0] != precisions[1]:
-        raise ValueError(
-            f"runtime.precision: {one} has {precisions[0]} and {other} {precisions[1]}; "
-            "compare runs of the same"
-        )
     seconds = inference_seconds(
         {
             str(i): Timed(network, input_size(config.data), config.runtime.precision)

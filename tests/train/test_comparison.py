@@ -10,7 +10,8 @@ import pytest
 
 import sasa
 from sasa.cli import main
-from sasa.train import TrainConfig, compare, save_config, train
+from sasa.train import TrainConfig, compare, comparison, save_config, train
+from sasa.train.ablation.inference_time import Timed
 
 TINY = {"width": 0.125, "num_heads": 1, "stem": "small"}
 
@@ -75,6 +76,19 @@ def test_what_cannot_be_compared(make_config: Callable[..., TrainConfig], tmp_pa
         faulty.write_text(f"{part}: {{options: {{widht: 1}}}}\n")
         with pytest.raises(ValueError, match=f"^{part}: .*widht"):
             compare(file, faulty)
+
+
+def test_two_precisions(
+    make_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: dict[str, str] = {}
+
+    def inference_seconds(networks: dict[str, Timed]) -> dict[str, float]:
+        timed.update({key: one.precision for key, one in networks.items()})
+        return dict.fromkeys(networks, 1.0)
+
+    monkeypatch.setattr(comparison, "inference_seconds", inference_seconds)
+    one = recipe(make_config(), tmp_path / "one.yaml")
     half = recipe(make_config(runtime={"precision": "bf16-mixed"}), tmp_path / "half.yaml")
-    with pytest.raises(ValueError, match=r"runtime\.precision: .*one\.yaml has 32-true and .* bf16-mixed"):
-        compare(file, half)
+    assert compare(one, half).differences == {"runtime.precision": ("32-true", "bf16-mixed")}
+    assert timed == {"0": "32-true", "1": "bf16-mixed"}

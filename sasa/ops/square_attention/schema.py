@@ -1,14 +1,16 @@
-"""What torch knows of the compiled ops: schemas, fake kernels, gradients.
+"""What torch knows of the compiled ops: schemas, fake kernels, gradients and FLOPs.
 
 The kernels are in csrc/ for CPUs and in backends/triton/ for CUDA devices.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from sasa.ops.square_attention.backends import reference
 
@@ -122,3 +124,59 @@ torch.library.register_autograd(
     "sasa::square_attention_statistics", _backward_statistics, setup_context=_keep_statistics
 )
 torch.library.register_autograd("sasa::square_attention_backward", _second_backward, setup_context=_keep_all)
+
+
+@register_flop_formula(torch.ops.sasa.square_attention)
+def _flops(
+    x_shape: tuple[int, ...],
+    forms_shape: tuple[int, ...],
+    relative_shape: tuple[int, ...],
+    matrices_shape: tuple[int, ...],
+    block: int,
+    pool: bool,
+    *args: Any,
+    **kwargs: Any,
+) -> int:
+    """The equations of `sasa.ops.square_attention`, by the convention of `sasa.ops.local_attention_flops`."""
+    batch, channels, height, width = x_shape
+    heads, outputs = forms_shape[0], matrices_shape[1]
+    pixel = 2 * heads * channels**2 + 2 * outputs * channels + (outputs if pool else 0)
+    pair = heads * (2 * 2 * channels + 1 + 5) + 2 * outputs
+    pairs = math.prod(size // block * block**2 + (size % block) ** 2 for size in (height, width))
+    return batch * (height * width * pixel + pairs * pair)
+
+
+@register_flop_formula(torch.ops.sasa.square_attention_statistics)
+def _statistics_flops(
+    x_shape: tuple[int, ...],
+    forms_shape: tuple[int, ...],
+    relative_shape: tuple[int, ...],
+    matrices_shape: tuple[int, ...],
+    block: int,
+    *args: Any,
+    **kwargs: Any,
+) -> int:
+    """Four more for each output: a sum, a difference, its square and the sum of those."""
+    batch, _, height, width = x_shape
+    flops = _flops(x_shape, forms_shape, relative_shape, matrices_shape, block, True)
+    return flops + 4 * batch * height * width * matrices_shape[1]
+
+
+@register_flop_formula(torch.ops.sasa.square_attention_backward)
+def _backward_flops(
+    grad_shape: tuple[int, ...],
+    mean_grad_shape: tuple[int, ...] | None,
+    var_grad_shape: tuple[int, ...] | None,
+    mean_shape: tuple[int, ...] | None,
+    x_shape: tuple[int, ...],
+    forms_shape: tuple[int, ...],
+    relative_shape: tuple[int, ...],
+    matrices_shape: tuple[int, ...],
+    block: int,
+    pool: bool,
+    *args: Any,
+    **kwargs: Any,
+) -> int:
+    """Twice the forward pass, as torch counts a convolution's."""
+    forward = _flops if mean_shape is None else _statistics_flops
+    return 2 * forward(x_shape, forms_shape, relative_shape, matrices_shape, block, pool)

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from sasa.ops import compiled, square_attention, square_attention_statistics
 
@@ -284,6 +285,30 @@ def test_compiles(backend: str) -> None:
         grads = [torch.autograd.grad(sum(y.sum() for y in ys), args[1:]) for ys in (got, want)]  # type: ignore[arg-type]
         for x, y in zip(*grads, strict=True):
             torch.testing.assert_close(x, y)
+
+
+@needs_kernels
+def test_flop_counter() -> None:
+    """Squares 3 and 2 high, 3 and 1 wide."""
+    args = Case(size=(5, 4), batch=2, channels=3, heads=2, width=4, block=3).arguments()
+    x, *learned = args[0], *(a.requires_grad_() for a in args[1:])
+    pixels, pairs, outputs = 2 * 5 * 4, 2 * (9 + 4) * (9 + 1), 2 * 4
+    # A pixel: its key through both heads' forms, its value. A pair: two products of 3, their sum, softmax.
+    plain = pixels * (2 * 2 * 9 + 2 * 3 * outputs) + pairs * (2 * (2 * 2 * 3 + 1 + 5) + 2 * outputs)
+    pooled = plain + pixels * outputs
+    for wanted, call in (
+        (plain, lambda: square_attention(x, *learned, block=3, backend="cpu")),
+        (pooled, lambda: square_attention(x, *learned, block=3, backend="cpu", pool=True)),
+        (
+            pooled + 4 * pixels * outputs,
+            lambda: sum(y.sum() for y in square_attention_statistics(x, *learned, block=3, backend="cpu")),
+        ),
+    ):
+        with FlopCounterMode(display=False) as counter:
+            out = call()
+            assert counter.get_total_flops() == wanted
+            out.sum().backward()
+        assert counter.get_total_flops() == 3 * wanted
 
 
 @needs_kernels

@@ -34,6 +34,8 @@ class Compared:
         loss: Its test loss.
         training_images_per_second: While it trained, validation not counted.
         peak_memory_bytes: While it trained; see results.json.
+        trained_on: Device, threads and processes it was trained with: speed and memory of two runs compare
+            where they are equal.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Compared:
     loss: float | None = None
     training_images_per_second: float | None = None
     peak_memory_bytes: int | None = None
+    trained_on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,9 +130,10 @@ def _compared(
     name: str, config: TrainConfig, results: dict[str, Any], network: nn.Module, seconds: float
 ) -> Compared:
     price = cost(network, input_size(config.data))
-    speed = None
+    speed, trained_on = None, None
     if results:
         speed = results["steps"] * config.optimizer.batch_size / results["training_seconds"]
+        trained_on = f"{results['device']} (threads: {results['threads']}, processes: {results['processes']})"
     return Compared(
         name,
         config.model.name,
@@ -140,4 +144,5 @@ def _compared(
         results.get("loss"),
         speed,
         results.get("peak_memory_bytes"),
+        trained_on,
     )

@@ -55,6 +55,37 @@ def test_a_run_beside_a_recipe(
     assert parameters[-1] == f"{results['parameters'] / found.other.parameters:.3f}"
     assert "  model.name: sasa_resnet26_conv | sasa_resnet26_convstem" in lines
     assert json.loads(report.read_text())["other"]["top1"] == results["top1"]
+    machine = f"cpu (threads: {results['threads']}, processes: 1)"
+    assert f"B was trained on {machine}, Python's memory included" in lines
+    assert found.one.trained_on == machine
+    assert found.other.trained_on is None
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_speed_and_memory_of_unlike_machines_have_no_ratio(
+    make_config: Callable[..., TrainConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    threads: int,
+) -> None:
+    """Results are written here, as those of runs on other machines would be."""
+    network = sasa.create_model("sasa_resnet26_conv", num_classes=3, **TINY)
+    monkeypatch.setattr(comparison, "load_weights", lambda path: (network, None))
+    folders = []
+    for name, number in (("one", 1), ("other", threads)):
+        config = make_config(name, model={"name": "sasa_resnet26_conv", "options": TINY})
+        config.folder.mkdir()
+        save_config(config, config.folder / "config.yaml")
+        results = {"steps": 5, "training_seconds": 2.0, "peak_memory_bytes": 10**9, "top1": 0.5, "loss": 1.0}
+        results |= {"device": "cpu", "threads": number, "processes": 1}
+        (config.folder / "results.json").write_text(json.dumps(results))
+        folders.append(str(config.folder))
+    assert main(["compare", *folders]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for label in ("training, images/s", "peak memory of training, MB"):
+        (line,) = (line for line in lines if line.startswith(label))
+        assert line.split()[-1] == ("1.000" if threads == 1 else "–")
 
 
 def test_what_cannot_be_compared(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:

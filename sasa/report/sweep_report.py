@@ -148,6 +148,8 @@ def _conditions(sweep: Sweep) -> str:
         f"{values('precision')}, trained on {values('device')} with sasa {values('sasa')} and torch "
         f"{values('torch')}. Minutes of training and peak memory are means over the seeds."
     )
+    if "cpu" in _all("device"):
+        text += " On a CPU memory is the whole process's, Python and torch included."
     if _all("inference_device"):
         text += (
             f" Times of an image were measured on {values('inference_device')}, threads: "

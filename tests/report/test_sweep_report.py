@@ -59,6 +59,8 @@ def test_the_markdown_holds_means_errors_and_verdicts(write_sweep: Write) -> Non
     assert "| c | 0 | 3.00 M | 150.0 M | – | – | – | – | – |" in lines
     assert "| b > a | +1.5 | -10.00 ± 0.82 | < 0.001 | disagree |" in lines
     assert "| a > c | – | – | – | undecided |" in lines
+    (conditions,) = (line for line in lines if line.startswith("Ours: "))
+    assert "On a CPU memory is the whole process's, Python and torch included." in conditions
     pictures = re.findall(r"^!\[.+\]\((.+)\)$", text.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(pictures) == 2
     assert all((folder / picture).stat().st_size > 1000 for picture in pictures)

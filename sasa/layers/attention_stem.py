@@ -10,6 +10,7 @@ from sasa.layers.hooks import is_untouched
 from sasa.layers.torchscript import called_in_python
 from sasa.ops import square_attention, square_attention_statistics
 from sasa.ops.autocast import autocast_off
+from sasa.ops.local_attention.spec import positive_int
 from sasa.ops.square_attention.squares import as_maps, from_squares, softmax_inside, to_squares
 
 STEM_VALUES = ("spatially_aware", "convolution", "pointwise")
@@ -45,6 +46,7 @@ class AttentionStem(nn.Module):
         pool: False leaves the max pool out and keeps the resolution, for small images.
 
     Raises:
+        TypeError: A number is not an int.
         ValueError: A value is out of its range; widths and heads that do not fit are both named.
     """
 
@@ -69,8 +71,7 @@ class AttentionStem(nn.Module):
             ("block", block),
             ("num_heads", num_heads),
         ):
-            if number < 1:
-                raise ValueError(f"{name}: expected at least 1, got {number}")
+            positive_int(name, number)
         if out_channels < 1 or out_channels % (2 * num_heads):
             raise ValueError(
                 f"out_channels={out_channels} and num_heads={num_heads}: expected a multiple of "

@@ -71,6 +71,8 @@ class LocalSelfAttention2d(nn.Module):
             raise ValueError(
                 f"content: False leaves only q·r and needs position='relative', got {position!r}"
             )
+        if isinstance(stride, bool) or not isinstance(stride, int):
+            raise TypeError(f"stride: expected an int, got {type(stride).__name__} {stride!r}")
         if stride not in (1, 2):
             raise ValueError(f"stride: expected 1 or 2, got {stride}")
         spec = LocalAttentionSpec.validated(
@@ -187,8 +189,8 @@ class LocalSelfAttention2d(nn.Module):
         )
 
     def _with_position(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f"x: expected (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
+        if x.ndim != 4 or x.shape[1] != self.in_channels or x.shape[2] == 0 or x.shape[3] == 0:
+            raise ValueError(f"x: expected (B, {self.in_channels}, H, W) with H, W ≥ 1, got {tuple(x.shape)}")
         if self.position == "absolute":
             return x + sinusoid_2d(*x.shape[1:], device=x.device, dtype=x.dtype)
         return x

@@ -61,6 +61,7 @@ def multiplies_bfloat16() -> bool:
     return _BFLOAT16 and os.environ.get("SASA_CPU_CAPABILITY", "") in ("", "avx512")
 
 
+@torch.compiler.assume_constant_result
 def warn_once_if_missing() -> None:
     """Say that the reference runs where the kernels were meant to; once in a process."""
     global _warned

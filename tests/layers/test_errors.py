@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from sasa import LocalSelfAttention2d
+from sasa import AttentionStem, LocalSelfAttention2d
 
 
 @pytest.mark.parametrize(
@@ -35,14 +36,32 @@ def test_wrong_options(channels: int, options: dict[str, Any], message: str) -> 
         LocalSelfAttention2d(8, channels, **options)
 
 
+@pytest.mark.parametrize(
+    ("layer", "options", "message"),
+    [
+        (LocalSelfAttention2d, {"stride": 2.0}, "stride: expected an int, got float 2.0"),
+        (LocalSelfAttention2d, {"stride": True}, "stride: expected an int, got bool True"),
+        (LocalSelfAttention2d, {"num_heads": 4.0}, "num_heads: expected an int, got float 4.0"),
+        (AttentionStem, {"num_heads": 4.0}, "num_heads: expected an int, got float 4.0"),
+        (AttentionStem, {"block": "4"}, "block: expected an int, got str '4'"),
+        (AttentionStem, {"num_mixtures": 2.5}, "num_mixtures: expected an int, got float 2.5"),
+    ],
+)
+def test_options_of_a_wrong_type(layer: type[nn.Module], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        layer(8, 16, **options)
+
+
 def test_heads_of_odd_width_are_fine_without_relative_position() -> None:
     layer = LocalSelfAttention2d(8, 24, position="none")
     assert layer(torch.randn(1, 8, 4, 4)).shape == (1, 24, 4, 4)
 
 
-@pytest.mark.parametrize("shape", [(2, 7, 5, 5), (8, 5, 5), (2, 9, 5, 5), (1, 2, 8, 5, 5)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 7, 5, 5), (8, 5, 5), (2, 9, 5, 5), (1, 2, 8, 5, 5), (2, 8, 0, 5)], ids=str
+)
 def test_wrong_input_is_named_with_what_came(shape: tuple[int, ...]) -> None:
     layer = LocalSelfAttention2d(8, 16)
-    with pytest.raises(ValueError, match=r"x: expected \(B, 8, H, W\), got ") as error:
+    with pytest.raises(ValueError, match=r"x: expected \(B, 8, H, W\) with H, W ≥ 1, got ") as error:
         layer(torch.randn(shape))
     assert str(shape) in str(error.value)

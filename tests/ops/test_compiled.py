@@ -106,6 +106,23 @@ def test_one_warning_where_it_is_missing() -> None:
     assert printed == ""
 
 
+def test_compiled_in_one_graph_where_it_is_missing() -> None:
+    """The first call may be a traced one: the warning is no part of the graph, and comes once."""
+    printed = run(
+        """
+        import warnings
+        layer = sasa.LocalSelfAttention2d(4, 16)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            got = torch.compile(layer, fullgraph=True, backend="aot_eager")(x)
+            torch.testing.assert_close(got, layer(x))
+        [warning] = caught
+        assert "installed without its compiled part" in str(warning.message)
+        """
+    )
+    assert printed == ""
+
+
 def test_version_says_that_it_is_missing() -> None:
     lines = run("from sasa.cli import main; main(['version'])").splitlines()
     assert lines[2] == f"CPU kernels: none; {compiled.MISSING}"

@@ -63,6 +63,17 @@ def test_compiled_in_one_graph_and_once(compiler: str) -> None:
     torch.compiler.reset()
 
 
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_compiled_for_any_size_and_scale(compiler: str) -> None:
+    """What differs between two calls becomes symbolic, the scale too."""
+    torch.compiler.reset()
+    compiled = torch.compile(local_attention, fullgraph=True, backend=compiler, dynamic=True)
+    for size, scale in (((5, 4), 1.0), ((6, 9), 0.5), ((3, 8), 0.25)):
+        args, options = inputs(*size), {**OPTIONS, "scale": scale}
+        assert_close([compiled(*args, **options)], [local_attention(*args, **options)])
+    torch.compiler.reset()
+
+
 def test_exported() -> None:
     *maps, row, col = inputs(5, 4)
     module = Attention(row, col)

@@ -92,7 +92,8 @@ def _fake(
     save_lse: bool,
 ) -> tuple[Tensor, Tensor]:
     batch, _, height, width = q.shape
-    size = (batch, v.shape[1], (height + pool - 1) // pool, (width + pool - 1) // pool)
+    # Written as a strided convolution's size is, so that torch.export sees that both are equal.
+    size = (batch, v.shape[1], (height - 1) // pool + 1, (width - 1) // pool + 1)
     lse_size = (batch if save_lse else 0, num_heads, height, width)
     return _empty(v, size, channels_last), q.new_empty(lse_size, dtype=arithmetic_dtype(q.dtype))
 

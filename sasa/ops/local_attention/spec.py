@@ -41,14 +41,14 @@ class LocalAttentionSpec:
             raise ValueError(f"kernel_size: expected odd sizes, got {kernel_size}")
         if isinstance(scale, bool) or not isinstance(scale, (int, float)):
             raise TypeError(f"scale: expected a float, got {type(scale).__name__}")
-        if not math.isfinite(scale):
+        if not -math.inf < scale < math.inf:  # math.isfinite is nothing for torch.compile
             raise ValueError(f"scale: expected a finite float, got {scale}")
-        if _integer("pool", pool) > 2:
+        if positive_int("pool", pool) > 2:
             raise ValueError(f"pool: expected 1 or 2, got {pool}")
         if not isinstance(relu, bool):
             raise TypeError(f"relu: expected a bool, got {type(relu).__name__} {relu!r}")
         return cls(
-            num_heads=_integer("num_heads", num_heads),
+            num_heads=positive_int("num_heads", num_heads),
             kernel_size=extent,
             dilation=_pair("dilation", dilation),
             scale=float(scale),
@@ -74,7 +74,8 @@ class LocalAttentionSpec:
         return count
 
 
-def _integer(name: str, value: Any) -> int:
+def positive_int(name: str, value: Any) -> int:
+    """The value, if it is an int of at least 1; TypeError or ValueError, which name it, if not."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: expected an int, got {type(value).__name__} {value!r}")
     if value < 1:
@@ -86,6 +87,6 @@ def _pair(name: str, value: Any) -> tuple[int, int]:
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(f"{name}: expected an int or a pair, got {value!r}")
-        return _integer(name, value[0]), _integer(name, value[1])
-    size = _integer(name, value)
+        return positive_int(name, value[0]), positive_int(name, value[1])
+    size = positive_int(name, value)
     return size, size

@@ -84,7 +84,7 @@ def _fake(
     channels_last: bool,
 ) -> Tensor:
     batch, _, height, width = x.shape
-    size = (batch, channels, (height + pool - 1) // pool, (width + pool - 1) // pool)
+    size = (batch, channels, (height - 1) // pool + 1, (width - 1) // pool + 1)
     return x.new_empty(size).to(
         memory_format=torch.channels_last if channels_last else torch.contiguous_format
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 HELP = "print the five likeliest classes of images"
+BATCH = 32  # images that go through the network together: memory is for so many, however many there are
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,11 +24,13 @@ def run(args: argparse.Namespace) -> None:
     from sasa.train import BUILT_IN_WEIGHTS, load_images, load_weights
 
     network, metadata = load_weights(args.weights or BUILT_IN_WEIGHTS)
-    images, _ = load_images(args.images, metadata)
-    with torch.inference_mode():
-        probabilities = network(images).softmax(1)
-    top = probabilities.topk(min(5, len(metadata.classes)), dim=1)
-    for path, values, indices in zip(args.images, top.values.tolist(), top.indices.tolist(), strict=True):
-        print(path)
-        for value, index in zip(values, indices, strict=True):
-            print(f"  {value:7.2%}  {metadata.classes[index]}")
+    for start in range(0, len(args.images), BATCH):
+        paths = args.images[start : start + BATCH]
+        images, _ = load_images(paths, metadata)
+        with torch.inference_mode():
+            probabilities = network(images).softmax(1)
+        top = probabilities.topk(min(5, len(metadata.classes)), dim=1)
+        for path, values, indices in zip(paths, top.values.tolist(), top.indices.tolist(), strict=True):
+            print(path)
+            for value, index in zip(values, indices, strict=True):
+                print(f"  {value:7.2%}  {metadata.classes[index]}")

@@ -99,6 +99,8 @@ def read_image(path: str | Path, in_chans: int = 3) -> Image.Image:
         ValueError: in_chans is neither 1 nor 3.
     """
     mode = image_mode(in_chans)
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give image files, such as {path}/*.jpg")
     if not Path(path).exists():
         raise FileNotFoundError(f"no image at {path}; give the path of an image file")
     return convert_image(decode_image(Path(path).read_bytes(), str(path)), mode, str(path))

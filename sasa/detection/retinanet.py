@@ -77,6 +77,7 @@ class RetinaNet(TorchvisionRetinaNet):
         self, images: list[Tensor], targets: list[Target] | None = None
     ) -> dict[str, Tensor] | list[Detections]:
         if self.training:
+            self._check_labels(targets)
             losses: dict[str, Tensor] = super().forward(images, targets)
             return losses
         return self._evaluate(images, None)[1]
@@ -92,10 +93,21 @@ class RetinaNet(TorchvisionRetinaNet):
 
         Raises:
             RuntimeError: The detector is in training mode.
+            ValueError: A label is not one of num_classes.
         """
         if self.training:
             raise RuntimeError("the detector is in training mode; call eval() first")
+        self._check_labels(targets)
         return self._evaluate(images, targets)
+
+    def _check_labels(self, targets: list[Target] | None) -> None:
+        """Those of torchvision's detectors start at 1; the largest would be an index out of bounds."""
+        labels = torch.cat([target["labels"] for target in targets or ()] or [torch.empty(0)])
+        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            raise ValueError(
+                f"labels: expected 0 … {self.num_classes - 1}, as there is no background class, "
+                f"got {int(labels.min())} … {int(labels.max())}"
+            )
 
     def _evaluate(
         self, images: list[Tensor], targets: list[Target] | None

@@ -93,6 +93,8 @@ def compare(one: str | Path, other: str | Path) -> Comparison:
 def _open(path: str | Path) -> tuple[TrainConfig, dict[str, Any], nn.Module]:
     """Configuration, results (empty if there are none) and network of a run folder or recipe."""
     path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no run folder or recipe at {path}")
     if not path.is_dir():
         return _untrained(_classifiers_config(path))
     if not (path / CONFIG_FILE).is_file():

@@ -1,6 +1,7 @@
 """sasa predict, attention, tables, models and version."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,6 +57,21 @@ def test_predict_prints_the_top_five_with_their_probabilities(
         for value, index in zip(top.values.tolist(), top.indices.tolist(), strict=True)
     ]
     assert [line.strip() for line in lines[1:6]] == expected
+
+
+def test_predict_takes_more_images_than_a_batch(
+    weights: Path, picture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def counted(paths: list[str], metadata: WeightsMetadata) -> Any:
+        sizes.append(len(paths))
+        return load_images(paths, metadata)
+
+    monkeypatch.setattr("sasa.train.load_images", counted)
+    assert main(["predict", *[str(picture)] * 65, "--weights", str(weights)]) == 0
+    assert capsys.readouterr().out.splitlines().count(str(picture)) == 65
+    assert sizes == [32, 32, 1]
 
 
 def test_built_in_weights_are_the_default(

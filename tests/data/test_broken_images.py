@@ -116,6 +116,8 @@ def test_read_image(tree: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(BrokenImageError, match=r"cat/1\.png: broken image: the file is empty"):
         read_image(path)
+    with pytest.raises(IsADirectoryError, match=r" is a folder; give image files, such as "):
+        read_image(tree)
     with pytest.raises(FileNotFoundError, match=r"no image at nothere\.png; give"):
         read_image("nothere.png")
 

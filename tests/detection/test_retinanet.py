@@ -273,6 +273,17 @@ def test_an_image_alone_is_as_in_a_batch(kind: str) -> None:
                 assert torch.allclose(alone[key], found[key], rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_out_of_range(label: int) -> None:
+    detector = small(num_classes=3)
+    targets = [target(), target((3.0, 4.0, 40.0, 50.0), labels=(label,))]
+    words = f"labels: expected 0 … 2, as there is no background class, got {label} … {label}"
+    with pytest.raises(ValueError, match=words):
+        detector(IMAGES[:2], targets)
+    with pytest.raises(ValueError, match=words):
+        detector.eval().losses_and_detections(IMAGES[:2], targets)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_without_objects(kind: str) -> None:
     detector = small(fpn_and_heads=kind)

@@ -82,8 +82,8 @@ def plan_sweeps(
         recipe: YAML file of `sasa train`.
 
     Raises:
-        ValueError: A sweep or key is not known, an argument sets what cells vary, or a network or the data
-            are at fault.
+        ValueError: A sweep or key is not known, two sweeps have the same name, an argument sets what cells
+            vary, or a network or the data are at fault.
         FileNotFoundError: There is no such recipe, or no such data.
     """
     given = {argument.partition("=")[0].removeprefix("--") for argument in arguments if argument[:2] == "--"}
@@ -91,9 +91,14 @@ def plan_sweeps(
         if key in given:
             raise ValueError(f"--{key}: a sweep sets it itself; leave it out")
     opened: dict[str, ImageData] = {}
-    planned = []
+    planned: list[Sweep] = []
     for name in dict.fromkeys(sweeps):
         sweep = read_sweep(name)
+        if sweep.name in {other.name for other in planned}:
+            raise ValueError(
+                f"sweeps: two are called {sweep.name!r}, and rows are told apart by that name, which is the "
+                f"file's; rename {name!r}, or leave it out"
+            )
         merged = _merge(read_yaml(recipe), sweep.config)
         merged = {key: value for key, value in merged.items() if key not in ("seed", "run_folder")}
         start = config_from(merged, f"{recipe} with sweep {sweep.name}")

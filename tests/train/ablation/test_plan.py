@@ -188,6 +188,20 @@ def test_two_equal_cells_are_refused(tmp_path: Path, recipe: Path) -> None:
         plan_sweeps([str(path)], [], recipe)
 
 
+def test_two_sweeps_of_one_name_are_refused(sweep: str, recipe: Path, tmp_path: Path) -> None:
+    """Rows are told apart by it: a file beside a built-in sweep, two files, and one file in two spellings."""
+    mine, theirs = tmp_path / "two.yaml", tmp_path / "table5.yaml"
+    for path in (mine, theirs):
+        path.write_text(Path(sweep).read_text())
+    for name, pair in (
+        ("two", (sweep, str(mine))),
+        ("two", (sweep, str(Path(sweep).parent / ".." / Path(sweep).parent.name / "two.yaml"))),
+        ("table5", ("table5", str(theirs))),
+    ):
+        with pytest.raises(ValueError, match=f"sweeps: two are called '{name}'.* rename"):
+            plan_sweeps(pair, [], recipe)
+
+
 def test_the_cost_table_counts_what_is_left(sweep: str, recipe: Path, tmp_path: Path) -> None:
     planned = plan_sweeps([sweep], [], recipe)
     three, _ = planned[0].cells

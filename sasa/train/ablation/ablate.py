@@ -15,7 +15,7 @@ from sasa.train.ablation.attention_arrays import ATTENTION, save_attention
 from sasa.train.ablation.inference_time import Timed, inference_machine, inference_seconds
 from sasa.train.ablation.plan import Cell, Sweep
 from sasa.train.ablation.processes import LOG, Outcome, finished, run_all
-from sasa.train.ablation.tables import INFERENCE, TABLE, first_runs, write_tables
+from sasa.train.ablation.tables import INFERENCE, TABLE, first_runs, require_results_kept, write_tables
 from sasa.train.ablation.workers import torchrun_workers
 from sasa.train.config import TrainConfig
 from sasa.train.fit import CONFIG_FILE, write_json
@@ -56,7 +56,8 @@ def ablate(
         ChildProcessError: Runs failed; it names each and its error, and is raised after all others are done,
             under torchrun by the first process.
         BlockingIOError: Another process works in the folder.
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or the folder holds finished runs of one of the sweeps by
+            another recipe, which its tables would lose.
     """
     for name, value in (("seeds", seeds), ("jobs", jobs)):
         if value < 1:
@@ -64,6 +65,7 @@ def ablate(
     if minutes is not None and not minutes > 0:
         raise ValueError(f"minutes: expected a positive number, got {minutes}")
     out = Path(out)
+    require_results_kept(sweeps, out)
     out.mkdir(parents=True, exist_ok=True)
     names: dict[Path, str] = {}
     configs: dict[Path, TrainConfig] = {}

@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from sasa.data import ImageDataset, is_stream, open_dataset
+from sasa.models import create_model
+from sasa.models.attention_views import attention_layers
 from sasa.train.ablation.attention_arrays import ATTENTION, save_attention
 from sasa.train.ablation.inference_time import Timed, inference_machine, inference_seconds
 from sasa.train.ablation.plan import Cell, Sweep
@@ -145,13 +147,20 @@ def _keep_attention(trained: Sequence[tuple[Cell, Path]]) -> None:
     """Keep what the networks look at, for the report. Streams are left out: they have no first image."""
     opened: dict[str, ImageDataset] = {}
     for cell, folder in trained:
-        data = cell.config.data
+        model, data = cell.config.model, cell.config.data
         if (folder / ATTENTION).exists() or is_stream(data.source):
             continue
+        if not attention_layers(create_model(model.name, device="meta", **model.options)):
+            continue
+        if not (folder / WEIGHTS_FILE).exists():
+            print(f"{folder}: its attention is not kept, its weights are gone", flush=True)
+            continue
         channels = input_size(data)[0]
-        key = f"{channels} {data.test_split} {data.source} {data.options}"
+        key = f"{channels} {data.test_split} {data.source} {data.on_broken} {data.options}"
         if key not in opened:
-            dataset = open_dataset(data.source, data.test_split, in_chans=channels, **data.options)
+            dataset = open_dataset(
+                data.source, data.test_split, in_chans=channels, on_broken=data.on_broken, **data.options
+            )
             assert isinstance(dataset, ImageDataset)
             opened[key] = dataset
         save_attention(folder, opened[key])

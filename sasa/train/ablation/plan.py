@@ -15,7 +15,7 @@ from sasa.data.transforms import SMALL, is_small
 from sasa.models import Cost, cost, create_model, list_models
 from sasa.models.sasa_resnet import all_arguments
 from sasa.train.ablation.sweep_files import RECIPE, CellFile, SweepFile, read_sweep
-from sasa.train.config import DataConfig, TrainConfig
+from sasa.train.config import DataConfig, RuntimeConfig, TrainConfig
 from sasa.train.config_files import config_from, leaves, parse_config, plain, read_yaml
 from sasa.train.loaders import ImageData, input_size
 
@@ -108,6 +108,7 @@ def plan_sweeps(
         cells = []
         for index, file in enumerate(sweep.cells):
             config = config_from(_merge(base, file.config), f"{sweep.name}, {file.name}")
+            _check_one_process(config.runtime)
             if Path(recipe) == RECIPE:
                 _check_small(config.data)
             cells.append(_cell(sweep, index, config, opened))
@@ -187,6 +188,16 @@ def _check_free(given: Collection[str], cell: CellFile, sweep: str) -> None:
                 )
             if key.startswith(f"{varied}."):
                 raise ValueError(f"--{key}: the cells of {sweep} vary --{varied} as a whole; leave it out")
+
+
+def _check_one_process(runtime: RuntimeConfig) -> None:
+    """Refuse runs of several processes: Lightning would start the whole command again for each."""
+    for key, count in (("devices", runtime.devices), ("num_nodes", runtime.num_nodes)):
+        if count not in (1, "auto"):
+            raise ValueError(
+                f"runtime.{key}: each run of a sweep is one process, expected 1, got {count}; for several "
+                "runs at a time give --jobs N, or start torchrun -m sasa.cli ablate …, which gives each a GPU"
+            )
 
 
 def _check_small(data: DataConfig) -> None:

@@ -150,6 +150,11 @@ def test_the_spelling_of_a_path_does_not_change_the_hash(one: str, other: str, s
         (["--optimizer.epochz", "9"], "unknown key; did you mean 'optimizer.epochs'"),
         (["--model.options.num_heads", "3"], "two, k = 3: .*num_heads=3"),
         (["--model.options.windows", "3"], "two, k = 3: .*no option 'windows'"),
+        (
+            ["--runtime.devices", "2"],
+            "runtime.devices: .* one process, expected 1, got 2; .* --jobs N, or .*torchr",
+        ),
+        (["--runtime.num_nodes=2"], "runtime.num_nodes: .* one process, expected 1, got 2; .* torchrun"),
         (["--optimizer.batch_size", "99"], "at most 20, the number of training images"),
     ],
 )

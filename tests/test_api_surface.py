@@ -148,7 +148,7 @@ SURFACE = {
         "load_detector": "path",
         "load_images": "paths metadata",
         "load_weights": "path",
-        "one_test_image_a_class": "metadata data",
+        "one_test_image_a_class": "metadata data count",
         "parse_config": "arguments kind base",
         "plan_sweeps": "sweeps arguments recipe",
         "resume": "folder",

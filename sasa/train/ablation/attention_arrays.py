@@ -30,13 +30,12 @@ def save_attention(folder: Path, data: ImageDataset) -> None:
 
     network, metadata = load_weights(folder)
     last = {name.partition(".")[0]: name for name in attention_layers(network)}.values()
-    images, pictures, captions = one_test_image_a_class(metadata, data)
-    images = images[:_IMAGES]
+    images, pictures, captions = one_test_image_a_class(metadata, data, _IMAGES)
     views = attention_views(network, images, query=_QUERY, layers=list(last))
     relative = relative_attention(network, images)
     arrays: dict[str, Any] = {
-        "pictures": pictures[:_IMAGES],
-        "captions": np.array(captions[:_IMAGES]),
+        "pictures": pictures,
+        "captions": np.array(captions),
         "query": np.array(_QUERY),
         **{f"view/{name}": view.numpy() for name, view in views.items()},
         **{f"relative/{name}": relative[name].numpy() for name in last if name in relative},

@@ -149,7 +149,7 @@ SURFACE = {
         "load_images": "paths metadata",
         "load_weights": "path",
         "one_test_image_a_class": "metadata data count",
-        "parse_config": "arguments kind base",
+        "parse_config": "arguments kind base command",
         "plan_sweeps": "sweeps arguments recipe",
         "resume": "folder",
         "resume_detector": "folder",

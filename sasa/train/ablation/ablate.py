@@ -15,7 +15,7 @@ from sasa.models import create_model
 from sasa.models.attention_views import attention_layers
 from sasa.train.ablation.attention_arrays import ATTENTION, save_attention
 from sasa.train.ablation.inference_time import Timed, inference_machine, inference_seconds
-from sasa.train.ablation.plan import Cell, Sweep
+from sasa.train.ablation.plan import Cell, Sweep, check_seeds
 from sasa.train.ablation.processes import LOG, Outcome, finished, run_all
 from sasa.train.ablation.tables import INFERENCE, TABLE, first_runs, require_results_kept, write_tables
 from sasa.train.ablation.workers import torchrun_workers
@@ -61,9 +61,9 @@ def ablate(
         ValueError: An argument is out of its range, or the folder holds finished runs of one of the sweeps by
             another recipe, which its tables would lose.
     """
-    for name, value in (("seeds", seeds), ("jobs", jobs)):
-        if value < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
+    check_seeds(seeds)
+    if jobs < 1:
+        raise ValueError(f"jobs: expected at least 1, got {jobs}")
     if minutes is not None and not minutes > 0:
         raise ValueError(f"minutes: expected a positive number, got {minutes}")
     out = Path(out)

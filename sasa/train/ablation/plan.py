@@ -102,7 +102,7 @@ def plan_sweeps(
         merged = _merge(read_yaml(recipe), sweep.config)
         merged = {key: value for key, value in merged.items() if key not in ("seed", "run_folder")}
         start = config_from(merged, f"{recipe} with sweep {sweep.name}")
-        base = plain(parse_config(arguments, base=start))
+        base = plain(parse_config(arguments, base=start, command="sasa ablate"))
         for file in sweep.cells:
             _check_free(given, file, sweep.name)
         cells = []
@@ -119,6 +119,12 @@ def plan_sweeps(
                 raise ValueError(f"{sweep.name}: {cell.name!r} and {twin!r} are the same network and recipe")
         planned.append(Sweep(sweep.name, sweep.title, sweep.paper, sweep.note, tuple(cells), sweep.claims))
     return planned
+
+
+def check_seeds(seeds: int) -> None:
+    """Raise ValueError unless there is a run of each cell."""
+    if seeds < 1:
+        raise ValueError(f"seeds: expected at least 1, got {seeds}")
 
 
 def config_hash(config: TrainConfig) -> str:

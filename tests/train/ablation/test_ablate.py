@@ -68,7 +68,9 @@ def test_a_row_for_each_run_of_each_cell(whole: Path) -> None:
 
 
 def test_a_cells_time_says_how_it_was_measured(whole: Path) -> None:
-    for path in whole.glob("runs/*/inference.json"):
+    paths = list(whole.glob("runs/*/inference.json"))
+    assert len(paths) == 2
+    for path in paths:
         timing = json.loads(path.read_text())
         assert timing["device"] == "cpu"
         assert timing["threads"] >= 1
@@ -259,6 +261,8 @@ def test_two_sweeps_at_once_in_a_folder_are_refused(sweep: str, recipe: Path, tm
     ("options", "message"),
     [
         (["--seeds", "0"], "seeds: expected at least 1, got 0"),
+        (["--seeds", "0", "--dry-run"], "seeds: expected at least 1, got 0"),
+        (["--nope"], "--nope: unknown key; see sasa ablate --help"),
         (["--jobs", "0"], "jobs: expected at least 1, got 0"),
         (["--budget", "-1"], "minutes: expected a positive number, got -1.0"),
         (["--epochz", "3"], "--epochz: unknown key"),

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -247,6 +248,41 @@ def test_when_the_budget_is_spent_no_run_starts(
     assert main(command) == 0
     assert "6 runs are left" in capsys.readouterr().out
     assert rows(tmp_path) == []
+
+
+def test_a_run_in_which_the_budget_ends_is_stopped_and_goes_on(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The clock jumps over the deadline as soon as the first run has a checkpoint."""
+    path, out = tmp_path / "rates.yaml", tmp_path / "out"
+    path.write_text(
+        "title: x\nconfig: {model: {name: sasa_resnet26_conv}, optimizer: {epochs: 15}}\n"
+        "cells:\n- {name: low, optimizer: {lr: 10}}\n- {name: high, optimizer: {lr: 20, epochs: 1}}\n"
+    )
+
+    def clock() -> float:
+        return 1.0 if list(out.glob("runs/*/seed-0/checkpoints/epoch-*.ckpt")) else 0.0
+
+    command = ["ablate", str(path), "--config", str(recipe), "--seeds", "1", "--out", str(out)]
+    with monkeypatch.context() as patch:
+        for module in ("ablate", "processes"):
+            patch.setattr(f"sasa.train.ablation.{module}.time", SimpleNamespace(monotonic=clock))
+        assert main([*command, "--budget", str(0.02 / 60)]) == 0
+    output = capsys.readouterr().out
+    assert "[1/2] rates, low, seed 0: stopped\n" in output
+    assert "rates, high" not in output, "it never starts"
+    assert "2 runs are left" in output
+    assert rows(out) == []
+    (log,) = out.glob("runs/*/seed-0/log.txt")
+    before = log.read_text()
+    assert main(command) == 0
+    output = capsys.readouterr().out
+    assert "rates, low, seed 0: resumes" in output
+    assert "rates, high, seed 0: starts" in output
+    assert [(row["cell"], row["epochs"]) for row in rows(out)] == [("low", "15"), ("high", "1")]
+    after = log.read_text().removeprefix(before)
+    assert "epoch 15/15:" in after
+    assert "epoch 1/15:" not in after, "it goes on rather than starts again"
 
 
 def test_two_sweeps_at_once_in_a_folder_are_refused(sweep: str, recipe: Path, tmp_path: Path) -> None:

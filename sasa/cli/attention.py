@@ -6,6 +6,8 @@ import argparse
 
 HELP = "draw where the attention layers look, over images"
 
+_CLASSES = 10
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
@@ -17,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images",
         nargs="*",
         metavar="IMAGE",
-        help="image files (default: one built-in test image of each class)",
+        help="image files (default: a test image of each of the first ten classes of the data that the "
+        "weights were trained on; of fashion-mnist if they do not say and have its classes)",
     )
     parser.add_argument(
         "--layers",
@@ -41,16 +44,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draw and say where."""
+    from sasa.cli.results import show_data
     from sasa.models.attention_views import attention_layers, attention_views
     from sasa.report import draw_attention
     from sasa.train import BUILT_IN_WEIGHTS, load_images, load_weights, one_test_image_a_class
+    from sasa.train.inputs import trained_test_images
 
     network, metadata = load_weights(args.weights or BUILT_IN_WEIGHTS)
     if args.images:
         images, pictures = load_images(args.images, metadata)
         captions = [str(path) for path in args.images]
     else:
-        images, pictures, captions = one_test_image_a_class(metadata)
+        dataset, data = trained_test_images(metadata)
+        show_data(data.described)
+        images, pictures, captions = one_test_image_a_class(metadata, dataset, _CLASSES)
     layers = args.layers
     if layers is None:
         # The last layer of each part of the network, "stem", "layer1", …

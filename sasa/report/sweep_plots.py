@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,32 +93,39 @@ def scale_by_factors(axes: Axes) -> None:
 def draw_sweep_curves(sweep: Sweep, folder: str | Path, out: str | Path) -> Path | None:
     """Training loss and validation top-1 over the epochs: mean of the seeds, band of its standard error.
 
+    Runs that have no metrics.csv in the folder are left out.
+
     Args:
         sweep: Whose runs lie in folder.
         folder: Of sasa ablate.
         out: The picture's file.
 
     Returns:
-        The file written; None if no cell has a run yet.
+        The file written; None if no run has metrics.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
-    cells = [cell for cell in sweep.cells if cell.runs]
-    if not cells:
+    files = {
+        cell.name: [path for run in cell.runs if (path := metrics_file(run, folder)).is_file()]
+        for cell in sweep.cells
+    }
+    drawn = [name for name, paths in files.items() if paths]
+    if not drawn:
         return None
-    figure = new_figure(9.5, 3.3 + 0.2 * -(-len(cells) // 3))
+    figure = new_figure(9.5, 3.3 + 0.2 * -(-len(drawn) // 3))
     panels = figure.subplots(1, 2)
-    for index, cell in enumerate(cells):
-        tables = [_metrics(Path(folder) / run["run"] / "metrics.csv") for run in cell.runs]
+    for index, name in enumerate(drawn):
+        tables = [_metrics(path) for path in files[name]]
         for axes, column, factor in ((panels[0], "train_loss", 1), (panels[1], "val_top1", 100)):
             rows = [[factor * float(row[column]) for row in rows] for rows in zip(*tables, strict=True)]
             epochs = range(1, len(rows) + 1)
             means = [statistics.fmean(row) for row in rows]
             errors = [standard_error(row) or 0 for row in rows]
             style = _style(index)
-            step = max(1, len(rows) // 8)  # a marker here and there, no two curves' at the same epoch
-            axes.plot(epochs, means, label=cell.name, **style, markevery=(index % step, step))
+            # A marker here and there; from 16 epochs on two neighbours' are at different ones.
+            step = max(1, len(rows) // 8)
+            axes.plot(epochs, means, label=name, **style, markevery=(index % step, step))
             low, high = zip(*((m - e, m + e) for m, e in zip(means, errors, strict=True)), strict=True)
             axes.fill_between(epochs, low, high, color=style["color"], alpha=0.15, linewidth=0)
     panels[0].set(xlabel="epoch", ylabel="training loss")
@@ -127,6 +135,11 @@ def draw_sweep_curves(sweep: Sweep, folder: str | Path, out: str | Path) -> Path
         axes.xaxis.get_major_locator().set_params(integer=True)
     _legend(figure, panels[0])
     return _save(figure, out)
+
+
+def metrics_file(run: Mapping[str, Any], folder: str | Path) -> Path:
+    """Where a run of results.csv has its metrics, if they were kept."""
+    return Path(folder) / run["run"] / "metrics.csv"
 
 
 def _metrics(path: Path) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 from sasa.report.attention_picture import draw_attention
 from sasa.report.documents import Block, Heading, Paragraph, Picture, Table, as_html, as_markdown
 from sasa.report.relative_picture import draw_relative_attention
-from sasa.report.sweep_plots import draw_accuracy_against_cost, draw_sweep_curves
+from sasa.report.sweep_plots import draw_accuracy_against_cost, draw_sweep_curves, metrics_file
 from sasa.report.sweeps import LEVEL, Cell, Claim, Sweep, Verdict, read_sweeps
 
 _TEST = (
@@ -26,6 +26,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> tuple[Pat
     """Write report.html, which needs no other file, and report.md with its pictures in figures/.
 
     Into another folder than that of sasa ablate it copies results.csv and results.json, which it is made of.
+    Of runs whose folders are not there the report has no curves and pictures of attention, and says so.
 
     Args:
         folder: Of sasa ablate.
@@ -35,7 +36,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> tuple[Pat
         The HTML and the Markdown file.
 
     Raises:
-        FileNotFoundError, ValueError: The folder holds no sweeps, or lacks their table or a run's metrics.
+        FileNotFoundError, ValueError: The folder holds no sweeps, or lacks their table.
         FileExistsError: out is another folder of sasa ablate, or of a run.
         ImportError: matplotlib is not installed.
     """
@@ -91,6 +92,15 @@ def _section(sweep: Sweep, folder: Path, figures: Path) -> list[Block]:
     ):
         if path is not None:
             blocks.append(Picture(path, f"{sweep.name}. {caption}"))
+    runs = [run for cell in sweep.cells for run in cell.runs]
+    if lacking := [run for run in runs if not metrics_file(run, folder).is_file()]:
+        blocks.append(
+            Paragraph(
+                f"{len(lacking)} of {len(runs)} runs are in the tables alone: their metrics.csv is not in "
+                "the folder, so the learning curves are without them, and so are the pictures of attention "
+                "where attention.npz is gone too."
+            )
+        )
     return blocks
 
 

@@ -39,6 +39,7 @@ def parse_config(
     arguments: Sequence[str],
     kind: type[Config] = TrainConfig,  # type: ignore[assignment]
     base: Config | None = None,
+    command: str | None = None,
 ) -> Config:
     """A configuration from command-line arguments: --config FILE and overrides such as --optimizer.lr 0.8.
 
@@ -46,6 +47,7 @@ def parse_config(
         arguments: the arguments.
         kind: TrainConfig or DetectionConfig.
         base: what holds where they say nothing; None means the defaults.
+        command: whose --help an error points to; None means kind's.
 
     Raises:
         ValueError: an unknown key (the nearest is suggested), a value of the wrong type or out of range, or a
@@ -66,7 +68,7 @@ def parse_config(
     for argument in rest:
         option = argument.partition("=")[0]
         if option.startswith("--") and option not in own:
-            _check_key(option[2:], "--", kind)
+            _check_key(option[2:], "--", kind, command)
     try:
         start = None if base is None else parser.parse_object(plain(base))
         return _instantiate(parser, parser.parse_args(list(arguments), start), kind)
@@ -164,7 +166,7 @@ def _flatten(content: Mapping[str, Any], group: type, prefix: str = "") -> Itera
             yield f"{prefix}{name}"
 
 
-def _check_key(key: str, where: str, kind: type[RunConfig]) -> None:
+def _check_key(key: str, where: str, kind: type[RunConfig], command: str | None = None) -> None:
     known = dict(_keys(kind))
     groups = {name.rpartition(".")[0] for name in known} - {""}
     free = any(key.startswith(f"{name}.") for name, mapping in known.items() if mapping)
@@ -173,5 +175,5 @@ def _check_key(key: str, where: str, kind: type[RunConfig]) -> None:
     near = difflib.get_close_matches(key, [*known, *groups], n=1, cutoff=0.5)
     last = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     suggestion = (last or near or [""])[0]
-    hint = f"; did you mean {suggestion!r}?" if suggestion else f"; see {kind.command} --help"
+    hint = f"; did you mean {suggestion!r}?" if suggestion else f"; see {command or kind.command} --help"
     raise ValueError(f"{where}{key}: unknown key{hint}")

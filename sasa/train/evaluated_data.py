@@ -29,6 +29,7 @@ def evaluated_data(
     options: dict[str, Any],
     *,
     built_in: str,
+    otherwise: str = "say what to evaluate them on (--data)",
 ) -> EvaluatedData:
     """Choose the data.
 
@@ -38,6 +39,7 @@ def evaluated_data(
         split: of the data. Of the recipe's, "train", "validation" and "test" are what it names so.
         options: of the data; of the recipe's they override its own.
         built_in: the source that needs no files.
+        otherwise: what to do where the recipe's data are not here, for the error.
 
     Raises:
         FileNotFoundError: the recipe's data are not here. Names of timm's are not followed: they may fetch
@@ -50,7 +52,7 @@ def evaluated_data(
     if data["source"] != built_in and not here:
         raise FileNotFoundError(
             f"source: the weights were trained on {data['source']!r}, which is no file or folder here; "
-            "say what to evaluate them on (--data)"
+            f"{otherwise}"
         )
     own = data.get(f"{split}_split") or split
     return EvaluatedData(data["source"], own, {**data["options"], **options})

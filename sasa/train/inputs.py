@@ -10,7 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sasa.data import ImageDataset, evaluation_transform, open_dataset, read_image
+from sasa.data import (
+    FASHION_MNIST_CLASSES,
+    ImageDataset,
+    evaluation_transform,
+    open_dataset,
+    read_image,
+)
+from sasa.train.evaluated_data import EvaluatedData, evaluated_data
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,22 +44,53 @@ def load_images(
     return _transform([read_image(path, metadata.input_size[0]) for path in paths], metadata)
 
 
+def trained_test_images(metadata: WeightsMetadata) -> tuple[ImageDataset, EvaluatedData]:
+    """The test images of the data that weights were trained on, without a transform, and which these are.
+
+    The built-in images where the weights do not say and their classes are those.
+
+    Args:
+        metadata: Of the weights.
+
+    Raises:
+        FileNotFoundError: The data are not here.
+        ValueError: The weights do not say what they were trained on, and have other classes than the built-in
+            images.
+    """
+    if metadata.recipe is None and metadata.classes != list(FASHION_MNIST_CLASSES):
+        raise ValueError(
+            "images: the weights do not say what they were trained on, and have other classes than the "
+            "built-in images; give image files"
+        )
+    data = evaluated_data(
+        metadata.recipe, None, "test", {}, built_in="fashion-mnist", otherwise="give image files"
+    )
+    skips = metadata.recipe is not None and metadata.recipe["data"]["on_broken"] == "skip"
+    dataset = open_dataset(
+        data.source,
+        data.split,
+        in_chans=metadata.input_size[0],
+        on_broken="skip" if skips else "raise",
+        **data.options,
+    )
+    assert isinstance(dataset, ImageDataset), "a recipe's streams are not followed"
+    return dataset, data
+
+
 def one_test_image_a_class(
-    metadata: WeightsMetadata, data: ImageDataset | None = None
+    metadata: WeightsMetadata, data: ImageDataset, count: int | None = None
 ) -> tuple[Tensor, npt.NDArray[np.float32], list[str]]:
     """The first image of each class, as `load_images` gives them, and the classes.
 
     Args:
         metadata: Of the weights that will see them.
-        data: Images without a transform; the built-in test images where None.
+        data: Images without a transform.
+        count: Classes, the first of them; all where None.
     """
-    if data is None:
-        built_in = open_dataset("fashion-mnist", "test", in_chans=metadata.input_size[0])
-        assert isinstance(built_in, ImageDataset)
-        data = built_in
-    first = [list(data.targets).index(label) for label in range(len(data.classes))]
+    classes = list(data.classes)[:count]
+    first = [data.targets.index(label) for label in range(len(classes))]
     images, pictures = _transform([data[index][0] for index in first], metadata)
-    return images, pictures, list(data.classes)
+    return images, pictures, classes
 
 
 def _transform(

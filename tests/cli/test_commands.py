@@ -9,8 +9,24 @@ from PIL import Image
 
 import sasa
 from sasa.cli import main
-from sasa.data import FASHION_MNIST_CLASSES, FASHION_MNIST_MEAN, FASHION_MNIST_STD, load_fashion_mnist
-from sasa.train import WeightsMetadata, load_images, load_weights, one_test_image_a_class, save_weights
+from sasa.data import (
+    FASHION_MNIST_CLASSES,
+    FASHION_MNIST_MEAN,
+    FASHION_MNIST_STD,
+    ImageDataset,
+    load_fashion_mnist,
+    open_dataset,
+)
+from sasa.train import (
+    DataConfig,
+    TrainConfig,
+    WeightsMetadata,
+    load_images,
+    load_weights,
+    one_test_image_a_class,
+    save_weights,
+)
+from sasa.train.config_files import plain
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +113,28 @@ def test_images_are_shown_as_they_are(weights: Path, picture: Path) -> None:
 
 
 def test_one_test_image_of_each_class(weights: Path) -> None:
-    batch, pixels, captions = one_test_image_a_class(load_weights(weights)[1])
+    data = open_dataset("fashion-mnist", "test")
+    assert isinstance(data, ImageDataset)
+    batch, pixels, captions = one_test_image_a_class(load_weights(weights)[1], data)
     assert captions == list(FASHION_MNIST_CLASSES)
     images, labels = load_fashion_mnist("test")
     for label, pixel in enumerate(pixels):
         first = images[labels == label][0]
         torch.testing.assert_close(torch.tensor(pixel), torch.tensor(first) / 255, rtol=0, atol=1e-6)
     assert batch.shape == (10, 1, 28, 28)
+
+
+def test_of_no_more_classes_than_asked_for_is_an_image_read(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = open_dataset("fashion-mnist", "test")
+    assert isinstance(data, ImageDataset)
+    read: list[int] = []
+    load = data.source.load
+    monkeypatch.setattr(data.source, "load", lambda index: read.append(index) or load(index))
+    batch, pixels, captions = one_test_image_a_class(load_weights(weights)[1], data, 3)
+    assert captions == list(FASHION_MNIST_CLASSES[:3])
+    assert len(batch) == len(pixels) == len(read) == 3
 
 
 def test_attention_draws_chosen_layers_and_heads(
@@ -118,11 +149,55 @@ def test_attention_draws_chosen_layers_and_heads(
     assert size(out)[0] > 2 * one[0]
 
 
-def test_attention_defaults_to_the_built_in_images(weights: Path, tmp_path: Path) -> None:
+def test_attention_defaults_to_the_built_in_images(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the weights do not say what they were trained on and their classes are these."""
     out = tmp_path / "maps.png"
     assert main(["attention", "--weights", str(weights), "--out", str(out), "--query", "0.2", "0.7"]) == 0
     width, height = size(out)
     assert height > 1.4 * width  # ten rows, six columns
+    assert capsys.readouterr().out == f"data: fashion-mnist, split test\nwrote {out}\n"
+
+
+def foreign(path: Path, recipe: dict[str, Any] | None) -> str:
+    """Weights of two classes of 16 × 16 colour images."""
+    options = {"width": 0.125, "num_heads": 2, "kernel_size": 3}
+    metadata = WeightsMetadata(
+        "sasa_resnet26", options, ["cat", "dog"], [3, 16, 16], [0.5] * 3, [0.25] * 3, recipe=recipe
+    )
+    save_weights(path, metadata.create_model(), metadata)
+    return str(path)
+
+
+def test_attention_takes_the_data_that_the_weights_were_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its own split, and as it treats broken images."""
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / "exam" / name).mkdir(parents=True)
+        Image.new("RGB", (16, 16)).save(tmp_path / "images" / "exam" / name / "1.png")
+    (tmp_path / "images" / "exam" / "cat" / "0.png").write_bytes(b"broken")
+    source, out = str(tmp_path / "images"), tmp_path / "maps.png"
+    data = DataConfig(source, test_split="exam", on_broken="skip")
+    weights = foreign(tmp_path / "pets.safetensors", plain(TrainConfig(data=data)))
+    assert main(["attention", "--weights", weights, "--out", str(out)]) == 0
+    assert f"data: {source}, split exam\n" in capsys.readouterr().out
+    width, height = size(out)
+    assert width > 2 * height  # two rows, six columns
+
+
+def test_attention_shows_no_network_images_of_other_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "maps.png")
+    weights = foreign(tmp_path / "unsaid.safetensors", None)
+    assert main(["attention", "--weights", weights, "--out", out]) == 2
+    assert "do not say what they were trained on, and have other classes" in capsys.readouterr().err
+    gone = plain(TrainConfig(data=DataConfig(str(tmp_path / "gone"))))
+    weights = foreign(tmp_path / "gone.safetensors", gone)
+    assert main(["attention", "--weights", weights, "--out", out]) == 2
+    assert "gone', which is no file or folder here; give image files" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -183,6 +184,23 @@ def test_curves_follow_the_metrics(write_sweep: Write, tmp_path: Path) -> None:
     assert one is not None
     assert other is not None
     assert one.read_bytes() != other.read_bytes()
+
+
+def test_runs_without_their_metrics_are_in_the_tables_alone(write_sweep: Write, tmp_path: Path) -> None:
+    """As in results that were committed without their runs."""
+    folder = write_sweep({"a": [80, 81], "b": [70, 71]}, [["a", "b"]])
+    whole = write_report(folder)[1].read_text(encoding="utf-8")
+    assert "metrics.csv" not in whole
+    shutil.rmtree(folder / "runs" / "hash2")
+    text = write_report(folder, tmp_path / "part")[1].read_text(encoding="utf-8")
+    assert "2 of 4 runs are in the tables alone: their metrics.csv is not in the folder" in text
+    assert "![table9. Training loss" in text
+    shutil.rmtree(folder / "runs")
+    text = write_report(folder, tmp_path / "none")[1].read_text(encoding="utf-8")
+    assert "4 of 4 runs are in the tables alone" in text
+    assert "![table9. Training loss" not in text
+    tables = [line for line in whole.splitlines() if line.startswith("|")]
+    assert tables == [line for line in text.splitlines() if line.startswith("|")]
 
 
 def test_the_command(write_sweep: Write, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,11 +11,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from sasa.data import ImageDataset, is_stream, open_dataset
+from sasa.models import create_model
+from sasa.models.attention_views import attention_layers
 from sasa.train.ablation.attention_arrays import ATTENTION, save_attention
 from sasa.train.ablation.inference_time import Timed, inference_machine, inference_seconds
-from sasa.train.ablation.plan import Cell, Sweep
+from sasa.train.ablation.plan import Cell, Sweep, check_seeds
 from sasa.train.ablation.processes import LOG, Outcome, finished, run_all
-from sasa.train.ablation.tables import INFERENCE, TABLE, first_runs, write_tables
+from sasa.train.ablation.tables import INFERENCE, TABLE, first_runs, require_results_kept, write_tables
 from sasa.train.ablation.workers import torchrun_workers
 from sasa.train.config import TrainConfig
 from sasa.train.fit import CONFIG_FILE, write_json
@@ -56,14 +58,16 @@ def ablate(
         ChildProcessError: Runs failed; it names each and its error, and is raised after all others are done,
             under torchrun by the first process.
         BlockingIOError: Another process works in the folder.
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or the folder holds finished runs of one of the sweeps by
+            another recipe, which its tables would lose.
     """
-    for name, value in (("seeds", seeds), ("jobs", jobs)):
-        if value < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
+    check_seeds(seeds)
+    if jobs < 1:
+        raise ValueError(f"jobs: expected at least 1, got {jobs}")
     if minutes is not None and not minutes > 0:
         raise ValueError(f"minutes: expected a positive number, got {minutes}")
     out = Path(out)
+    require_results_kept(sweeps, out)
     out.mkdir(parents=True, exist_ok=True)
     names: dict[Path, str] = {}
     configs: dict[Path, TrainConfig] = {}
@@ -143,13 +147,20 @@ def _keep_attention(trained: Sequence[tuple[Cell, Path]]) -> None:
     """Keep what the networks look at, for the report. Streams are left out: they have no first image."""
     opened: dict[str, ImageDataset] = {}
     for cell, folder in trained:
-        data = cell.config.data
+        model, data = cell.config.model, cell.config.data
         if (folder / ATTENTION).exists() or is_stream(data.source):
             continue
+        if not attention_layers(create_model(model.name, device="meta", **model.options)):
+            continue
+        if not (folder / WEIGHTS_FILE).exists():
+            print(f"{folder}: its attention is not kept, its weights are gone", flush=True)
+            continue
         channels = input_size(data)[0]
-        key = f"{channels} {data.test_split} {data.source} {data.options}"
+        key = f"{channels} {data.test_split} {data.source} {data.on_broken} {data.options}"
         if key not in opened:
-            dataset = open_dataset(data.source, data.test_split, in_chans=channels, **data.options)
+            dataset = open_dataset(
+                data.source, data.test_split, in_chans=channels, on_broken=data.on_broken, **data.options
+            )
             assert isinstance(dataset, ImageDataset)
             opened[key] = dataset
         save_attention(folder, opened[key])

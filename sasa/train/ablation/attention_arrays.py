@@ -16,7 +16,7 @@ _IMAGES, _QUERY = 3, (0.5, 0.5)
 
 
 def save_attention(folder: Path, data: ImageDataset) -> None:
-    """Write attention.npz into the folder of a finished run; nothing if its network has no attention.
+    """Write attention.npz into the folder of a finished run of a network with attention.
 
     It holds pictures (3, H, W) or (3, H, W, 3) in [0, 1], of the first three classes, their captions, the
     query (row and column as parts of height and width), and of the last layer of each part of the network
@@ -29,17 +29,13 @@ def save_attention(folder: Path, data: ImageDataset) -> None:
     import numpy as np
 
     network, metadata = load_weights(folder)
-    layers = attention_layers(network)
-    if not layers:
-        return
-    last = {name.partition(".")[0]: name for name in layers}.values()
-    images, pictures, captions = one_test_image_a_class(metadata, data)
-    images = images[:_IMAGES]
+    last = {name.partition(".")[0]: name for name in attention_layers(network)}.values()
+    images, pictures, captions = one_test_image_a_class(metadata, data, _IMAGES)
     views = attention_views(network, images, query=_QUERY, layers=list(last))
     relative = relative_attention(network, images)
     arrays: dict[str, Any] = {
-        "pictures": pictures[:_IMAGES],
-        "captions": np.array(captions[:_IMAGES]),
+        "pictures": pictures,
+        "captions": np.array(captions),
         "query": np.array(_QUERY),
         **{f"view/{name}": view.numpy() for name, view in views.items()},
         **{f"relative/{name}": relative[name].numpy() for name in last if name in relative},

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sasa.train.ablation.plan import Sweep
+from sasa.train.ablation.plan import Sweep, check_seeds
 from sasa.train.ablation.processes import finished
 
 
 def cost_table(sweeps: Sequence[Sweep], out: Path, seeds: int) -> str:
-    """The cells with parameters, FLOPs of an image and of a run, and how many of their runs are done."""
+    """The cells with parameters, FLOPs of an image and of a run, and how many of their runs are done.
+
+    Raises:
+        ValueError: seeds is less than 1.
+    """
+    check_seeds(seeds)
     lines = []
     left: dict[Path, int] = {}
     for sweep in sweeps:

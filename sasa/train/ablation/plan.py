@@ -15,7 +15,7 @@ from sasa.data.transforms import SMALL, is_small
 from sasa.models import Cost, cost, create_model, list_models
 from sasa.models.sasa_resnet import all_arguments
 from sasa.train.ablation.sweep_files import RECIPE, CellFile, SweepFile, read_sweep
-from sasa.train.config import DataConfig, TrainConfig
+from sasa.train.config import DataConfig, RuntimeConfig, TrainConfig
 from sasa.train.config_files import config_from, leaves, parse_config, plain, read_yaml
 from sasa.train.loaders import ImageData, input_size
 
@@ -82,8 +82,8 @@ def plan_sweeps(
         recipe: YAML file of `sasa train`.
 
     Raises:
-        ValueError: A sweep or key is not known, an argument sets what cells vary, or a network or the data
-            are at fault.
+        ValueError: A sweep or key is not known, two sweeps have the same name, an argument sets what cells
+            vary, or a network or the data are at fault.
         FileNotFoundError: There is no such recipe, or no such data.
     """
     given = {argument.partition("=")[0].removeprefix("--") for argument in arguments if argument[:2] == "--"}
@@ -91,18 +91,24 @@ def plan_sweeps(
         if key in given:
             raise ValueError(f"--{key}: a sweep sets it itself; leave it out")
     opened: dict[str, ImageData] = {}
-    planned = []
+    planned: list[Sweep] = []
     for name in dict.fromkeys(sweeps):
         sweep = read_sweep(name)
+        if sweep.name in {other.name for other in planned}:
+            raise ValueError(
+                f"sweeps: two are called {sweep.name!r}, and rows are told apart by that name, which is the "
+                f"file's; rename {name!r}, or leave it out"
+            )
         merged = _merge(read_yaml(recipe), sweep.config)
         merged = {key: value for key, value in merged.items() if key not in ("seed", "run_folder")}
         start = config_from(merged, f"{recipe} with sweep {sweep.name}")
-        base = plain(parse_config(arguments, base=start))
+        base = plain(parse_config(arguments, base=start, command="sasa ablate"))
         for file in sweep.cells:
             _check_free(given, file, sweep.name)
         cells = []
         for index, file in enumerate(sweep.cells):
             config = config_from(_merge(base, file.config), f"{sweep.name}, {file.name}")
+            _check_one_process(config.runtime)
             if Path(recipe) == RECIPE:
                 _check_small(config.data)
             cells.append(_cell(sweep, index, config, opened))
@@ -113,6 +119,12 @@ def plan_sweeps(
                 raise ValueError(f"{sweep.name}: {cell.name!r} and {twin!r} are the same network and recipe")
         planned.append(Sweep(sweep.name, sweep.title, sweep.paper, sweep.note, tuple(cells), sweep.claims))
     return planned
+
+
+def check_seeds(seeds: int) -> None:
+    """Raise ValueError unless there is a run of each cell."""
+    if seeds < 1:
+        raise ValueError(f"seeds: expected at least 1, got {seeds}")
 
 
 def config_hash(config: TrainConfig) -> str:
@@ -182,6 +194,16 @@ def _check_free(given: Collection[str], cell: CellFile, sweep: str) -> None:
                 )
             if key.startswith(f"{varied}."):
                 raise ValueError(f"--{key}: the cells of {sweep} vary --{varied} as a whole; leave it out")
+
+
+def _check_one_process(runtime: RuntimeConfig) -> None:
+    """Refuse runs of several processes: Lightning would start the whole command again for each."""
+    for key, count in (("devices", runtime.devices), ("num_nodes", runtime.num_nodes)):
+        if count not in (1, "auto"):
+            raise ValueError(
+                f"runtime.{key}: each run of a sweep is one process, expected 1, got {count}; for several "
+                "runs at a time give --jobs N, or start torchrun -m sasa.cli ablate …, which gives each a GPU"
+            )
 
 
 def _check_small(data: DataConfig) -> None:

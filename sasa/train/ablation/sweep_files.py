@@ -80,28 +80,40 @@ def read_sweep(sweep: str) -> SweepFile:
     _check(content, {"title", "cells"}, {"config", "claims", "paper", "note"}, str(path))
     config = content.get("config", {})
     _check(config, set(), _SECTIONS, f"{path}: config")
+    if not (isinstance(content["cells"], list) and content["cells"]):
+        raise ValueError(f"{path}: cells: expected a list of at least one, got {content['cells']!r}")
     cells = tuple(_cell(cell, number, path) for number, cell in enumerate(content["cells"], 1))
     names = [cell.name for cell in cells]
     if len(set(names)) < len(names):
         raise ValueError(f"{path}: cells: two have the same name among {names}")
-    claims = tuple(_claim(claim, names, path) for claim in content.get("claims", ()))
+    claims = content.get("claims", [])
+    if not isinstance(claims, list):
+        raise ValueError(f"{path}: claims: expected a list of pairs of cells, got {claims!r}")
     text = {key: str(content.get(key, "")).strip() for key in ("title", "paper", "note")}
-    return SweepFile(name=path.stem, cells=cells, config=config, claims=claims, **text)
+    return SweepFile(
+        name=path.stem,
+        cells=cells,
+        config=config,
+        claims=tuple(_claim(claim, names, path) for claim in claims),
+        **text,
+    )
 
 
 def _cell(content: Any, number: int, path: Path) -> CellFile:
     _check(content, {"name"}, {"paper", "series", *_SECTIONS}, f"{path}: cell {number}")
+    name, paper = str(content["name"]), content.get("paper")
+    if not (paper is None or type(paper) in (int, float)):
+        raise ValueError(f"{path}: cell {name!r}: paper: expected a number, the top-1 in %, got {paper!r}")
     config = {key: value for key, value in content.items() if key in _SECTIONS}
-    paper = content.get("paper")
-    return CellFile(
-        str(content["name"]), config, None if paper is None else float(paper), content.get("series")
-    )
+    return CellFile(name, config, None if paper is None else float(paper), content.get("series"))
 
 
 def _claim(content: Any, names: list[str], path: Path) -> tuple[str, str]:
-    if not (isinstance(content, list) and len(content) == 2 and set(content) <= set(names)):
+    # As text, as the names are: YAML has numbers of some.
+    pair = [str(name) for name in content] if isinstance(content, list) else []
+    if not (len(pair) == 2 and set(pair) <= set(names)):
         raise ValueError(f"{path}: claims: expected pairs of the cells {names}, got {content!r}")
-    return content[0], content[1]
+    return pair[0], pair[1]
 
 
 def _check(content: Any, required: set[str], optional: set[str], where: str) -> None:

@@ -48,7 +48,7 @@ def write_tables(sweeps: Sequence[Sweep], out: Path) -> None:
     measured, the versions, and the run's folder.
     """
     path = out / _CONTENT
-    before = json.loads(path.read_text()) if path.exists() else {"sweeps": [], "runs": []}
+    before = _read(out)
     ours = {sweep.name for sweep in sweeps}
     described = [sweep for sweep in before["sweeps"] if sweep["name"] not in ours]
     rows = [row | _timing(out / row["run"]) for row in before["runs"] if row["sweep"] not in ours]
@@ -69,14 +69,38 @@ def write_tables(sweeps: Sequence[Sweep], out: Path) -> None:
         table.writerows(rows)
 
 
+def require_results_kept(sweeps: Sequence[Sweep], out: Path) -> None:
+    """Raise ValueError if write_tables would drop rows of a sweep whose cells are not those of before."""
+    hashes = {sweep.name: {cell.hash for cell in sweep.cells} for sweep in sweeps}
+    lost: dict[str, list[str]] = {}
+    for row in _read(out)["runs"]:
+        if row["sweep"] in hashes and row["config_hash"] not in hashes[row["sweep"]]:
+            lost.setdefault(row["sweep"], []).append(row["cell"])
+    if lost:
+        found = " and ".join(
+            f"{len(cells)} finished runs of {name} by another recipe (of {', '.join(dict.fromkeys(cells))})"
+            for name, cells in lost.items()
+        )
+        raise ValueError(
+            f"out: {out} holds {found}, which its tables would lose; give another --out, or the same recipe "
+            "and cells as before (cells may be added)"
+        )
+
+
 def first_runs(out: Path) -> list[Path]:
     """Of each network in the tables that write_tables left, the first run that is still there."""
-    folders = [out / row["run"] for row in json.loads((out / _CONTENT).read_text())["runs"]]
+    folders = [out / row["run"] for row in _read(out)["runs"]]
     first: dict[Path, Path] = {}
     for folder in folders:
         if finished(folder) is not None:
             first.setdefault(folder.parent, folder)
     return list(first.values())
+
+
+def _read(out: Path) -> dict[str, Any]:
+    """results.json; that of no sweep where the folder is new."""
+    path = out / _CONTENT
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"sweeps": [], "runs": []}
 
 
 def _seeds(cell: Cell, out: Path) -> list[int]:

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,9 @@ def test_a_row_for_each_run_of_each_cell(whole: Path) -> None:
 
 
 def test_a_cells_time_says_how_it_was_measured(whole: Path) -> None:
-    for path in whole.glob("runs/*/inference.json"):
+    paths = list(whole.glob("runs/*/inference.json"))
+    assert len(paths) == 2
+    for path in paths:
         timing = json.loads(path.read_text())
         assert timing["device"] == "cpu"
         assert timing["threads"] >= 1
@@ -247,6 +250,41 @@ def test_when_the_budget_is_spent_no_run_starts(
     assert rows(tmp_path) == []
 
 
+def test_a_run_in_which_the_budget_ends_is_stopped_and_goes_on(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The clock jumps over the deadline as soon as the first run has a checkpoint."""
+    path, out = tmp_path / "rates.yaml", tmp_path / "out"
+    path.write_text(
+        "title: x\nconfig: {model: {name: sasa_resnet26_conv}, optimizer: {epochs: 15}}\n"
+        "cells:\n- {name: low, optimizer: {lr: 10}}\n- {name: high, optimizer: {lr: 20, epochs: 1}}\n"
+    )
+
+    def clock() -> float:
+        return 1.0 if list(out.glob("runs/*/seed-0/checkpoints/epoch-*.ckpt")) else 0.0
+
+    command = ["ablate", str(path), "--config", str(recipe), "--seeds", "1", "--out", str(out)]
+    with monkeypatch.context() as patch:
+        for module in ("ablate", "processes"):
+            patch.setattr(f"sasa.train.ablation.{module}.time", SimpleNamespace(monotonic=clock))
+        assert main([*command, "--budget", str(0.02 / 60)]) == 0
+    output = capsys.readouterr().out
+    assert "[1/2] rates, low, seed 0: stopped\n" in output
+    assert "rates, high" not in output, "it never starts"
+    assert "2 runs are left" in output
+    assert rows(out) == []
+    (log,) = out.glob("runs/*/seed-0/log.txt")
+    before = log.read_text()
+    assert main(command) == 0
+    output = capsys.readouterr().out
+    assert "rates, low, seed 0: resumes" in output
+    assert "rates, high, seed 0: starts" in output
+    assert [(row["cell"], row["epochs"]) for row in rows(out)] == [("low", "15"), ("high", "1")]
+    after = log.read_text().removeprefix(before)
+    assert "epoch 15/15:" in after
+    assert "epoch 1/15:" not in after, "it goes on rather than starts again"
+
+
 def test_two_sweeps_at_once_in_a_folder_are_refused(sweep: str, recipe: Path, tmp_path: Path) -> None:
     from sasa.train.ablation.ablate import _alone_in
 
@@ -259,6 +297,8 @@ def test_two_sweeps_at_once_in_a_folder_are_refused(sweep: str, recipe: Path, tm
     ("options", "message"),
     [
         (["--seeds", "0"], "seeds: expected at least 1, got 0"),
+        (["--seeds", "0", "--dry-run"], "seeds: expected at least 1, got 0"),
+        (["--nope"], "--nope: unknown key; see sasa ablate --help"),
         (["--jobs", "0"], "jobs: expected at least 1, got 0"),
         (["--budget", "-1"], "minutes: expected a positive number, got -1.0"),
         (["--epochz", "3"], "--epochz: unknown key"),

@@ -150,6 +150,11 @@ def test_the_spelling_of_a_path_does_not_change_the_hash(one: str, other: str, s
         (["--optimizer.epochz", "9"], "unknown key; did you mean 'optimizer.epochs'"),
         (["--model.options.num_heads", "3"], "two, k = 3: .*num_heads=3"),
         (["--model.options.windows", "3"], "two, k = 3: .*no option 'windows'"),
+        (
+            ["--runtime.devices", "2"],
+            "runtime.devices: .* one process, expected 1, got 2; .* --jobs N, or .*torchr",
+        ),
+        (["--runtime.num_nodes=2"], "runtime.num_nodes: .* one process, expected 1, got 2; .* torchrun"),
         (["--optimizer.batch_size", "99"], "at most 20, the number of training images"),
     ],
 )
@@ -186,6 +191,20 @@ def test_two_equal_cells_are_refused(tmp_path: Path, recipe: Path) -> None:
     path.write_text("title: x\ncells:\n- {name: a}\n- {name: b, model: {options: {kernel_size: 7}}}\n")
     with pytest.raises(ValueError, match="'b' and 'a' are the same network and recipe"):
         plan_sweeps([str(path)], [], recipe)
+
+
+def test_two_sweeps_of_one_name_are_refused(sweep: str, recipe: Path, tmp_path: Path) -> None:
+    """Rows are told apart by it: a file beside a built-in sweep, two files, and one file in two spellings."""
+    mine, theirs = tmp_path / "two.yaml", tmp_path / "table5.yaml"
+    for path in (mine, theirs):
+        path.write_text(Path(sweep).read_text())
+    for name, pair in (
+        ("two", (sweep, str(mine))),
+        ("two", (sweep, str(Path(sweep).parent / ".." / Path(sweep).parent.name / "two.yaml"))),
+        ("table5", ("table5", str(theirs))),
+    ):
+        with pytest.raises(ValueError, match=f"sweeps: two are called '{name}'.* rename"):
+            plan_sweeps(pair, [], recipe)
 
 
 def test_the_cost_table_counts_what_is_left(sweep: str, recipe: Path, tmp_path: Path) -> None:

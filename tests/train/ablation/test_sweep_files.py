@@ -65,6 +65,17 @@ def test_the_recipe_is_a_recipe() -> None:
         ("title: x\ncells: [{name: a}, {name: a}]\n", "two have the same name"),
         ("title: x\ncells: [{name: a}, {name: b}]\nclaims: [[a, c]]\n", r"pairs of the cells \['a', 'b'\]"),
         ("title: x\ncells: [{name: a}]\nconfig: {seed: 1}\n", "config: unknown seed"),
+        ("title: x\ncells: []\n", r"mine.yaml: cells: expected a list of at least one, got \[\]"),
+        ("title: x\ncells:\n", "mine.yaml: cells: expected a list of at least one, got None"),
+        (
+            "title: x\ncells: [{name: a}]\nclaims:\n",
+            "mine.yaml: claims: expected a list of pairs .* got None",
+        ),
+        ("title: x\ncells: [{name: a}]\nclaims: [a]\n", r"mine.yaml: claims: expected pairs .* got 'a'"),
+        (
+            "title: x\ncells: [{name: a, paper: abc}]\n",
+            "mine.yaml: cell 'a': paper: expected a number, .* got 'abc'",
+        ),
     ],
 )
 def test_a_faulty_sweep_says_what_is_wrong(tmp_path: Path, content: str, message: str) -> None:
@@ -72,6 +83,14 @@ def test_a_faulty_sweep_says_what_is_wrong(tmp_path: Path, content: str, message
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         read_sweep(str(path))
+
+
+def test_names_that_are_numbers_to_yaml_are_text_in_claims_too(tmp_path: Path) -> None:
+    path = tmp_path / "widths.yaml"
+    path.write_text("title: x\ncells: [{name: 0.5, paper: 70}, {name: 1.0}]\nclaims: [[0.5, 1.0]]\n")
+    sweep = read_sweep(str(path))
+    assert [(cell.name, cell.paper) for cell in sweep.cells] == [("0.5", 70), ("1.0", None)]
+    assert sweep.claims == (("0.5", "1.0"),)
 
 
 def test_an_unknown_sweep_names_the_nearest() -> None:

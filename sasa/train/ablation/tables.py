@@ -70,11 +70,14 @@ def write_tables(sweeps: Sequence[Sweep], out: Path) -> None:
 
 
 def require_results_kept(sweeps: Sequence[Sweep], out: Path) -> None:
-    """Raise ValueError if write_tables would drop rows of a sweep whose cells are not those of before."""
-    hashes = {sweep.name: {cell.hash for cell in sweep.cells} for sweep in sweeps}
+    """Raise ValueError if write_tables would drop rows of a cell that has another recipe now.
+
+    Rows of cells that were taken out of a sweep's file are dropped.
+    """
+    hashes = {(sweep.name, cell.name): cell.hash for sweep in sweeps for cell in sweep.cells}
     lost: dict[str, list[str]] = {}
     for row in _read(out)["runs"]:
-        if row["sweep"] in hashes and row["config_hash"] not in hashes[row["sweep"]]:
+        if hashes.get((row["sweep"], row["cell"]), row["config_hash"]) != row["config_hash"]:
             lost.setdefault(row["sweep"], []).append(row["cell"])
     if lost:
         found = " and ".join(
@@ -83,7 +86,7 @@ def require_results_kept(sweeps: Sequence[Sweep], out: Path) -> None:
         )
         raise ValueError(
             f"out: {out} holds {found}, which its tables would lose; give another --out, or the same recipe "
-            "and cells as before (cells may be added)"
+            "as before"
         )
 
 

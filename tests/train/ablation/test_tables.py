@@ -63,7 +63,9 @@ def test_a_recipe_by_which_nothing_is_finished_may_change(rates: str, recipe: Pa
     require_results_kept(other, tmp_path / "new")
 
 
-def test_cells_and_sweeps_may_be_added(rates: str, sweep: str, recipe: Path, tmp_path: Path) -> None:
+def test_cells_and_sweeps_may_be_added_and_cells_taken_out(
+    rates: str, sweep: str, recipe: Path, tmp_path: Path
+) -> None:
     (planned,) = plan_sweeps([rates], [], recipe)
     finish(planned, 0, 0, tmp_path)
     write_tables([planned], tmp_path)
@@ -74,6 +76,8 @@ def test_cells_and_sweeps_may_be_added(rates: str, sweep: str, recipe: Path, tmp
     finish(more[0], 0, 0, tmp_path)
     write_tables(more, tmp_path)
     assert cells_of(tmp_path) == [("two", "k = 3", 0), ("rates", "slow", 0), ("rates", "middle", 0)]
-    Path(rates).write_text(RATES)
-    with pytest.raises(ValueError, match=r"1 finished runs of rates by another recipe \(of middle\)"):
-        require_results_kept(plan_sweeps([rates], [], recipe), tmp_path)
+    Path(rates).write_text(RATES.replace("low", "slow"))
+    fewer = plan_sweeps([rates], [], recipe)
+    require_results_kept(fewer, tmp_path)
+    write_tables(fewer, tmp_path)
+    assert cells_of(tmp_path) == [("two", "k = 3", 0), ("rates", "slow", 0)]

@@ -75,10 +75,13 @@ SURFACE = {
             "layers num_classes in_chans * width groups stem kernel_size num_heads position content scale "
             "output_stride global_pool drop_rate drop_path_rate zero_init_last backend device dtype"
         ),
+        "attention_layers": "model",
+        "attention_views": "model images * query layers",
         "convolutional_twin": "name **options",
         "cost": "model input_size",
         "create_model": "name **options",
         "list_models": "",
+        "relative_attention": "model images",
         "resnet_state_dict": "state_dict model",
     },
     "sasa.data": {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
+
+import pytest
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -14,17 +17,21 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-# Nothing but torch and what it needs can be found.
-TORCH_ALONE = """
+def without(*packages: str) -> str:
+    """Code before that of a test, by which these packages cannot be found."""
+    return f"""
 import sys
 import torch
-absent = {"timm", "torchvision", "lightning", "torchmetrics", "matplotlib", "PIL"}
+absent = {set(packages)}
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in absent:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Blocked())
 """
+
+
+TORCH_ALONE = without("timm", "torchvision", "lightning", "torchmetrics", "matplotlib", "PIL")
 
 
 def test_silent_and_light() -> None:
@@ -80,3 +87,14 @@ def test_models_come_when_asked_for_and_register_with_timm() -> None:
         """
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("command", ["ablate table5 --dry-run", "train --optimizer.epochs 1", "eval"])
+def test_commands_say_what_to_install(command: str) -> None:
+    """Where training's packages are absent, jsonargparse and Lightning among them."""
+    base = without("jsonargparse", "lightning", "torchmetrics", "matplotlib")
+    result = run(base + f"from sasa.cli import main\nsys.exit(main({command.split()!r}))\n")
+    assert result.returncode == 2
+    assert re.search(
+        r"needs the package '\w+': pip install \"\.\[train\]\" in a clone of sasa", result.stderr
+    )

@@ -17,6 +17,8 @@ def run(args: argparse.Namespace) -> None:
 
     quiet_lightning()
     import sasa.train
+
+    plan_sweeps = sasa.train.plan_sweeps  # first: it says what to install where a package is missing
     from sasa.train.ablation.sweep_files import RECIPE, sweep_names
 
     parser = Parser(
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         value = getattr(known, short)
         if value is not None:
             overrides.append(f"--{key}={value}")
-    sweeps = sasa.train.plan_sweeps(known.sweeps, overrides, known.config)
+    sweeps = plan_sweeps(known.sweeps, overrides, known.config)
     if known.dry_run:
         from sasa.train.ablation.costs import cost_table
 

@@ -44,12 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draw and say where."""
+    from pathlib import Path
+
     from sasa.cli.results import show_data
-    from sasa.models.attention_views import attention_layers, attention_views
+    from sasa.models import attention_layers, attention_views
     from sasa.report import draw_attention
     from sasa.train import BUILT_IN_WEIGHTS, load_images, load_weights, one_test_image_a_class
     from sasa.train.inputs import trained_test_images
 
+    folder = Path(args.out).absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--out: there is no folder {folder}; make it first")
     network, metadata = load_weights(args.weights or BUILT_IN_WEIGHTS)
     if args.images:
         images, pictures = load_images(args.images, metadata)

@@ -76,7 +76,9 @@ class CocoEvaluation:
         try:
             import pycocotools.cocoeval  # noqa: F401
         except ImportError as error:
-            raise ImportError('COCO evaluation needs pycocotools: pip install "sasa[detect]"') from error
+            raise ImportError(
+                'COCO evaluation needs pycocotools: pip install ".[detect]" in a clone of sasa'
+            ) from error
         self._images: list[int] = [image["id"] for image in ground_truth["images"]]
         self._categories = list(ground_truth["categories"])
         self._annotations = [

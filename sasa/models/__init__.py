@@ -10,16 +10,20 @@ import timm
 from timm.models import build_model_with_cfg
 from torch import nn
 
+from sasa.models.attention_views import attention_layers, attention_views, relative_attention
 from sasa.models.cost import Cost, cost
 from sasa.models.sasa_resnet import SASAResNet, convolutional_twin, resnet_state_dict
 
 __all__ = [
     "Cost",
     "SASAResNet",
+    "attention_layers",
+    "attention_views",
     "convolutional_twin",
     "cost",
     "create_model",
     "list_models",
+    "relative_attention",
     "resnet_state_dict",
 ]
 

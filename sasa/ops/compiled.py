@@ -61,7 +61,6 @@ def multiplies_bfloat16() -> bool:
     return _BFLOAT16 and os.environ.get("SASA_CPU_CAPABILITY", "") in ("", "avx512")
 
 
-@torch.compiler.assume_constant_result
 def warn_once_if_missing() -> None:
     """Say that the reference runs where the kernels were meant to; once in a process."""
     global _warned
@@ -72,6 +71,10 @@ def warn_once_if_missing() -> None:
             '`sasa version` shows what was built; backend="reference" asks for PyTorch and silences this.',
             stacklevel=_level_of_caller(),
         )
+
+
+# No part of a compiled graph. As torch.compiler.assume_constant_result does, which imports all of dynamo.
+warn_once_if_missing._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _level_of_caller() -> int:

@@ -17,5 +17,5 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('pictures need matplotlib: pip install "sasa[train]"') from error
+        raise ImportError('pictures need matplotlib: pip install ".[train]" in a clone of sasa') from error
     return Figure(figsize=(width, height), layout="constrained")

@@ -112,7 +112,8 @@ def __getattr__(name: str) -> Any:
             raise
         extra = "detect" if _FILES[name].startswith("detection.") else "train"
         raise ModuleNotFoundError(
-            f'sasa.train.{name} needs the package {package!r}: pip install "sasa[{extra}]"', name=error.name
+            f'sasa.train.{name} needs the package {package!r}: pip install ".[{extra}]" in a clone of sasa',
+            name=error.name,
         ) from error
 
 

@@ -102,6 +102,11 @@ def test_built_in_weights_are_the_default(
     assert "on 2000 images" in capsys.readouterr().out
 
 
+def test_no_folder_for_the_picture(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attention", str(picture), "--out", str(tmp_path / "no" / "a.png")]) == 2
+    assert f"--out: there is no folder {tmp_path / 'no'}; make it first" in capsys.readouterr().err
+
+
 def test_images_are_shown_as_they_are(weights: Path, picture: Path) -> None:
     """The picture to draw on holds the file's pixels, the batch their normalised values."""
     _, metadata = load_weights(weights)

@@ -53,7 +53,7 @@ def test_faulty_arguments_are_one_line(capsys: pytest.CaptureFixture[str]) -> No
     [
         (ValueError("bad\nvalue"), "bad value"),
         (FileNotFoundError("no such thing"), "no such thing"),
-        (ModuleNotFoundError('needs the package: pip install "sasa[train]"'), "needs the package: pip"),
+        (ModuleNotFoundError('needs the package: pip install ".[train]"'), "needs the package: pip"),
         (FloatingPointError("the loss is nan"), "the loss is nan"),
         (KeyError("x"), "KeyError: 'x' (sasa --debug shows where)"),
     ],

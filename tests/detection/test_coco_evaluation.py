@@ -351,7 +351,9 @@ def test_wrong_images(truth: dict[str, Any]) -> None:
 
 def test_missing_pycocotools(truth: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycocotools.cocoeval", None)
-    with pytest.raises(ImportError, match=r'needs pycocotools: pip install "sasa\[detect\]"'):
+    with pytest.raises(
+        ImportError, match=r'needs pycocotools: pip install "\.\[detect\]" in a clone of sasa'
+    ):
         CocoEvaluation(truth)
 
 

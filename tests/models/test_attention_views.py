@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import sasa
-from sasa.models.attention_views import attention_layers, attention_views, relative_attention
+from sasa.models import attention_layers, attention_views, relative_attention
 
 
 def tiny() -> nn.Module:

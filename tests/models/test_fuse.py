@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import sasa
-from sasa.models import SASAResNet
-from sasa.models.attention_views import attention_layers, attention_views
+from sasa.models import SASAResNet, attention_layers, attention_views
 
 from . import networks
 

@@ -11,8 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from sasa.data import ImageDataset, is_stream, open_dataset
-from sasa.models import create_model
-from sasa.models.attention_views import attention_layers
+from sasa.models import attention_layers, create_model
 from sasa.train.ablation.attention_arrays import ATTENTION, save_attention
 from sasa.train.ablation.inference_time import Timed, inference_machine, inference_seconds
 from sasa.train.ablation.plan import Cell, Sweep, check_seeds

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sasa.data import ImageDataset
-from sasa.models.attention_views import attention_layers, attention_views, relative_attention
+from sasa.models import attention_layers, attention_views, relative_attention
 from sasa.train.atomic import replacing
 from sasa.train.inputs import one_test_image_a_class
 from sasa.train.weights import load_weights

@@ -325,7 +325,7 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    """The commit, with a + if tracked files differ from it."""
+    """The commit, with a + if tracked files differ from it; SASA_COMMIT says it where there is no git."""
 
     def git(*command: str) -> str:
         where = Path(__file__).parent
@@ -337,4 +337,4 @@ def _commit() -> str:
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return os.environ.get("SASA_COMMIT", "unknown")

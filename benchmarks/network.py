@@ -124,12 +124,18 @@ def plain_logits(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def with_reference(network: nn.Module) -> nn.Module:
-    """A copy whose attention runs on the reference backend."""
+    """A copy whose attention is plain PyTorch."""
     network = copy.deepcopy(network)
     for module in network.modules():
         if isinstance(module, sasa.LocalSelfAttention2d):
             module.backend = "reference"
+        elif isinstance(module, sasa.AttentionStem):  # where one watches, it calls its parts one by one
+            module.query_key.register_forward_hook(_watch)
     return network
+
+
+def _watch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    """A hook."""
 
 
 if __name__ == "__main__":

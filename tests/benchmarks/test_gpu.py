@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -144,6 +145,40 @@ def test_only_adds_to_nothing_else(
 )
 def test_what_proves_the_op_right(code: int, last: str, correct: bool | None) -> None:
     assert gpu.verdict(code, last) is correct
+
+
+@pytest.mark.parametrize(
+    ("failed", "correct"),
+    [
+        (["test_fullgraph_compile[cuda:0]", "test_cuda_graph"], True),
+        (["test_fullgraph_compile[cuda:0]", "test_shapes[k = 3-dtype0-cuda:0]"], False),
+        (["test_sweep[0]"], False),
+    ],
+)
+def test_what_is_around_a_call_does_not_stop_the_rest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failed: list[str], correct: bool
+) -> None:
+    lines = [f"FAILED tests/ops/triton/test_cuda.py::{name} - RuntimeError: no" for name in failed]
+    printed = "\n".join(
+        ["[gw0] [ 9%] FAILED tests/x.py::test_sweep[1] ", *lines, "2 failed, 60 passed in 9.13s"]
+    )
+    program = f"import sys; print({printed!r}); sys.exit(1)"
+    monkeypatch.setattr(gpu, "test_command", lambda: [sys.executable, "-c", program])
+    one = check(tmp_path)
+    gpu.correctness(one)
+    assert one.record["correct"] is correct
+    assert [name.partition("[")[0] for name in one.record["failed tests"]] == [
+        name.partition("[")[0] for name in failed
+    ]
+
+
+def test_every_test_around_a_call_is_there() -> None:
+    found = {
+        name
+        for file in gpu.TESTS
+        for name in re.findall(r"^def (test_\w+)", (gpu.ROOT / "tests/ops" / file).read_text(), re.MULTILINE)
+    }
+    assert found >= gpu.AROUND
 
 
 def test_the_tests_output_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def backward(
     grad_q = _empty(q, (batch, channels, height, width), channels_last)
     grad_k = _empty(q, (batch, 0 if k is None else channels, height, width), channels_last)
     grad_v = _empty(v, tuple(v.shape), channels_last)
-    grad_rel = lse.new_zeros((num_heads, kernel_rows + kernel_cols, channels // num_heads))
+    grad_rel = None
     if batch > 0:
         delta = torch.empty_like(lse)
         size = () if rel is None else (launch.programs(maps), *rel.shape)
@@ -76,6 +76,8 @@ def backward(
         launch.keys(maps, grad, lse, delta, None if k is None else grad_k, grad_v)()
         if rel is not None:
             grad_rel = partial.sum(0)
+    if grad_rel is None:
+        grad_rel = lse.new_zeros((num_heads, kernel_rows + kernel_cols, channels // num_heads))
     grad_row, grad_col = grad_rel[:, :kernel_rows, :half], grad_rel[:, kernel_rows:, half : 2 * half]
     return (
         grad_q,

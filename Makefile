@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint types sweep sanitize tables bench gpu-check clean
+.PHONY: help demo test setup lint types test-oldest sweep sanitize tables bench gpu-check clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -29,6 +29,18 @@ lint: .venv/dev.installed  ## Check style and format
 
 types: .venv/dev.installed  ## Check types
 	$(BIN)/mypy
+
+# The sources with the C++ that .venv's torch built: one build serves every torch. The tests of what changes with torch;
+# those of TorchScript expect a warning that 2.11 does not give yet.
+OLDEST := build/oldest/bin/python
+TESTS_WITH_OLDEST := $(addprefix tests/,ops/test_tracing.py ops/test_registration.py ops/test_autocast.py \
+	ops/test_compiled.py ops/square_attention/test_square_attention.py models/test_tracing.py \
+	layers/test_as_a_module.py layers/test_stem_as_a_module.py)
+
+test-oldest: .venv/dev.installed  ## Run what depends on torch's version with the oldest torch and timm that are supported
+	test -x $(OLDEST) || $(PYTHON) -m venv build/oldest
+	$(OLDEST) -m pip install --quiet 'torch==2.11.*' 'torchvision==0.26.*' 'timm==1.0.22' numpy pytest pytest-xdist
+	PYTHONPATH=. $(OLDEST) -m pytest -n auto -W default -k 'not scripts and not sweep and not capability' $(TESTS_WITH_OLDEST)
 
 sweep: .venv/dev.installed  ## Run the random sweep of the op over 5,000 cases
 	SASA_SWEEP_CASES=5000 $(BIN)/python -m pytest -n auto tests/ops/test_sweep.py

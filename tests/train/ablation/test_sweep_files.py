@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,21 @@ from sasa.models.sasa_resnet import all_arguments
 from sasa.train import parse_config
 from sasa.train.ablation.plan import _merge
 from sasa.train.ablation.sweep_files import read_sweep, sweep_names
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "recipes" / "sweeps").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_our_own_sweeps_are_those_of_docs_results(path: Path) -> None:
+    sweep = read_sweep(str(path))
+    content = json.loads(
+        (ROOT / "docs" / "results" / "cifar10_cpu" / "results.json").read_text(encoding="utf-8")
+    )
+    (ran,) = (described for described in content["sweeps"] if described["name"] == sweep.name)
+    assert [cell["name"] for cell in ran["cells"]] == [cell.name for cell in sweep.cells]
+    assert ran["claims"] == [list(claim) for claim in sweep.claims]
 
 
 def test_every_table_has_its_sweep() -> None:

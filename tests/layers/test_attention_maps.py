@@ -72,5 +72,5 @@ def test_absolute_position_is_in_them() -> None:
 
 def test_wrong_input() -> None:
     layer, _ = build()
-    with pytest.raises(ValueError, match=r"x: expected \(B, 4, H, W\), got \(2, 3, 5, 6\)"):
+    with pytest.raises(ValueError, match=r"x: expected \(B, 4, H, W\) with H, W ≥ 1, got \(2, 3, 5, 6\)"):
         layer.attention_maps(torch.randn(2, 3, 5, 6))

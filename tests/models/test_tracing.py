@@ -48,13 +48,16 @@ def test_compiles_without_a_break() -> None:
     assert torch.equal(torch.compile(model, fullgraph=True, backend="eager")(x), model(x))
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_exports_for_any_batch_and_size(fused: bool) -> None:
-    """By the sizes' names, which asks that maps of both branches of a block are equal whatever the size."""
+@pytest.mark.parametrize(("fused", "grad"), [(False, False), (False, True), (True, False)])
+def test_exports_for_any_batch_and_size(fused: bool, grad: bool) -> None:
+    """By the sizes' names, which asks that maps of both branches of a block are equal whatever the size.
+
+    With gradients the layers call another op.
+    """
     model = networks.tiny().eval()
     model = sasa.fuse(model) if fused else model
     dims = {0: Dim("batch"), 2: Dim("height", min=65), 3: Dim("width", min=65)}
-    with torch.no_grad():
+    with torch.set_grad_enabled(grad):
         program = torch.export.export(model, (networks.images(2, 3, 96, 100),), dynamic_shapes=(dims,))
         x = networks.images(3, 3, 121, 77)
         torch.testing.assert_close(program.module()(x), model(x))

@@ -90,7 +90,7 @@ def _backward_statistics(ctx: Any, grad: Tensor, grad_mean: Tensor, grad_var: Te
 
 
 def _refuse_gradient_of_x(ctx: Any) -> None:
-    if ctx.needs_input_grad[0]:
+    if ctx.needs_input_grad[0]:  # reached only past the backends, whose `why_not` leaves it to the reference
         raise NotImplementedError(
             'the kernels of square_attention have no gradient of x; use backend="reference"'
         )
@@ -147,36 +147,16 @@ def _flops(
 
 
 @register_flop_formula(torch.ops.sasa.square_attention_statistics)
-def _statistics_flops(
-    x_shape: tuple[int, ...],
-    forms_shape: tuple[int, ...],
-    relative_shape: tuple[int, ...],
-    matrices_shape: tuple[int, ...],
-    block: int,
-    *args: Any,
-    **kwargs: Any,
-) -> int:
+def _statistics_flops(x_shape: tuple[int, ...], *learned_and_block: Any, **kwargs: Any) -> int:
     """Four more for each output: a sum, a difference, its square and the sum of those."""
     batch, _, height, width = x_shape
-    flops = _flops(x_shape, forms_shape, relative_shape, matrices_shape, block, True)
-    return flops + 4 * batch * height * width * matrices_shape[1]
+    _, _, matrices_shape, _ = learned_and_block[:4]
+    return _flops(x_shape, *learned_and_block[:4], True) + 4 * batch * height * width * matrices_shape[1]
 
 
 @register_flop_formula(torch.ops.sasa.square_attention_backward)
-def _backward_flops(
-    grad_shape: tuple[int, ...],
-    mean_grad_shape: tuple[int, ...] | None,
-    var_grad_shape: tuple[int, ...] | None,
-    mean_shape: tuple[int, ...] | None,
-    x_shape: tuple[int, ...],
-    forms_shape: tuple[int, ...],
-    relative_shape: tuple[int, ...],
-    matrices_shape: tuple[int, ...],
-    block: int,
-    pool: bool,
-    *args: Any,
-    **kwargs: Any,
-) -> int:
+def _backward_flops(*args: Any, **kwargs: Any) -> int:
     """Twice the forward pass, as torch counts a convolution's."""
+    *_, mean_shape = args[:4]
     forward = _flops if mean_shape is None else _statistics_flops
-    return 2 * forward(x_shape, forms_shape, relative_shape, matrices_shape, block, pool)
+    return 2 * forward(*args[4:])

@@ -34,7 +34,7 @@ types: .venv/dev.installed  ## Check types
 # those of TorchScript expect a warning that 2.11 does not give yet.
 OLDEST := build/oldest/bin/python
 TESTS_WITH_OLDEST := $(addprefix tests/,ops/test_tracing.py ops/test_registration.py ops/test_autocast.py \
-	ops/test_compiled.py ops/square_attention/test_square_attention.py models/test_tracing.py \
+	ops/test_compiled.py ops/block_attn/test_block_attention.py models/test_tracing.py \
 	layers/test_as_a_module.py layers/test_stem_as_a_module.py)
 
 test-oldest: .venv/dev.installed  ## Run what depends on torch's version with the oldest torch and timm that are supported

@@ -42,10 +42,10 @@ def build(kind: str, norm: str, value_std: float | None, embedding_std: float | 
         num_classes=10,
         fpn_and_heads=kind,
         norm=norm,
-        width=64,
+        fpn_channels=64,
         num_heads=4,
         kernel_size=5,
-        backbone_options={"width": 0.25, "num_heads": 4, "kernel_size": 5},
+        backbone_options={"width_mult": 0.25, "num_heads": 4, "kernel_size": 5},
     )
     for part in (detector.head, detector.backbone.fpn):
         for layer in part.modules():
@@ -58,7 +58,7 @@ def build(kind: str, norm: str, value_std: float | None, embedding_std: float | 
 
 
 def scenes() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Four grey images (3, 64, 64) with an item, 28 × 28, in the upper and one in the lower half."""
+    """Four gray images (3, 64, 64) with an item, 28 × 28, in the upper and one in the lower half."""
     pixels, labels = load_fashion_mnist("train")
     generator = torch.Generator().manual_seed(0)
     images, targets = [], []

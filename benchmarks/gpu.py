@@ -71,7 +71,7 @@ SWEEP_CASES = 48
 # process ends whatever it does.
 TESTS_AT_MOST, TIMING, SLACK = 200.0, 15.0, 15.0
 TESTS = tuple(f"test_{name}.py" for name in ("sweep", "nonfinite", "formats", "determinism"))
-TESTS += ("triton/test_cuda.py", "square_attention/test_cuda.py")
+TESTS += ("triton/test_cuda.py", "block_attn/test_cuda.py")
 # Of those the tests of what is around a call. If one fails it is reported, but the op's results are right.
 AROUND = {
     *("test_fullgraph_compile", "test_cuda_graph", "test_another_stream", "test_autocast"),

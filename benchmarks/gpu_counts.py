@@ -1,7 +1,7 @@
 """What local attention has to compute and to move, and what its Triton kernels do: counted, nothing measured.
 
 The floor counts each window position inside the map once. A kernel's counts follow from its launch, as
-`sasa.ops.local_attention.backends.triton.launch` would make it, and from what one turn of its loops does.
+`sasa.ops.local_attn.backends.triton.launch` would make it, and from what one turn of its loops does.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.shapes import Spatial
-from sasa.ops.local_attention.backends.triton import launch
-from sasa.ops.local_attention.spec import LocalAttentionSpec
+from sasa.ops.local_attn.backends.triton import launch
+from sasa.ops.local_attn.spec import LocalAttentionSpec
 
 HEADS, KERNEL = 8, 7
 

@@ -28,7 +28,7 @@ from benchmarks.gpu_counts import (
     partial_sums,
 )
 from benchmarks.shapes import RESNET50, Spatial
-from sasa.ops.local_attention.backends.triton.launch import Launch
+from sasa.ops.local_attn.backends.triton.launch import Launch
 
 # Taken for an H100 SXM; `make gpu-check` measures the first two. Each multiprocessor has four schedulers, and
 # computes 16 exponentials a cycle. Products of a warp (mma.sync) reach half of the peak, which is for groups

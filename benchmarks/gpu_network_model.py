@@ -40,7 +40,7 @@ from benchmarks.gpu_model import (
     with_dot,
 )
 from benchmarks.shapes import Spatial
-from sasa.ops.square_attention.backends.triton import launch
+from sasa.ops.block_attn.backends.triton import launch
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "ResNet-50": lambda: torchvision.models.resnet50(),
@@ -48,7 +48,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "sasa_resnet50_convstem": lambda: sasa.create_model("sasa_resnet50_convstem"),
 }
 SIDE = 224
-# What `python -m tests.ops.square_attention.offline 90 bfloat16` prints.
+# What `python -m tests.ops.block_attn.offline 90 bfloat16` prints.
 STEM = instructions("gpu_instructions_stem.json")
 
 # How often an op of a training step reads its inputs and writes its outputs; those left out of inference.
@@ -177,14 +177,14 @@ class Seconds:
 
 
 def inference(traced: Trace) -> Seconds:
-    """Of the forward pass, without what is folded into its neighbours."""
+    """Of the forward pass, without what is folded into its neighbors."""
     return sum((seconds(one, training=False) for one in traced.forward if one.name not in FOLDED), Seconds())
 
 
 def training_step(traced: Trace) -> Seconds:
-    """Of forward pass, backward pass and optimiser."""
-    optimiser = Seconds(others=5 * 4 * traced.parameters / BYTES_PER_S)
-    return sum((seconds(one, training=True) for one in traced.forward + traced.backward), optimiser)
+    """Of forward pass, backward pass and optimizer."""
+    optimizer = Seconds(others=5 * 4 * traced.parameters / BYTES_PER_S)
+    return sum((seconds(one, training=True) for one in traced.forward + traced.backward), optimizer)
 
 
 def seconds(one: Call, *, training: bool) -> Seconds:
@@ -195,7 +195,7 @@ def seconds(one: Call, *, training: bool) -> Seconds:
     """
     if one.name in ("sasa::local_attention", "sasa::local_attention_backward"):
         return attention(one)
-    if one.name.startswith("sasa::square_attention"):
+    if one.name.startswith("sasa::block_attention"):
         return Seconds(stem=stem(one, training=training))
     if one.name == "aten::convolution_backward":
         return Seconds(others=gradients_of_convolution(one))
@@ -245,15 +245,15 @@ def stem(one: Call, *, training: bool) -> float:
     problem = launch.Problem(images, *learned, block)
     if one.name.endswith("backward"):
         name = "backward, statistics"
-        launched = launch.backward(problem, tensors[0], tensors[1], learned, pool=True)
+        launched = launch.backward(problem, tensors[0], tensors[1], learned, max_pool=True)
         programs = launch.backward_programs(problem)
     else:
         name = "forward, statistics" if training else "forward, pooled"
         out = tree_leaves(one.result)[0]
-        launched = launch.forward(problem, out, pool=True, parts=learned[0] if training else None)
+        launched = launch.forward(problem, out, max_pool=True, parts=learned[0] if training else None)
         programs = launch.forward_programs(problem)
     around, (loop,) = STEM[name]["ONCE"], STEM[name]["LOOPS"]
-    issued = launched.warps * problem.heads * (programs * around + problem.squares * loop)
+    issued = launched.warps * problem.heads * (programs * around + problem.blocks * loop)
     return max(issued / SLOTS_PER_S, slower(size((one.arguments, one.result)), 0))
 
 

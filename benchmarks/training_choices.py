@@ -120,7 +120,7 @@ def images(folder: Path) -> tuple[Tensor, Tensor]:
 
 
 def augment(x: Tensor) -> Tensor:
-    """A shift of up to PADDING pixels and a flip for each image, then normalisation."""
+    """A shift of up to PADDING pixels and a flip for each image, then normalization."""
     count, _, height, width = x.shape
     x = F.pad(x.float(), (PADDING,) * 4)
     top, left = torch.randint(0, 2 * PADDING + 1, (2, count, 1))
@@ -138,7 +138,7 @@ def run(
     way = ARMS[arm]
     torch.manual_seed(seed)
     options = {} if way.network.endswith("_conv") else {"num_heads": 2}
-    model = sasa.create_model(way.network, num_classes=10, width=0.25, **options)
+    model = sasa.create_model(way.network, num_classes=10, width_mult=0.25, **options)
     way.change(model)
     if way.decay_embeddings:
         model.no_weight_decay = lambda: ()  # type: ignore[assignment]

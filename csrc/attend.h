@@ -1,4 +1,4 @@
-// The three steps of local attention for one vector of neighbouring queries of a row: logits, softmax,
+// The three steps of local attention for one vector of neighboring queries of a row: logits, softmax,
 // weighted sum. Forward and backward are both built of them.
 #pragma once
 
@@ -240,7 +240,7 @@ struct WeightedSum {
   int64_t pitch;
 };
 
-// PIXELS pixels, VECTORS vectors of LANES channels each. COLUMNS > 0: neighbouring pixels share sources, so
+// PIXELS pixels, VECTORS vectors of LANES channels each. COLUMNS > 0: neighboring pixels share sources, so
 // each is loaded once; the window row has COLUMNS columns one pixel apart. COLUMNS = 0: any.
 template <typename T, int LANES, int VECTORS, int PIXELS, int STRIDE, int COLUMNS, int WEIGHT_STEP>
 SASA_INLINE void weighted_sum_of(const WeightedSum<T>& s, int64_t pixel, int64_t channel, T* out,

@@ -1,3 +1,3 @@
 #define SASA_CAPABILITY avx512
 #include "kernels.h"
-#include "square_kernels.h"
+#include "block_kernels.h"

@@ -27,7 +27,7 @@ template <typename T>
 struct Window {
   int64_t kernel_rows, kernel_cols, dilation_rows, dilation_cols;
   int64_t height, width;
-  int64_t reach_rows, reach_cols;  // of the window from its centre, in pixels
+  int64_t reach_rows, reach_cols;  // of the window from its center, in pixels
   int64_t positions;
   int64_t columns;  // of a packed row: the map's, rounded up to vectors, and the reach at both sides
 
@@ -89,7 +89,7 @@ class ForwardPass {
         query_ring_(f_.projection ? round_up(query_rows_ + window_.reach_rows, query_rows_) : query_rows_) {
     const int64_t bytes = ring_ * (key_size_ + value_size_) * int64_t(sizeof(T));
     group_ = std::clamp<int64_t>(kRingBytes / bytes, 1, p_.heads);
-    // Threads that share an image share its heads, not its rows, since neighbouring strips need the same keys.
+    // Threads that share an image share its heads, not its rows, since neighboring strips need the same keys.
     // A projection computes whole panels.
     const int64_t fewest = f_.projection ? (kPanel + p_.width - 1) / p_.width : 1;
     const int64_t wanted = (f_.threads + p_.batch - 1) / p_.batch;

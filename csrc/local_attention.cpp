@@ -1,4 +1,4 @@
-// The ops of sasa/ops/local_attention/schema.py for CPU tensors: arguments to plain structs, capability to
+// The ops of sasa/ops/local_attn/schema.py for CPU tensors: arguments to plain structs, capability to
 // kernels, tasks to torch's threads.
 #include <torch/csrc/stable/library.h>
 

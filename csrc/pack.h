@@ -1,7 +1,7 @@
 // Between maps in memory, of any storage and strides, and the kernels' own buffers.
 //
-// planar:      [channel][column], neighbouring pixels in neighbouring lanes (for products over channels)
-// pixel-major: [column][channel], neighbouring channels in neighbouring lanes (for weighted sums)
+// planar:      [channel][column], neighboring pixels in neighboring lanes (for products over channels)
+// pixel-major: [column][channel], neighboring channels in neighboring lanes (for weighted sums)
 #pragma once
 
 #include "vec.h"
@@ -46,7 +46,7 @@ SASA_INLINE S to_storage(Arithmetic<S> x) {
   }
 }
 
-// N neighbouring elements.
+// N neighboring elements.
 template <typename S, int N>
 SASA_INLINE Vec<Arithmetic<S>, N> load_as(const S* p) {
   if constexpr (std::is_same_v<S, BFloat16>) {
@@ -71,7 +71,7 @@ SASA_INLINE void store_as(S* p, Vec<Arithmetic<S>, N> x) {
   }
 }
 
-// A vector of N elements: PIECE neighbouring channels of each of N / PIECE pixels.
+// A vector of N elements: PIECE neighboring channels of each of N / PIECE pixels.
 template <typename S, int N, int PIECE>
 SASA_INLINE Vec<Arithmetic<S>, N> gather(const S* const* pixels, int64_t channel) {
   if constexpr (N == PIECE) {
@@ -93,7 +93,7 @@ SASA_INLINE Vec<T> times(Vec<T> x, T factor) {
     return x * factor;
 }
 
-// CHANNELS channels of a vector's worth of pixels, channels neighbours in memory, to planes[c · pitch].
+// CHANNELS channels of a vector's worth of pixels, channels neighbors in memory, to planes[c · pitch].
 // Interleaving the first half of the registers with the second rotates the bits of an element's index
 // (register, lane) by one, so log2(lanes) of that turn (pixel, channel) into (channel, pixel).
 template <typename S, int CHANNELS>
@@ -183,7 +183,7 @@ void pack_planar(const S* src, int64_t channel_stride, int64_t pixel_stride, int
   }
 }
 
-// Pairs of neighbouring channels of src, the first in the lower half, to pairs[pair · pitch + column], zero beyond
+// Pairs of neighboring channels of src, the first in the lower half, to pairs[pair · pitch + column], zero beyond
 // the last channel. Up to a vector's worth of columns.
 inline void pack_pairs(const BFloat16* src, int64_t channel_stride, int64_t pixel_stride, int64_t channels,
                        int64_t columns, uint32_t* pairs, int64_t pitch) {

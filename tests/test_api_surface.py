@@ -12,13 +12,13 @@ import sasa
 
 OP = "num_heads kernel_size dilation scale pool"
 LOCAL_ATTENTION = f"q k v rel_row rel_col * {OP} relu backend"
-SQUARE = "x forms relative matrices * block"
+BLOCK_ATTENTION = "x qk_weight rel_weight v_weight * block_size"
 LAYER = (
     "in_channels out_channels kernel_size stride * num_heads dilation position content bias scale backend "
     "device dtype"
 )
-REPLACE = "model * where kernel_size num_heads position content scale backend"
-STEM = "in_channels out_channels * values num_heads num_mixtures block pool device dtype"
+REPLACE = "model * filter_fn kernel_size num_heads position content scale backend"
+STEM = "in_channels out_channels * values num_heads num_mixtures block_size max_pool device dtype"
 DRAWN_FROM = "crop padding scale ratio hflip color_jitter auto_augment re_prob"
 DETECTOR_IMAGES = "min_size max_size image_mean image_std"
 RUN = "model data augmentation optimizer runtime seed run_folder"
@@ -46,8 +46,8 @@ SURFACE = {
         "local_self_attention": (
             "x weight bias rel_row rel_col * num_heads kernel_size dilation scale pool content relu backend"
         ),
-        "square_attention": f"{SQUARE} pool backend",
-        "square_attention_statistics": f"{SQUARE} backend",
+        "block_attention": f"{BLOCK_ATTENTION} max_pool backend",
+        "block_attention_statistics": f"{BLOCK_ATTENTION} backend",
         "support": f"q k v rel_row rel_col * {OP} relu",
         "tune_local_attention": f"q k v rel_row rel_col * {OP} file",
     },
@@ -55,7 +55,7 @@ SURFACE = {
         "AttentionStem": STEM,
         "FusedAttentionStem": "stem",
         "LocalSelfAttention2d": LAYER,
-        "ReplacedConvolutions": "replaced left",
+        "ReplacedConvolutions": "replaced skipped",
         "fuse": "model",
         "replace_convolutions": REPLACE,
     },
@@ -63,25 +63,26 @@ SURFACE = {
         "CocoEvaluation": "ground_truth",
         "CocoMetrics": "overall by_class",
         "RetinaNet": f"backbone head anchor_generator * {DETECTOR_IMAGES}",
-        "cost": "detector input_size",
         "create_retinanet": (
-            "backbone num_classes * fpn_and_heads norm width kernel_size num_heads backend backbone_options "
-            f"frozen_batch_norm {DETECTOR_IMAGES}"
+            "backbone num_classes * fpn_and_heads norm fpn_channels kernel_size num_heads backend "
+            f"backbone_options frozen_batch_norm {DETECTOR_IMAGES}"
         ),
+        "detector_cost": "detector input_size",
     },
     "sasa.models": {
         "Cost": "parameters flops",
         "SASAResNet": (
-            "layers num_classes in_chans * width groups stem kernel_size num_heads position content scale "
-            "output_stride global_pool drop_rate drop_path_rate zero_init_last backend device dtype"
+            "layers num_classes in_chans * width_mult stage_types stem kernel_size num_heads position "
+            "content scale output_stride global_pool drop_rate drop_path_rate zero_init_last backend device "
+            "dtype"
         ),
         "attention_layers": "model",
-        "attention_views": "model images * query layers",
-        "convolutional_twin": "name **options",
+        "query_attention_maps": "model images * query layers",
+        "conv_baseline": "name **options",
         "cost": "model input_size",
         "create_model": "name **options",
         "list_models": "",
-        "relative_attention": "model images",
+        "position_attention_maps": "model images",
         "resnet_state_dict": "state_dict model",
     },
     "sasa.data": {
@@ -94,10 +95,10 @@ SURFACE = {
         "check_classes": "train test num_classes",
         "evaluation_transform": "input_size * mean std crop_pct interpolation",
         "find_broken": "dataset",
-        "hold_out": "dataset fraction seed * validation_transform",
+        "train_val_split": "dataset fraction seed * val_transform",
         "is_stream": "source",
         "load_fashion_mnist": "split",
-        "open_dataset": "source split * in_chans transform on_broken **reader_options",
+        "create_dataset": "source split * in_chans transform on_broken **reader_options",
         "read_image": "path in_chans",
         "training_transform": f"input_size * mean std {DRAWN_FROM} interpolation",
     },
@@ -111,7 +112,7 @@ SURFACE = {
         "collate_detection": "batch",
         "detection_evaluation_transform": "",
         "detection_training_transform": "size * scale hflip mean",
-        "open_detection": "source split * images classes transform on_invalid **scene_options",
+        "create_detection_dataset": "source split * images classes transform on_invalid **scene_options",
         "without_crowds": "target",
     },
     "sasa.train": {
@@ -125,8 +126,8 @@ SURFACE = {
         "DetectorMetadata": (
             "backbone backbone_options options classes size mean std metrics recipe sasa_version"
         ),
-        "Found": "boxes labels names scores",
-        "HeldOut": "image annotated found",
+        "LabeledBoxes": "boxes labels names scores",
+        "DetectedImage": "image annotated found",
         "ModelConfig": "name options weights",
         "OptimizerConfig": (
             "name batch_size epochs lr momentum weight_decay warmup_epochs accumulation gradient_clip "
@@ -151,7 +152,7 @@ SURFACE = {
         "load_detector": "path",
         "load_images": "paths metadata",
         "load_weights": "path",
-        "one_test_image_a_class": "metadata data count",
+        "first_image_per_class": "metadata data count",
         "parse_config": "arguments kind base command",
         "plan_sweeps": "sweeps arguments recipe",
         "resume": "folder",

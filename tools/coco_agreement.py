@@ -3,8 +3,8 @@
     python tools/coco_agreement.py coco128 train2017
 
 FOLDER is in COCO's layout, FOLDER/annotations/instances_SPLIT.json. Our way: images and objects through
-`open_detection`, detections in batches through `CocoEvaluation`. pycocotools' own: the annotation file, and a
-results file. Detections are the objects themselves, those shifted, and those among random boxes.
+`create_detection_dataset`, detections in batches through `CocoEvaluation`. pycocotools' own: the annotation
+file and a results file. Detections are the objects themselves, those shifted, and those among random boxes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from sasa.data.detection import open_detection
+from sasa.data.detection import create_detection_dataset
 from sasa.detection import CocoEvaluation
 
 KINDS = ("perfect", "shifted", "random")
@@ -60,7 +60,7 @@ def main() -> int:
     parser.add_argument("split")
     args = parser.parse_args()
     torch.manual_seed(0)
-    data = open_detection(args.folder, args.split)
+    data = create_detection_dataset(args.folder, args.split)
     annotations = args.folder / "annotations" / f"instances_{args.split}.json"
     differ = False
     for kind in KINDS:

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
         prog="sasa ablate",
         usage="sasa ablate SWEEP [SWEEP ...] [--out DIR] [...] [--KEY VALUE ...]",
         description="Train every cell of sweeps over several seeds; the same command again goes on where it "
-        "stopped. Any --KEY VALUE of sasa train changes all cells, such as --model.options.width 0.5.",
+        "stopped. Any --KEY VALUE of sasa train changes all cells, such as --model.options.width_mult 0.5.",
         allow_abbrev=False,
     )
     names = ", ".join(sweep_names())

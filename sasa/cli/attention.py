@@ -47,10 +47,10 @@ def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from sasa.cli.results import show_data
-    from sasa.models import attention_layers, attention_views
+    from sasa.models import attention_layers, query_attention_maps
     from sasa.report import draw_attention
-    from sasa.train import BUILT_IN_WEIGHTS, load_images, load_weights, one_test_image_a_class
-    from sasa.train.inputs import trained_test_images
+    from sasa.train import BUILT_IN_WEIGHTS, first_image_per_class, load_images, load_weights
+    from sasa.train.inputs import test_images_of
 
     folder = Path(args.out).absolute().parent
     if not folder.is_dir():
@@ -60,15 +60,15 @@ def run(args: argparse.Namespace) -> None:
         images, pictures = load_images(args.images, metadata)
         captions = [str(path) for path in args.images]
     else:
-        dataset, data = trained_test_images(metadata)
+        dataset, data = test_images_of(metadata)
         show_data(data.described)
-        images, pictures, captions = one_test_image_a_class(metadata, dataset, _CLASSES)
+        images, pictures, captions = first_image_per_class(metadata, dataset, _CLASSES)
     layers = args.layers
     if layers is None:
         # The last layer of each part of the network, "stem", "layer1", …
         layers = list({name.partition(".")[0]: name for name in attention_layers(network)}.values())
     query = (args.query[0], args.query[1])
-    views = attention_views(network, images, query=query, layers=layers)
+    views = query_attention_maps(network, images, query=query, layers=layers)
     arrays = {name: view.numpy() for name, view in views.items()}
     out = draw_attention(pictures, arrays, args.out, query=query, captions=captions, heads=args.heads)
     print(f"wrote {out}")

@@ -58,8 +58,8 @@ def show(results: dict[str, Any]) -> None:
     top5 = f", top-5 {results['top5']:.2%}" if "top5" in results else ""
     loss = "not finite" if results["loss"] is None else f"{results['loss']:.4f}"
     print(f"top-1 {results['top1']:.2%}{top5}, loss {loss} on {results['images']} images")
-    if "twin_flops" in results:
+    if "baseline_flops" in results:
         from sasa.models import Cost
 
         print(f"this network:           {Cost(results['parameters'], results['flops'])}")
-        print(f"its convolutional twin: {Cost(results['twin_parameters'], results['twin_flops'])}")
+        print(f"its convolutional twin: {Cost(results['baseline_parameters'], results['baseline_flops'])}")

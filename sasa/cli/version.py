@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> None:
 
     import sasa
     from sasa.ops import compiled
-    from sasa.ops.local_attention.backends import BACKENDS
+    from sasa.ops.local_attn.backends import BACKENDS
 
     print(f"sasa {sasa.__version__}, torch {torch.__version__}, Python {platform.python_version()}")
     print(f"backends: {', '.join(backend.NAME for backend in BACKENDS)}")

@@ -1,14 +1,14 @@
-"""Labelled images for training and evaluation: the built-in data and a user's own."""
+"""Labeled images for training and evaluation: the built-in data and a user's own."""
 
 from sasa.data.checks import check_classes
+from sasa.data.dataset_factory import create_dataset, is_stream
 from sasa.data.datasets import ImageDataset, find_broken
 from sasa.data.fashion_mnist import CLASSES as FASHION_MNIST_CLASSES
 from sasa.data.fashion_mnist import MEAN as FASHION_MNIST_MEAN
 from sasa.data.fashion_mnist import STD as FASHION_MNIST_STD
 from sasa.data.fashion_mnist import load_fashion_mnist
 from sasa.data.images import BrokenImageError, read_image
-from sasa.data.opening import is_stream, open_dataset
-from sasa.data.splits import hold_out
+from sasa.data.splits import train_val_split
 from sasa.data.streams import ImageStream
 from sasa.data.transforms import evaluation_transform, training_transform
 
@@ -20,12 +20,12 @@ __all__ = [
     "ImageDataset",
     "ImageStream",
     "check_classes",
+    "create_dataset",
     "evaluation_transform",
     "find_broken",
-    "hold_out",
     "is_stream",
     "load_fashion_mnist",
-    "open_dataset",
     "read_image",
+    "train_val_split",
     "training_transform",
 ]

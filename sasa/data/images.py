@@ -35,7 +35,7 @@ def image_mode(in_chans: int) -> str:
         ValueError: for any other number.
     """
     if in_chans not in _MODES:
-        raise ValueError(f"in_chans must be 1 (greyscale) or 3 (RGB), got {in_chans!r}")
+        raise ValueError(f"in_chans must be 1 (grayscale) or 3 (RGB), got {in_chans!r}")
     return _MODES[in_chans]
 
 
@@ -88,7 +88,7 @@ def read_image(path: str | Path, in_chans: int = 3) -> Image.Image:
 
     Args:
         path: an image file in any format Pillow reads.
-        in_chans: 1 gives a greyscale ("L") image, 3 an "RGB" one.
+        in_chans: 1 gives a grayscale ("L") image, 3 an "RGB" one.
 
     Returns:
         An 8-bit PIL image of width × height as stored.

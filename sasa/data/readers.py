@@ -53,7 +53,7 @@ class TorchvisionImages:
         if split is None or (name in _TRAIN_OR_TEST and split not in ("train", "test")):
             raise ValueError(
                 f"split of {source} must be 'train' or 'test', got {split!r}; for validation, hold "
-                "out a part of the training images (sasa.data.hold_out)"
+                "out a part of the training images (sasa.data.train_val_split)"
             )
         if name in _FOLDERS:
             raise ValueError(f"source {source!r}: give the folder itself as source instead")

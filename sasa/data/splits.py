@@ -8,12 +8,12 @@ from collections import defaultdict
 from sasa.data.datasets import ImageDataset, Transform
 
 
-def hold_out(
+def train_val_split(
     dataset: ImageDataset,
     fraction: float = 0.04,
     seed: int = 0,
     *,
-    validation_transform: Transform | None = None,
+    val_transform: Transform | None = None,
 ) -> tuple[ImageDataset, ImageDataset]:
     """Split training data into a part to train on and a part to validate on, class by class.
 
@@ -24,7 +24,7 @@ def hold_out(
         dataset: the training data; its transform stays with the training part.
         fraction: the share held out, 0 < fraction < 1.
         seed: which images are held out.
-        validation_transform: the validation part's transform, normally the evaluation transform;
+        val_transform: the validation part's transform, normally the evaluation transform;
             None gives PIL images, never the training augmentation.
 
     Returns:
@@ -52,5 +52,5 @@ def hold_out(
     training = [position for position in range(len(dataset)) if position not in held]
     return (
         dataset.select(training, dataset.transform),
-        dataset.select(sorted(held), validation_transform),
+        dataset.select(sorted(held), val_transform),
     )

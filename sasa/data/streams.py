@@ -52,7 +52,7 @@ class ImageStream(IterableDataset[tuple[Any, int]]):
 
         Raises:
             ModuleNotFoundError: the reader's package is not installed.
-            ValueError: an argument is missing or cannot be honoured, or the number of samples or
+            ValueError: an argument is missing or cannot be honored, or the number of samples or
                 the classes are unknown.
         """
         require_package(source)

@@ -1,7 +1,7 @@
-"""From a PIL image to a normalised tensor, for training and for evaluation: timm's transforms.
+"""From a PIL image to a normalized tensor, for training and for evaluation: timm's transforms.
 
 Images under 64 pixels get the usual recipe for small images: padding and a random crop in training,
-the whole image in evaluation. Larger ones get ImageNet's: a randomly resized crop, and a centre
+the whole image in evaluation. Larger ones get ImageNet's: a randomly resized crop, and a center
 crop.
 """
 
@@ -70,10 +70,10 @@ def training_transform(
     if padding is not None and (crop != "padded" or padding < 0):
         raise ValueError(f"padding must be 0 or more and goes with crop='padded', got {padding!r}")
     if color_jitter and input_size[0] != 3:
-        raise ValueError(f"color_jitter must be 0 for greyscale images, got {color_jitter!r}")
+        raise ValueError(f"color_jitter must be 0 for grayscale images, got {color_jitter!r}")
     if color_jitter and auto_augment:
         raise ValueError(
-            "color_jitter and auto_augment cannot both be on: auto_augment changes colours itself"
+            "color_jitter and auto_augment cannot both be on: auto_augment changes colors itself"
         )
     for name, probability in (("hflip", hflip), ("re_prob", re_prob)):
         if not 0 <= probability <= 1:
@@ -112,7 +112,7 @@ def evaluation_transform(
     crop_pct: float | None = None,
     interpolation: str = "bilinear",
 ) -> ImageTransform:
-    """Make the deterministic evaluation transform: resize the shorter side, crop the centre.
+    """Make the deterministic evaluation transform: resize the shorter side, crop the center.
 
     Args:
         input_size: (C, H, W) of the result, C 1 or 3.

@@ -1,7 +1,7 @@
 """RetinaNet, from convolutional to fully attentional (§4.2, App. A.3, Table 2), and COCO's evaluation."""
 
 from sasa.detection.coco_evaluation import CocoEvaluation, CocoMetrics
-from sasa.detection.cost import cost
+from sasa.detection.flops import detector_cost
 from sasa.detection.retinanet import RetinaNet, create_retinanet
 
-__all__ = ["CocoEvaluation", "CocoMetrics", "RetinaNet", "cost", "create_retinanet"]
+__all__ = ["CocoEvaluation", "CocoMetrics", "RetinaNet", "create_retinanet", "detector_cost"]

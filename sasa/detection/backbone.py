@@ -15,7 +15,7 @@ STRIDES = (8, 16, 32)
 
 
 class Backbone(nn.Module):
-    """Images (B, C, H, W) to the maps P3 … P7, (B, width, ceil(H/2^l), ceil(W/2^l)) at level l.
+    """Images (B, C, H, W) to the maps P3 … P7, (B, fpn_channels, ceil(H/2^l), ceil(W/2^l)) at level l.
 
     Args:
         body: A network of timm's made with features_only=True.
@@ -39,7 +39,7 @@ class Backbone(nn.Module):
         channels = body.feature_info.channels()  # type: ignore[operator, union-attr]
         self.body = body
         self.fpn = FeaturePyramid([channels[index] for index in self.indices], **pyramid)  # type: ignore[arg-type]
-        self.out_channels = self.fpn.width
+        self.out_channels = self.fpn.fpn_channels
         self.frozen_batch_norm = frozen_batch_norm
         self.channels_last = getattr(body, "output_fmt", Format.NCHW) == Format.NHWC
         if frozen_batch_norm:

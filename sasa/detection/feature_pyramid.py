@@ -22,7 +22,7 @@ class FeaturePyramid(FeaturePyramidNetwork):
 
     Args:
         channels: Of the maps C3, C4 and C5.
-        width: Channels of every level.
+        fpn_channels: Channels of every level.
         kind: "conv" or "attention".
         norm: "group" or "none", after every layer but P6 and P7.
         kernel_size: Extent of the attention windows.
@@ -33,7 +33,7 @@ class FeaturePyramid(FeaturePyramidNetwork):
     def __init__(
         self,
         channels: Sequence[int],
-        width: int = 256,
+        fpn_channels: int = 256,
         *,
         kind: str = "attention",
         norm: str = "group",
@@ -41,9 +41,9 @@ class FeaturePyramid(FeaturePyramidNetwork):
         num_heads: int = 8,
         backend: str = "auto",
     ) -> None:
-        last_levels = LastLevelP6P7(width, width)
-        super().__init__(list(channels), width, extra_blocks=last_levels, norm_layer=norm_layer(norm))
-        self.width = width
+        last_levels = LastLevelP6P7(fpn_channels, fpn_channels)
+        super().__init__(list(channels), fpn_channels, extra_blocks=last_levels, norm_layer=norm_layer(norm))
+        self.fpn_channels = fpn_channels
         if kind == "attention":
             replace_convolutions(self, kernel_size=kernel_size, num_heads=num_heads, backend=backend)
             start_embeddings(self)
@@ -53,4 +53,4 @@ class FeaturePyramid(FeaturePyramidNetwork):
         *fine, coarsest = (feature.shape for feature in x.values())
         pixels = sum(batch * height * width for batch, _, height, width in fine)
         batch, _, height, width = coarsest
-        return self.width * (pixels + batch * -(-height // 2) * -(-width // 2))
+        return self.fpn_channels * (pixels + batch * -(-height // 2) * -(-width // 2))

@@ -19,15 +19,15 @@ MIXING_STD = 0.01
 class Head(RetinaNetHead):
     """torchvision's heads whose 3 × 3 layers are convolutions or, each in its place, attention (App. A.3).
 
-    Maps [(B, width, H, W), …] to "cls_logits" (B, A, num_classes) and "bbox_regression" (B, A, 4) over all A
-    anchors of all levels, in fp32 (fp64 of fp64 maps) also under autocast, since boxes need the digits.
+    Maps [(B, fpn_channels, H, W), …] to "cls_logits" (B, A, num_classes) and "bbox_regression" (B, A, 4) over
+    all A anchors of all levels, in fp32 (fp64 of fp64 maps) also under autocast, since boxes need the digits.
 
     Where the last layers are attention, it has the output's channels, rounded up to a multiple of 2·num_heads
     (4 numbers of 9 boxes: 36 become 48), and a 1 × 1 convolution to the very output mixes its heads. The
     class logits start from the focal loss's prior of 1 %.
 
     Args:
-        width: Channels of every level.
+        fpn_channels: Channels of every level.
         num_anchors: At each pixel.
         num_classes: Classes, without a background.
         kind: "conv" or "attention".
@@ -39,7 +39,7 @@ class Head(RetinaNetHead):
 
     def __init__(
         self,
-        width: int,
+        fpn_channels: int,
         num_anchors: int,
         num_classes: int,
         *,
@@ -49,13 +49,13 @@ class Head(RetinaNetHead):
         num_heads: int = 8,
         backend: str = "auto",
     ) -> None:
-        super().__init__(width, num_anchors, num_classes, norm_layer=norm_layer(norm))
+        super().__init__(fpn_channels, num_anchors, num_classes, norm_layer=norm_layer(norm))
         if kind == "conv":
             return
         last = (self.classification_head.cls_logits, self.regression_head.bbox_reg)
         replace_convolutions(
             self,
-            where=lambda name, conv: conv not in last,
+            filter_fn=lambda name, conv: conv not in last,
             kernel_size=kernel_size,
             num_heads=num_heads,
             backend=backend,
@@ -65,7 +65,7 @@ class Head(RetinaNetHead):
             unit = 2 * num_heads
             inner = -(-conv.out_channels // unit) * unit
             attention = LocalSelfAttention2d(
-                width, inner, kernel_size, num_heads=num_heads, bias=True, backend=backend
+                fpn_channels, inner, kernel_size, num_heads=num_heads, bias=True, backend=backend
             )
             mixing = nn.Conv2d(inner, conv.out_channels, 1)
             nn.init.normal_(mixing.weight, std=MIXING_STD)

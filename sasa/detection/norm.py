@@ -1,4 +1,4 @@
-"""The normalisation between the layers of pyramid and heads."""
+"""The normalization between the layers of pyramid and heads."""
 
 from __future__ import annotations
 

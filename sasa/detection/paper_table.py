@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from sasa.detection.cost import cost
+from sasa.detection.flops import detector_cost
 from sasa.detection.retinanet import RetinaNet, create_retinanet
 from sasa.layers import LocalSelfAttention2d
 from sasa.models import Cost
@@ -35,7 +35,7 @@ class Row:
 
     def cost(self) -> Cost:
         """What ours costs at 640 × 640."""
-        return cost(self.detector())
+        return detector_cost(self.detector())
 
 
 ROWS = (
@@ -141,7 +141,7 @@ def render() -> str:
         "| :--- | :--- | ---: | ---: |",
     ]
     for reading, build, row in READINGS:
-        other = cost(build(row))
+        other = detector_cost(build(row))
         cells = [f"{reading:<42}", f"{other.flops / 1e9:.1f}", f"{other.parameters / 1e6:.2f}"]
         lines.append(_line(f"{row.fpn_and_heads}, {row.label}", cells))
     return "\n".join([*lines, "", NOTES])

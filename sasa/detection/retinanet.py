@@ -38,7 +38,7 @@ class RetinaNet(TorchvisionRetinaNet):
     - in evaluation for each image a dict of boxes (n, 4), clipped to the image and in its pixels, labels (n,)
       and scores (n,), best first.
 
-    The images are normalised and padded at the right and bottom to multiples of 32, in training to a common
+    The images are normalized and padded at the right and bottom to multiples of 32, in training to a common
     size. In evaluation they are resized before, so that the shorter side is min_size or the longer one
     max_size, and those of one padded size go through the network together: what is found in an image does not
     depend on the others. In training they are taken as they come, since augmentation belongs to the data.
@@ -179,7 +179,7 @@ def create_retinanet(
     *,
     fpn_and_heads: str = "attention",
     norm: str = "group",
-    width: int = 256,
+    fpn_channels: int = 256,
     kernel_size: int | tuple[int, int] = 7,
     num_heads: int = 8,
     backend: str = "auto",
@@ -202,7 +202,7 @@ def create_retinanet(
         fpn_and_heads: "attention" or "conv", for the 3 × 3 layers of the pyramid and of both heads.
         norm: "group": a group norm (of 8 channels a group) after the layers of pyramid and heads, "none":
             none; the paper does not say. Attention without one hardly learns there.
-        width: Channels of the pyramid and the heads; a multiple of 2·num_heads for attention, of 8 for
+        fpn_channels: Channels of the pyramid and the heads; a multiple of 2·num_heads for attention, of 8 for
             norm="group".
         kernel_size: Extent of the attention windows in pyramid and heads.
         num_heads: Of the attention there.
@@ -232,9 +232,10 @@ def create_retinanet(
     unit = math.lcm(
         2 * num_heads if fpn_and_heads == "attention" else 1, CHANNELS_OF_A_GROUP if norm == "group" else 1
     )
-    if width < 1 or width % unit:
+    if fpn_channels < 1 or fpn_channels % unit:
         raise ValueError(
-            f"width={width} and num_heads={num_heads}: expected a width that is a positive multiple of {unit}"
+            f"fpn_channels={fpn_channels} and num_heads={num_heads}: expected fpn_channels to be a positive "
+            f"multiple of {unit}"
         )
     if not 1 <= min_size <= max_size:
         raise ValueError(f"min_size={min_size} and max_size={max_size}: expected 1 ≤ min_size ≤ max_size")
@@ -260,8 +261,8 @@ def create_retinanet(
     }
     anchors = _Anchors()
     return RetinaNet(
-        Backbone(body, frozen_batch_norm=frozen_batch_norm, width=width, **parts),
-        Head(width, anchors.num_anchors_per_location()[0], num_classes, **parts),
+        Backbone(body, frozen_batch_norm=frozen_batch_norm, fpn_channels=fpn_channels, **parts),
+        Head(fpn_channels, anchors.num_anchors_per_location()[0], num_classes, **parts),
         anchors,
         min_size=min_size,
         max_size=max_size,

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from sasa.layers.hooks import is_untouched
 from sasa.layers.torchscript import called_in_python
-from sasa.ops import square_attention, square_attention_statistics
+from sasa.ops import block_attention, block_attention_statistics
 from sasa.ops.autocast import autocast_off
-from sasa.ops.local_attention.spec import positive_int
-from sasa.ops.square_attention.squares import as_maps, from_squares, softmax_inside, to_squares
+from sasa.ops.block_attn.blocks import as_maps, block_softmax, from_blocks, to_blocks
+from sasa.ops.local_attn.spec import positive_int
 
 STEM_VALUES = ("spatially_aware", "convolution", "pointwise")
 
@@ -26,24 +26,25 @@ def _is_plain(kind: type[nn.Module], *modules: nn.Module) -> bool:
 
 
 class AttentionStem(nn.Module):
-    """Attention inside each block × block square of the image, batch norm, max pool over the square.
+    """Attention inside each block_size × block_size block of the image, batch norm, max pool over the block.
 
-    (Ramachandran et al., 2019, §3.2 and App. A.1.) Each pixel attends to its own square, with relative
-    positions as in Eq. 3; the squares are those of the max pool. A size that is no multiple of block is
+    (Ramachandran et al., 2019, §3.2 and App. A.1.) Each pixel attends to its own block, with relative
+    positions as in Eq. 3; the blocks are those of the max pool. A size that is no multiple of block_size is
     padded and the padding takes no part: not in the softmax, the batch statistics or the maximum. Input
-    (B, in_channels, H, W), output (B, out_channels, ceil(H/block), ceil(W/block)), or H × W without pool.
+    (B, in_channels, H, W), output (B, out_channels, ceil(H/block_size), ceil(W/block_size)), or H × W without
+    max_pool.
 
     Args:
         in_channels: Channels of the image.
         out_channels: Channels of the output, a multiple of 2·num_heads.
         values: How a pixel becomes a value (Table 7). "spatially_aware": by a matrix of its own position
-            in the square, a learned mixture of num_mixtures matrices, v = (Σₘ p(a, b, m) Wₘ) x with
-            p(a, b, ·) = softmax((emb_row(a) + emb_col(b))·ν). "convolution": by a block × block
+            in the block, a learned mixture of num_mixtures matrices, v = (Σₘ p(a, b, m) Wₘ) x with
+            p(a, b, ·) = softmax((emb_row(a) + emb_col(b))·ν). "convolution": by a block_size × block_size
             convolution. "pointwise": by one matrix, the stand-alone form.
         num_heads: Attention heads.
         num_mixtures: Matrices that "spatially_aware" mixes; the paper does not print its number.
-        block: Side of the squares, and the stride of the stem.
-        pool: False leaves the max pool out and keeps the resolution, for small images.
+        block_size: Side of the blocks, and the stride of the stem.
+        max_pool: False leaves the max pool out and keeps the resolution, for small images.
 
     Raises:
         TypeError: A number is not an int.
@@ -58,8 +59,8 @@ class AttentionStem(nn.Module):
         values: str = "spatially_aware",
         num_heads: int = 4,
         num_mixtures: int = 4,
-        block: int = 4,
-        pool: bool = True,
+        block_size: int = 4,
+        max_pool: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -68,7 +69,7 @@ class AttentionStem(nn.Module):
             raise ValueError(f"values: expected one of {STEM_VALUES}, got {values!r}")
         for name, number in (
             ("num_mixtures", num_mixtures),
-            ("block", block),
+            ("block_size", block_size),
             ("num_heads", num_heads),
         ):
             positive_int(name, number)
@@ -82,25 +83,25 @@ class AttentionStem(nn.Module):
         self.values = values
         self.num_heads = num_heads
         self.num_mixtures = num_mixtures
-        self.block = block
-        self.pool = pool
+        self.block_size = block_size
+        self.max_pool = max_pool
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.query_key = nn.Conv2d(in_channels, 2 * out_channels, 1, bias=False, **factory)
         # For spatially aware values this holds the M matrices; they are mixed before they meet the image.
         self.value = nn.Conv2d(
             in_channels,
             out_channels * (num_mixtures if values == "spatially_aware" else 1),
-            block if values == "convolution" else 1,
+            block_size if values == "convolution" else 1,
             bias=False,
             **factory,
         )
         width = out_channels // num_heads
-        offsets = 2 * block - 1
+        offsets = 2 * block_size - 1
         self.rel_row = nn.Parameter(torch.empty(num_heads, offsets, width // 2, **factory))
         self.rel_col = nn.Parameter(torch.empty(num_heads, offsets, width // 2, **factory))
         if values == "spatially_aware":
-            self.emb_row = nn.Parameter(torch.empty(block, width, **factory))
-            self.emb_col = nn.Parameter(torch.empty(block, width, **factory))
+            self.emb_row = nn.Parameter(torch.empty(block_size, width, **factory))
+            self.emb_col = nn.Parameter(torch.empty(block_size, width, **factory))
             self.mixture = nn.Parameter(torch.empty(num_mixtures, width, **factory))
         self.norm = nn.BatchNorm2d(out_channels, **factory)
         self.reset_parameters()
@@ -120,17 +121,19 @@ class AttentionStem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self._check(x)
         plain = self.values != "convolution" and _is_plain(nn.Conv2d, self.query_key, self.value)
-        if plain and self.pool and _is_plain(nn.BatchNorm2d, self.norm) and x[:, 0].numel() > 1:
+        if plain and self.max_pool and _is_plain(nn.BatchNorm2d, self.norm) and x[:, 0].numel() > 1:
             return self._pooled(x)
-        out = self.norm(square_attention(x, *self._forms(), block=self.block) if plain else self._mixed(x))
-        return F.max_pool2d(out, self.block, ceil_mode=True) if self.pool else out
+        out = self.norm(
+            block_attention(x, *self._forms(), block_size=self.block_size) if plain else self._mixed(x)
+        )
+        return F.max_pool2d(out, self.block_size, ceil_mode=True) if self.max_pool else out
 
     def _mixed(self, x: Tensor) -> Tensor:
         """The attention with queries, keys and values of the projections, (B, out_channels, H, W)."""
         weights = self._weights(x)  # (B, L, N, P, P)
         values = self._values(x).unflatten(-1, (self.num_heads, -1))  # (B, L, P, N, D)
         out = torch.einsum("blnpq,blqnd->blpnd", weights.to(values.dtype), values).flatten(-2)
-        return from_squares(out, self.block, *x.shape[2:])
+        return from_blocks(out, self.block_size, *x.shape[2:])
 
     def _pooled(self, x: Tensor) -> Tensor:
         """Attention, norm and maximum without a map of the full resolution.
@@ -138,16 +141,20 @@ class AttentionStem(nn.Module):
         The norm follows the maximum: it is increasing in each channel once the values have its weight's sign.
         """
         norm = self.norm
-        forms, relative, matrices = self._forms()
-        sign = torch.ones_like(matrices[0, :, 0])
+        qk_weight, rel_weight, v_weight = self._forms()
+        sign = torch.ones_like(v_weight[0, :, 0])
         if norm.affine:
             sign = torch.where(norm.weight < 0, -sign, sign).detach()
-        matrices = matrices * sign[:, None]
+        v_weight = v_weight * sign[:, None]
         if norm.training or norm.running_mean is None or norm.running_var is None:
-            out, mean, var = square_attention_statistics(x, forms, relative, matrices, block=self.block)
+            out, mean, var = block_attention_statistics(
+                x, qk_weight, rel_weight, v_weight, block_size=self.block_size
+            )
             self._track(mean.detach() * sign, var.detach(), x[:, 0].numel())
         else:
-            out = square_attention(x, forms, relative, matrices, block=self.block, pool=True)
+            out = block_attention(
+                x, qk_weight, rel_weight, v_weight, block_size=self.block_size, max_pool=True
+            )
             mean, var = norm.running_mean.to(sign.dtype) * sign, norm.running_var.to(sign.dtype)
         factor = (var + norm.eps).rsqrt()
         if norm.affine:
@@ -169,41 +176,41 @@ class AttentionStem(nn.Module):
             norm.running_var.lerp_((var * (count / (count - 1))).to(norm.running_var.dtype), share)
 
     def _forms(self) -> tuple[Tensor, Tensor, Tensor]:
-        """forms, relative and matrices of `square_attention`, in at least float32."""
+        """qk_weight, rel_weight and v_weight of `block_attention`, in at least float32."""
         with autocast_off(self.rel_row):
             wide = torch.promote_types(self.rel_row.dtype, torch.float32)
             query_key = self.query_key.weight.to(wide).flatten(1)
             query, key = query_key.unflatten(0, (2, self.num_heads, -1)).unbind()  # (N, D, C)
-            relative = torch.einsum("ndc,nijd->ncij", query, self.relative_embeddings().to(wide))
+            rel_weight = torch.einsum("ndc,nijd->ncij", query, self.relative_embeddings().to(wide))
             if self.values == "pointwise":
-                matrices = self.value.weight.flatten(1).expand(self.block**2, -1, -1)
+                v_weight = self.value.weight.flatten(1).expand(self.block_size**2, -1, -1)
             else:
-                matrices = self.value_matrices()
-            return query.mT @ key, relative, matrices.to(wide)
+                v_weight = self.value_matrices()
+            return query.mT @ key, rel_weight, v_weight.to(wide)
 
     def attention_maps(self, x: Tensor) -> Tensor:
-        """The weights of every pixel over its own square, (B, num_heads, H, W, block, block).
+        """The weights of every pixel over its own block, (B, num_heads, H, W, block_size, block_size).
 
-        Entry (a, b) belongs to the square's pixel (a, b); weights on padding are zero.
+        Entry (a, b) belongs to the block's pixel (a, b); weights on padding are zero.
         """
-        return as_maps(self._weights(x), self.block, *x.shape[2:])
+        return as_maps(self._weights(x), self.block_size, *x.shape[2:])
 
     def _weights(self, x: Tensor) -> Tensor:
-        """softmax(q·k + q·r) inside each of the L squares, (B, L, N, P, P) with P = block² positions."""
+        """softmax(q·k + q·r) inside each of the L blocks, (B, L, N, P, P) with P = block² positions."""
         self._check(x)
-        query_key = self.query_key(to_squares(x, self.block)).permute(0, 2, 3, 1)
+        query_key = self.query_key(to_blocks(x, self.block_size)).permute(0, 2, 3, 1)
         q, k = query_key.unflatten(-1, (2, self.num_heads, -1)).unbind(3)  # (B, L, P, N, D)
         rel = self.relative_embeddings()
         logits = torch.einsum("blpnd,blqnd->blnpq", q, k) + torch.einsum("blpnd,npqd->blnpq", q, rel)
-        return softmax_inside(logits, self.block, *x.shape[2:])
+        return block_softmax(logits, self.block_size, *x.shape[2:])
 
     def _check(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"x: expected (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
 
     def relative_embeddings(self) -> Tensor:
-        """r of each query position and key position in the square, (num_heads, block², block², D)."""
-        side = self.block
+        """r of each query position and key position in the block, (num_heads, block², block², D)."""
+        side = self.block_size
         # Offsets of a key position from a query position, from −(side−1) to side−1, as indices.
         position = torch.arange(side * side, device=self.rel_row.device)
         row, col = position // side, position % side
@@ -214,20 +221,20 @@ class AttentionStem(nn.Module):
     def _values(self, x: Tensor) -> Tensor:
         """(B, L, P, out_channels)."""
         if self.values == "pointwise":
-            return self.value(to_squares(x, self.block)).permute(0, 2, 3, 1)
+            return self.value(to_blocks(x, self.block_size)).permute(0, 2, 3, 1)
         if self.values == "convolution":
-            before, after = (self.block - 1) // 2, self.block // 2
+            before, after = (self.block_size - 1) // 2, self.block_size // 2
             padded = F.pad(x, (before, after, before, after))
-            return to_squares(self.value(padded), self.block).permute(0, 2, 3, 1)
-        return torch.einsum("bclp,poc->blpo", to_squares(x, self.block), self.value_matrices())
+            return to_blocks(self.value(padded), self.block_size).permute(0, 2, 3, 1)
+        return torch.einsum("bclp,poc->blpo", to_blocks(x, self.block_size), self.value_matrices())
 
     def value_matrices(self) -> Tensor:
-        """The matrix of each position in the square, (block², out_channels, in_channels): the mixture
+        """The matrix of each position in the block, (block², out_channels, in_channels): the mixture
         Σₘ p(a, b, m) Wₘ of App. A.1. For spatially aware values only."""
         position = self.emb_row[:, None] + self.emb_col[None, :]
         p = (position.flatten(0, 1) @ self.mixture.T).softmax(-1)  # (P, M)
-        matrices = self.value.weight.view(self.num_mixtures, self.out_channels, self.in_channels)
-        return torch.einsum("pm,moc->poc", p, matrices)
+        v_weight = self.value.weight.view(self.num_mixtures, self.out_channels, self.in_channels)
+        return torch.einsum("pm,moc->poc", p, v_weight)
 
     def flops(self, x: Tensor) -> int:
         """FLOPs of the forward pass beyond the modules inside, by the convention of
@@ -235,8 +242,8 @@ class AttentionStem(nn.Module):
         M values and their mixture, as the equations are written."""
         batch, _, height, width = x.shape
         pixels = batch * height * width
-        window = self.block**2 * (6 * self.out_channels + 6 * self.num_heads)
-        pool = self.out_channels if self.pool else 0
+        window = self.block_size**2 * (6 * self.out_channels + 6 * self.num_heads)
+        pool = self.out_channels if self.max_pool else 0
         mixtures = 0
         if self.values == "spatially_aware":
             mixtures = 2 * self.num_mixtures * self.out_channels * (self.in_channels + 1)
@@ -249,5 +256,5 @@ class AttentionStem(nn.Module):
         return (
             f"{self.in_channels}, {self.out_channels}, values={self.values!r}, "
             f"num_heads={self.num_heads}, num_mixtures={self.num_mixtures}, "
-            f"block={self.block}, pool={self.pool}"
+            f"block_size={self.block_size}, max_pool={self.max_pool}"
         )

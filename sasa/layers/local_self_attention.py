@@ -15,7 +15,7 @@ from sasa.ops import (
     local_attention_maps,
     local_self_attention,
 )
-from sasa.ops.local_attention.api import check_backend
+from sasa.ops.local_attn.api import check_backend
 
 POSITIONS = ("relative", "absolute", "none")
 
@@ -34,7 +34,7 @@ class LocalSelfAttention2d(nn.Module):
         kernel_size: The window's extent, odd: k or (kh, kw).
         stride: 1, or 2 for attention at full resolution and a 2 × 2 average pool after it (§3).
         num_heads: Attention heads, each out_channels/num_heads wide.
-        dilation: Distance of neighbouring window positions: one for both axes or a pair.
+        dilation: Distance of neighboring window positions: one for both axes or a pair.
         position: What the logits know of position (Table 5): "relative" adds learned row and column
             offset embeddings (Eq. 3), "absolute" adds a fixed 2-D sinusoid to the input, "none" neither.
         content: False drops the keys and leaves q·r alone (Table 6); needs position="relative".
@@ -118,7 +118,7 @@ class LocalSelfAttention2d(nn.Module):
         smaller by √D, so that the logits' size does not depend on D, embeddings from N(0, 1); biases are 0.
 
         Measured on the built-in images over 3 seeds (top-1 in %, mean ± standard error, of a quarter-width
-        ResNet-26 after 3 epochs of 4,000 images; ``python benchmarks/scale_and_initialisation.py``):
+        ResNet-26 after 3 epochs of 4,000 images; ``python benchmarks/scale_and_initialization.py``):
         embeddings of deviation 1/√D 77.28 ± 0.55 with scale 1 and 78.57 ± 0.12 with scale 1/√D, embeddings
         of deviation 1 79.80 ± 0.35 and 79.80 ± 0.38, these defaults 80.25 ± 0.23. So the paper's scale stays.
         """
@@ -168,12 +168,12 @@ class LocalSelfAttention2d(nn.Module):
             and is_untouched(qkv)
         )
 
-    def attention_maps(self, x: Tensor, *, pool: bool = True) -> Tensor:
+    def attention_maps(self, x: Tensor, *, per_query: bool = False) -> Tensor:
         """Where each output pixel looks: the weights (B, num_heads, H', W', kh, kw), for pictures.
 
         They sum to one over the window; entry (kh//2, kw//2) is the pixel itself. With stride=2 the maps
-        of the four pooled queries are averaged, each around its own pixel; pool=False gives those of every
-        query, (B, num_heads, H, W, kh, kw).
+        of the four pooled queries are averaged, each around its own pixel; per_query=True gives those of
+        every query, (B, num_heads, H, W, kh, kw).
         """
         q, k, _ = self._project(x)
         return local_attention_maps(
@@ -185,7 +185,7 @@ class LocalSelfAttention2d(nn.Module):
             kernel_size=self.kernel_size,
             dilation=self.dilation,
             scale=self.scale,
-            pool=self.stride if pool else 1,
+            pool=1 if per_query else self.stride,
         )
 
     def _with_position(self, x: Tensor) -> Tensor:

@@ -23,24 +23,24 @@ class ReplacedConvolutions:
 
     Attributes:
         replaced: The attention layers that took the place of convolutions.
-        left: Why each of the other convolutions stays.
+        skipped: Why each of the other convolutions stays.
     """
 
     replaced: dict[str, LocalSelfAttention2d]
-    left: dict[str, str]
+    skipped: dict[str, str]
 
     def __str__(self) -> str:
         lines = [
             f"{name}: LocalSelfAttention2d({layer.extra_repr()})" for name, layer in self.replaced.items()
         ]
-        lines += [f"{name}: left, {reason}" for name, reason in self.left.items()]
-        return "\n".join([f"{len(self.replaced)} convolutions replaced, {len(self.left)} left", *lines])
+        lines += [f"{name}: skipped, {reason}" for name, reason in self.skipped.items()]
+        return "\n".join([f"{len(self.replaced)} convolutions replaced, {len(self.skipped)} skipped", *lines])
 
 
 def replace_convolutions(
     model: nn.Module,
     *,
-    where: Callable[[str, nn.Module], bool] | None = None,
+    filter_fn: Callable[[str, nn.Module], bool] | None = None,
     kernel_size: int | tuple[int, int] = 7,
     num_heads: int = 8,
     position: str = "relative",
@@ -59,12 +59,12 @@ def replace_convolutions(
     three dimensions and transposed ones. Layers of ours are not looked into.
 
     The paper keeps a convolutional stem or builds an `AttentionStem`, since single pixels of an image say too
-    little for attention (§3.2): ``where=lambda name, conv: name != "conv1"`` leaves torchvision's.
+    little for attention (§3.2): ``filter_fn=lambda name, conv: name != "conv1"`` leaves torchvision's.
 
     Args:
         model: Any module, such as a network of timm's or torchvision's.
-        where: Called with each convolution's name and module; False leaves it. A module of several names is
-            asked for under its first, as in ``model.named_modules()``, and replaced under all of them.
+        filter_fn: Called with each convolution's name and module; False leaves it. A module of several names
+            is asked for under its first, as in ``model.named_modules()``, and replaced under all of them.
         kernel_size: Extent of the windows, odd: k or (kh, kw). Along an axis where a convolution's kernel has
             extent 1, so has the window.
         num_heads: Attention heads of each layer; its output channels must be a multiple of num_heads, for
@@ -111,13 +111,13 @@ def replace_convolutions(
 
     attention(1, unit, window, 1, device="meta")  # raises for what is wrong whatever the model
     replaced: dict[str, LocalSelfAttention2d] = {}
-    left: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     new: dict[nn.Module, LocalSelfAttention2d] = {}
     for name, conv in _convolutions(model):
-        if where is not None and not where(name, conv):
-            left[name] = "where says so"
+        if filter_fn is not None and not filter_fn(name, conv):
+            skipped[name] = "filter_fn returned False"
         elif reasons := _obstacles(conv, unit):
-            left[name] = "; ".join(reasons)
+            skipped[name] = "; ".join(reasons)
         else:
             assert isinstance(conv, nn.Conv2d)
             extent = tuple(
@@ -141,7 +141,7 @@ def replace_convolutions(
         for key, child in parent._modules.items():
             if child in new:
                 setattr(parent, key, new[child])
-    return ReplacedConvolutions(replaced, left)
+    return ReplacedConvolutions(replaced, skipped)
 
 
 def _convolutions(model: nn.Module) -> Iterator[tuple[str, _ConvNd]]:

@@ -10,20 +10,20 @@ import timm
 from timm.models import build_model_with_cfg
 from torch import nn
 
-from sasa.models.attention_views import attention_layers, attention_views, relative_attention
-from sasa.models.cost import Cost, cost
-from sasa.models.sasa_resnet import SASAResNet, convolutional_twin, resnet_state_dict
+from sasa.models.attention_maps import attention_layers, position_attention_maps, query_attention_maps
+from sasa.models.flops import Cost, cost
+from sasa.models.sasa_resnet import SASAResNet, conv_baseline, resnet_state_dict
 
 __all__ = [
     "Cost",
     "SASAResNet",
     "attention_layers",
-    "attention_views",
-    "convolutional_twin",
+    "conv_baseline",
     "cost",
     "create_model",
     "list_models",
-    "relative_attention",
+    "position_attention_maps",
+    "query_attention_maps",
     "resnet_state_dict",
 ]
 
@@ -38,9 +38,9 @@ def create_model(name: str, **options: Any) -> nn.Module:
 
     Args:
         name: Such as "sasa_resnet50", "sasa_resnet50_convstem" or "sasa_resnet50_conv".
-        options: Those of `SASAResNet` (num_classes, in_chans, width, kernel_size, num_heads, groups, stem, …)
-            and of `timm.create_model` (features_only, checkpoint_path, …). stem="small" is the form for
-            images under about 64 pixels of the network's own stem.
+        options: Those of `SASAResNet` (num_classes, in_chans, width_mult, stage_types, stem, …) and of
+            `timm.create_model` (features_only, checkpoint_path, …). stem="small" is the form for images under
+            about 64 pixels of the network's own stem.
 
     Raises:
         ValueError: Nothing has that name, or an option has a wrong value.

@@ -9,7 +9,7 @@ from typing import Any
 import timm
 
 from sasa.layers.attention_stem import STEM_VALUES
-from sasa.models.cost import Cost, cost
+from sasa.models.flops import Cost, cost
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ def _table_3() -> list[Row]:
     rows = []
     for conv, figures in printed.items():
         attention = "".join(group for group in "1234" if group not in conv)
-        groups = tuple("conv" if group in conv else "attention" for group in "1234")
+        stage_types = tuple("conv" if group in conv else "attention" for group in "1234")
         label = f"conv {conv or '–'}, attention {attention or '–'}"
-        rows.append(Row(label, *figures, "sasa_resnet50_convstem", {"groups": groups}))
+        rows.append(Row(label, *figures, "sasa_resnet50_convstem", {"stage_types": stage_types}))
     return rows
 
 

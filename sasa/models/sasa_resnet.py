@@ -25,7 +25,7 @@ from sasa.layers import AttentionStem, FusedAttentionStem, LocalSelfAttention2d
 from sasa.layers.attention_stem import STEM_VALUES
 from sasa.layers.local_self_attention import POSITIONS
 
-GROUPS = ("conv", "attention")
+STAGE_TYPES = ("conv", "attention")
 _EMBEDDINGS = ("rel_row", "rel_col", "emb_row", "emb_col", "mixture")
 STEMS = (*STEM_VALUES, "conv", "small_attention", "small_conv")
 
@@ -41,7 +41,7 @@ def position_embeddings(network: nn.Module) -> set[str]:
 class Bottleneck(nn.Module):
     """ResNet v1.5 bottleneck: 1 × 1 down, a spatial layer (with the stride), 1 × 1 up, residual.
 
-    Input (B, in_channels, H, W), output (B, 4·width, ceil(H/stride), ceil(W/stride)).
+    Input (B, in_channels, H, W), output (B, 4·channels, ceil(H/stride), ceil(W/stride)).
     """
 
     expansion = 4
@@ -50,7 +50,7 @@ class Bottleneck(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        width: int,
+        channels: int,
         spatial: nn.Module,
         *,
         stride: int = 1,
@@ -60,15 +60,15 @@ class Bottleneck(nn.Module):
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        out_channels = width * self.expansion
+        out_channels = channels * self.expansion
         self.stride = stride
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False, **dd)
-        self.bn1 = nn.BatchNorm2d(width, **dd)
+        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False, **dd)
+        self.bn1 = nn.BatchNorm2d(channels, **dd)
         self.act1 = nn.ReLU(inplace=True)
         self.spatial = spatial
-        self.bn2 = nn.BatchNorm2d(width, **dd)
+        self.bn2 = nn.BatchNorm2d(channels, **dd)
         self.act2 = nn.ReLU(inplace=True)
-        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False, **dd)
+        self.conv3 = nn.Conv2d(channels, out_channels, 1, bias=False, **dd)
         self.bn3 = nn.BatchNorm2d(out_channels, **dd)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
         self.downsample: nn.Module = nn.Identity()
@@ -93,27 +93,27 @@ class Bottleneck(nn.Module):
 
 
 class SASAResNet(nn.Module):
-    """A ResNet whose groups are built of convolution or of local self-attention.
+    """A ResNet whose stages are built of convolution or of local self-attention.
 
-    Input (B, in_chans, H, W) of any size, output (B, num_classes). With groups of "conv" and a "conv" stem
+    Input (B, in_chans, H, W) of any size, output (B, num_classes). With stages of "conv" and a "conv" stem
     it is ResNet v1.5.
 
     Args:
-        layers: Bottlenecks in each of the four groups.
+        layers: Bottlenecks in each of the four stages.
         num_classes: Classes; 0 for pooled features.
         in_chans: Channels of the image.
-        width: Factor of every width (Figure 5).
-        groups: For each group "conv" or "attention" (Table 3).
+        width_mult: Factor of all channel numbers (Figure 5).
+        stage_types: For each stage "conv" or "attention" (Table 3).
         stem: "spatially_aware", "convolution" or "pointwise": the attention stem with these values
             (Table 7), stride 4. "conv": 7 × 7 convolution and max pool, stride 4. For images under about
             64 pixels, both of stride 1: "small_attention", the spatially aware stem without its max pool,
             and "small_conv", a 3 × 3 convolution.
-        kernel_size: Extent of the attention windows in the groups (Table 4).
-        num_heads: Heads of the attention in the groups; each must get an even number of channels.
+        kernel_size: Extent of the attention windows in the stages (Table 4).
+        num_heads: Heads of the attention in the stages; each must get an even number of channels.
         position: "relative", "absolute" or "none" (Table 5).
-        content: False drops q·k in the groups (Table 6).
-        scale: Factor of the groups' logits.
-        output_stride: 32, 16 or 8; groups beyond it keep the resolution and dilate.
+        content: False drops q·k in the stages (Table 6).
+        scale: Factor of the logits of the stages.
+        output_stride: 32, 16 or 8; stages beyond it keep the resolution and dilate.
         global_pool: timm's pool before the classifier.
         drop_rate: Dropout before the classifier, in [0, 1).
         drop_path_rate: Stochastic depth of the last block, rising linearly from 0.
@@ -121,7 +121,7 @@ class SASAResNet(nn.Module):
         backend: Of the attention, see `sasa.local_attention`.
 
     Raises:
-        ValueError: An option has an unknown value, or heads do not divide a width.
+        ValueError: An option has an unknown value, or heads do not divide the channels.
     """
 
     def __init__(
@@ -130,8 +130,8 @@ class SASAResNet(nn.Module):
         num_classes: int = 1000,
         in_chans: int = 3,
         *,
-        width: float = 1.0,
-        groups: Sequence[str] = ("attention",) * 4,
+        width_mult: float = 1.0,
+        stage_types: Sequence[str] = ("attention",) * 4,
         stem: str = "spatially_aware",
         kernel_size: int = 7,
         num_heads: int = 8,
@@ -148,8 +148,8 @@ class SASAResNet(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if len(groups) != 4 or any(group not in GROUPS for group in groups):
-            raise ValueError(f"groups: expected four of {GROUPS}, got {groups!r}")
+        if len(stage_types) != 4 or any(kind not in STAGE_TYPES for kind in stage_types):
+            raise ValueError(f"stage_types: expected four of {STAGE_TYPES}, got {stage_types!r}")
         if stem not in STEMS:
             raise ValueError(f"stem: expected one of {STEMS}, got {stem!r}")
         if output_stride not in (8, 16, 32):
@@ -159,9 +159,9 @@ class SASAResNet(nn.Module):
         for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
             if not 0 <= rate < 1:
                 raise ValueError(f"{name}: expected a number in [0, 1), got {rate}")
-        if not 64 * width >= 1:
+        if not 64 * width_mult >= 1:
             raise ValueError(
-                f"width: expected a positive factor, got {width}; it must leave one of 64 channels"
+                f"width_mult: expected a positive factor, got {width_mult}; it must leave one of 64 channels"
             )
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.num_classes = num_classes
@@ -169,11 +169,11 @@ class SASAResNet(nn.Module):
         self.drop_rate = drop_rate
         self.grad_checkpointing = False
 
-        channels = round(64 * width)
+        channels = round(64 * width_mult)
         if stem not in ("conv", "small_conv") and channels % 8:
             raise ValueError(
-                f"width: {width} gives the stem {channels} channels, which its 4 heads do not divide into "
-                "even widths; expected a multiple of 1/8"
+                f"width_mult: expected a multiple of 1/8, got {width_mult}: the stem's 4 heads do not divide "
+                f"its {channels} channels evenly"
             )
         self.stem, self.maxpool, stem_stride, stride = _build_stem(stem, in_chans, channels, dd)
         feature_info: list[dict[str, Any]] = [
@@ -183,8 +183,8 @@ class SASAResNet(nn.Module):
         rates = iter(torch.linspace(0, drop_path_rate, sum(layers), device="cpu").tolist())
         dilation = 1
         stages = []
-        for index, (kind, depth) in enumerate(zip(groups, layers, strict=True)):
-            inner = round(64 * width * 2**index)
+        for index, (kind, depth) in enumerate(zip(stage_types, layers, strict=True)):
+            inner = round(64 * width_mult * 2**index)
             first_stride, first_dilation = (1 if index == 0 else 2), dilation
             if stride * first_stride > output_stride:
                 dilation *= first_stride
@@ -252,7 +252,7 @@ class SASAResNet(nn.Module):
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """Patterns that sort the parameters into stem and groups (coarse) or blocks, for layer decay."""
+        """Patterns that sort the parameters into stem and stages (coarse) or blocks, for layer decay."""
         return {"stem": r"^stem", "blocks": r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"}
 
     @torch.jit.ignore
@@ -307,13 +307,13 @@ class SASAResNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The maps after the stem (0) and the groups (1 to 4), as timm's models give them.
+        """The maps after the stem (0) and the stages (1 to 4), as timm's models give them.
 
         Args:
             x: Images.
             indices: Which maps: the last n, those of a list, or all.
-            norm: Accepted for timm; the maps are normalised already.
-            stop_early: Skip the groups after the last map asked for.
+            norm: Accepted for timm; the maps are normalized already.
+            stop_early: Skip the stages after the last map asked for.
             output_fmt: "NCHW".
             intermediates_only: Return the maps without the last one apart.
         """
@@ -324,8 +324,8 @@ class SASAResNet(nn.Module):
         intermediates = [x] if 0 in take else []
         x = self.maxpool(x)
         for index in range(1, (last if stop_early else 4) + 1):
-            group = self.get_submodule(f"layer{index}")
-            x = checkpoint_seq(group, x) if self.grad_checkpointing else group(x)
+            stage = self.get_submodule(f"layer{index}")
+            x = checkpoint_seq(stage, x) if self.grad_checkpointing else stage(x)
             if index in take:
                 intermediates.append(x)
         return intermediates if intermediates_only else (x, intermediates)
@@ -352,7 +352,7 @@ def _build_stem(
     if kind in STEM_VALUES:
         return AttentionStem(in_chans, channels, values=kind, **dd), nn.Identity(), 4, 4
     if kind == "small_attention":
-        return AttentionStem(in_chans, channels, pool=False, **dd), nn.Identity(), 1, 1
+        return AttentionStem(in_chans, channels, max_pool=False, **dd), nn.Identity(), 1, 1
     kernel_size, stride = (7, 2) if kind == "conv" else (3, 1)
     padding = kernel_size // 2
     stem = nn.Sequential(
@@ -407,9 +407,9 @@ default_cfgs = generate_default_cfgs(
 
 _LAYERS = {26: (1, 2, 4, 1), 38: (2, 3, 5, 2), 50: (3, 4, 6, 3)}
 _FORMS: dict[str, dict[str, Any]] = {
-    "": {"stem": "spatially_aware", "groups": ("attention",) * 4},
-    "_convstem": {"stem": "conv", "groups": ("attention",) * 4},
-    "_conv": {"stem": "conv", "groups": ("conv",) * 4},
+    "": {"stem": "spatially_aware", "stage_types": ("attention",) * 4},
+    "_convstem": {"stem": "conv", "stage_types": ("attention",) * 4},
+    "_conv": {"stem": "conv", "stage_types": ("conv",) * 4},
 }
 
 
@@ -435,7 +435,7 @@ def all_arguments(name: str, **options: Any) -> dict[str, Any]:
     """Every argument that a name and its options give to `SASAResNet`, defaults included.
 
     Names and options that stand for the same network give the same, so "sasa_resnet26_convstem" with all
-    groups "conv" is "sasa_resnet26_conv".
+    stages "conv" is "sasa_resnet26_conv".
 
     Args:
         name: One of our networks.
@@ -462,7 +462,7 @@ def _depth_and_form(name: str) -> tuple[int, str]:
     return int(depth), underscore + form
 
 
-def convolutional_twin(name: str, **options: Any) -> SASAResNet:
+def conv_baseline(name: str, **options: Any) -> SASAResNet:
     """The network with convolution wherever the named one has attention, all else equal.
 
     Args:
@@ -474,7 +474,7 @@ def convolutional_twin(name: str, **options: Any) -> SASAResNet:
     """
     depth, _ = _depth_and_form(name)
     known = inspect.signature(SASAResNet).parameters
-    options = {key: value for key, value in options.items() if key in known and key != "groups"}
+    options = {key: value for key, value in options.items() if key in known and key != "stage_types"}
     if "stem" in options:
         options["stem"] = "small_conv" if options["stem"].startswith("small") else "conv"
     return _create(depth, "_conv", False, **options)

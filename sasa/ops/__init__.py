@@ -1,6 +1,7 @@
 """The operators; they need torch alone."""
 
-from sasa.ops.local_attention import (
+from sasa.ops.block_attn import block_attention, block_attention_statistics
+from sasa.ops.local_attn import (
     LocalAttentionSpec,
     load_tuning,
     local_attention,
@@ -9,18 +10,17 @@ from sasa.ops.local_attention import (
     support,
     tune_local_attention,
 )
-from sasa.ops.local_self_attention import local_self_attention
-from sasa.ops.square_attention import square_attention, square_attention_statistics
+from sasa.ops.local_self_attn import local_self_attention
 
 __all__ = [
     "LocalAttentionSpec",
+    "block_attention",
+    "block_attention_statistics",
     "load_tuning",
     "local_attention",
     "local_attention_flops",
     "local_attention_maps",
     "local_self_attention",
-    "square_attention",
-    "square_attention_statistics",
     "support",
     "tune_local_attention",
 ]

@@ -28,7 +28,7 @@ def draw_attention(
     lies outside of the window, shows the image alone.
 
     Args:
-        images: (B, H, W) grey or (B, H, W, 3) colour, in [0, 1].
+        images: (B, H, W) gray or (B, H, W, 3) color, in [0, 1].
         views: For each layer (B, N, h, w), the weights of the query over the layer's map of any size.
         out: The picture's file; its ending says the format.
         query: Row and column in [0, 1] of the image's height and width, marked by a cross.

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which colour-blind readers tell apart too; a class has one of them.
-_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+# Okabe and Ito's colors, which color-blind readers tell apart too; a class has one of them.
+_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 _DPI = 150
 # Pixels of the longer side, for captions that can be read: images below the first are enlarged to it, with
 # those above the second lines and captions grow.
@@ -28,7 +28,7 @@ class DrawnBoxes:
 
     Attributes:
         boxes: each as x1, y1, x2, y2 in pixels.
-        labels: the class of each, a number that chooses its colour.
+        labels: the class of each, a number that chooses its color.
         captions: a few words on each.
     """
 
@@ -98,7 +98,7 @@ def _panel(axes: Axes, image: npt.NDArray[np.uint8], boxes: DrawnBoxes, font_siz
     axes.imshow(image, extent=(0, width, height, 0))
     axes.set(xticks=[], yticks=[])
     for (x1, y1, x2, y2), label, caption in zip(boxes.boxes, boxes.labels, boxes.captions, strict=True):
-        colour = _COLOURS[label % len(_COLOURS)]
-        axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.2))
-        background = {"facecolor": colour, "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+        color = _COLORS[label % len(_COLORS)]
+        axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=1.2))
+        background = {"facecolor": color, "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
         axes.text(x1, y1, caption, fontsize=font_size, va="top", bbox=background, clip_on=True)

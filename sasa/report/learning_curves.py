@@ -31,7 +31,7 @@ def draw_learning_curves(run: str | Path, out: str | Path | None = None) -> Path
     epochs = [int(row["epoch"]) for row in rows]
     figure = new_figure(8, 3.2)
     loss, scores = figure.subplots(1, 2)
-    # Colours that stay apart for colour-blind readers, dashes that do in print.
+    # Colors that stay apart for color-blind readers, dashes that do in print.
     for name, label, style in (
         ("train_loss", "training", {"color": "#0072B2", "linestyle": "-"}),
         ("val_loss", "validation", {"color": "#D55E00", "linestyle": "--"}),
@@ -39,11 +39,11 @@ def draw_learning_curves(run: str | Path, out: str | Path | None = None) -> Path
         loss.plot(epochs, [float(row[name]) for row in rows], label=label, marker=".", **style)
     loss.set(xlabel="epoch", ylabel="loss")
     loss.legend(frameon=False)
-    names, colours = {"val_top1": "top-1", "val_AP": "AP", "val_AP50": "AP50"}, ("#D55E00", "#009E73")
+    names, colors = {"val_top1": "top-1", "val_AP": "AP", "val_AP50": "AP50"}, ("#D55E00", "#009E73")
     found = [name for name in names if name in rows[0]]
-    for name, colour in zip(found, colours, strict=False):
+    for name, color in zip(found, colors, strict=False):
         values = [100 * float(row[name]) for row in rows]
-        scores.plot(epochs, values, color=colour, linestyle="--", marker=".", label=names[name])
+        scores.plot(epochs, values, color=color, linestyle="--", marker=".", label=names[name])
     scores.set(xlabel="epoch", ylabel=f"validation {' and '.join(names[name] for name in found)}, %")
     if len(found) > 1:
         scores.legend(frameon=False)

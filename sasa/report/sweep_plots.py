@@ -15,16 +15,16 @@ from sasa.report.welch import standard_error
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which colour-blind readers tell apart, without yellow, which paper does not show;
+# Okabe and Ito's colors, which color-blind readers tell apart, without yellow, which paper does not show;
 # markers and dashes tell them apart in print.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 _MARKERS = "osD^vPX*<>"
 _DASHES = ("-", "--", "-.", ":")
 
 
 def _style(index: int) -> dict[str, Any]:
     return {
-        "color": _COLOURS[index % len(_COLOURS)],
+        "color": _COLORS[index % len(_COLORS)],
         "marker": _MARKERS[index % len(_MARKERS)],
         "linestyle": _DASHES[index % len(_DASHES)],
         "markersize": 5,
@@ -123,7 +123,7 @@ def draw_sweep_curves(sweep: Sweep, folder: str | Path, out: str | Path) -> Path
             means = [statistics.fmean(row) for row in rows]
             errors = [standard_error(row) or 0 for row in rows]
             style = _style(index)
-            # A marker here and there; from 16 epochs on two neighbours' are at different ones.
+            # A marker here and there; from 16 epochs on two neighbors' are at different ones.
             step = max(1, len(rows) // 8)
             axes.plot(epochs, means, label=name, **style, markevery=(index % step, step))
             low, high = zip(*((m - e, m + e) for m, e in zip(means, errors, strict=True)), strict=True)

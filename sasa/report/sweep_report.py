@@ -8,7 +8,7 @@ from typing import Any
 
 from sasa.report.attention_picture import draw_attention
 from sasa.report.documents import Block, Heading, Paragraph, Picture, Table, as_html, as_markdown
-from sasa.report.relative_picture import draw_relative_attention
+from sasa.report.position_attention_picture import draw_position_attention
 from sasa.report.sweep_plots import draw_accuracy_against_cost, draw_sweep_curves, metrics_file
 from sasa.report.sweeps import LEVEL, Cell, Claim, Sweep, Verdict, read_sweeps
 
@@ -83,7 +83,7 @@ def _section(sweep: Sweep, folder: Path, figures: Path) -> list[Block]:
     blocks.append(Table(header, [_row(cell) for cell in sweep.cells]))
     if sweep.claims:
         header = ["claim", "paper", "ours", "p", "verdict"]
-        blocks.append(Table(header, [_judgement(claim) for claim in sweep.claims]))
+        blocks.append(Table(header, [_judgment(claim) for claim in sweep.claims]))
     cost = draw_accuracy_against_cost(sweep, figures / f"{sweep.name}-cost.svg")
     curves = draw_sweep_curves(sweep, folder, figures / f"{sweep.name}-curves.svg")
     for path, caption in (
@@ -118,7 +118,7 @@ def _attention(sweep: Sweep, folder: Path, figures: Path, drawn: set[Path]) -> l
             arrays = dict(file)
         views, relative = (
             {key.removeprefix(kind): array for key, array in arrays.items() if key.startswith(kind)}
-            for kind in ("view/", "relative/")
+            for kind in ("query/", "position/")
         )
         where, name = f"{sweep.name}, {cell.name}", runs[0].parent.name
         row, col = arrays["query"].tolist()
@@ -133,7 +133,7 @@ def _attention(sweep: Sweep, folder: Path, figures: Path, drawn: set[Path]) -> l
             Picture(path, f"{where}: what the pixel + attends to, in the last layer of each group.")
         )
         if relative:
-            path = draw_relative_attention(relative, figures / f"relative-{name}.png")
+            path = draw_position_attention(relative, figures / f"relative-{name}.png")
             caption = "attention by the relative embeddings alone, softmax(q·r), mean over pixels and images."
             blocks.append(Picture(path, f"{where}: {caption}"))
     return blocks
@@ -183,7 +183,7 @@ def _row(cell: Cell) -> list[str]:
     ]
 
 
-def _judgement(claim: Claim) -> list[str]:
+def _judgment(claim: Claim) -> list[str]:
     return [
         f"{claim.better} > {claim.worse}",
         "–" if claim.paper is None else f"{claim.paper:+.1f}",

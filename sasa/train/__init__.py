@@ -19,11 +19,16 @@ if TYPE_CHECKING:
     )
     from sasa.train.config_files import load_config, parse_config, save_config
     from sasa.train.detection.config import DetectionConfig
-    from sasa.train.detection.prediction import Found, HeldOut, detect_in_files, detect_in_test_images
+    from sasa.train.detection.prediction import (
+        DetectedImage,
+        LabeledBoxes,
+        detect_in_files,
+        detect_in_test_images,
+    )
     from sasa.train.detection.run import evaluate_detector, resume_detector, train_detector
     from sasa.train.detection.weights import DetectorMetadata, load_detector
     from sasa.train.detectors import retinanet_from_classifier
-    from sasa.train.inputs import load_images, one_test_image_a_class
+    from sasa.train.inputs import first_image_per_class, load_images
     from sasa.train.run import evaluate, resume, train
     from sasa.train.weights import BUILT_IN_WEIGHTS, WeightsMetadata, load_weights, save_weights
 
@@ -34,8 +39,8 @@ _FILES = {
     "DataConfig": "config",
     "DetectionConfig": "detection.config",
     "DetectorMetadata": "detection.weights",
-    "Found": "detection.prediction",
-    "HeldOut": "detection.prediction",
+    "LabeledBoxes": "detection.prediction",
+    "DetectedImage": "detection.prediction",
     "ModelConfig": "config",
     "OptimizerConfig": "config",
     "RuntimeConfig": "config",
@@ -51,7 +56,7 @@ _FILES = {
     "load_detector": "detection.weights",
     "load_images": "inputs",
     "load_weights": "weights",
-    "one_test_image_a_class": "inputs",
+    "first_image_per_class": "inputs",
     "parse_config": "config_files",
     "plan_sweeps": "ablation.plan",
     "resume": "run",
@@ -68,10 +73,10 @@ __all__ = [
     "BUILT_IN_WEIGHTS",
     "AugmentationConfig",
     "DataConfig",
+    "DetectedImage",
     "DetectionConfig",
     "DetectorMetadata",
-    "Found",
-    "HeldOut",
+    "LabeledBoxes",
     "ModelConfig",
     "OptimizerConfig",
     "RuntimeConfig",
@@ -83,11 +88,11 @@ __all__ = [
     "detect_in_test_images",
     "evaluate",
     "evaluate_detector",
+    "first_image_per_class",
     "load_config",
     "load_detector",
     "load_images",
     "load_weights",
-    "one_test_image_a_class",
     "parse_config",
     "plan_sweeps",
     "resume",

@@ -49,7 +49,7 @@ class EpochCheckpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, then remove what is older.
 
-        Here weights_only=False means that the optimiser and the loops are saved as well.
+        Here weights_only=False means that the optimizer and the loops are saved as well.
         """
         epoch = trainer.current_epoch + 1
         score = float(trainer.callback_metrics[self._score])

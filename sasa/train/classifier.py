@@ -87,7 +87,7 @@ class Classifier(Learner, Evaluator):
             network: images → logits, of timm's kind.
             config: the recipe.
             num_classes: number of logits.
-            steps_per_epoch: optimiser steps of an epoch.
+            steps_per_epoch: optimizer steps of an epoch.
         """
         super().__init__(network, num_classes, channels_last=config.runtime.channels_last)
         augmentation = config.augmentation

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from sasa.data import open_dataset
+from sasa.data import create_dataset
 from sasa.models import cost, create_model
 from sasa.train.ablation.inference_time import Timed, inference_seconds
 from sasa.train.config import TrainConfig, options_of
@@ -122,7 +122,7 @@ def _untrained(config: TrainConfig) -> tuple[TrainConfig, dict[str, Any], nn.Mod
     channels = input_size(config.data)[0]
     data, model = config.data, config.model
     with options_of("data"):
-        classes = len(open_dataset(data.source, data.test_split, in_chans=channels, **data.options).classes)
+        classes = len(create_dataset(data.source, data.test_split, in_chans=channels, **data.options).classes)
     with options_of("model"):
         network = create_model(model.name, num_classes=classes, in_chans=channels, **model.options)
     return config, {}, network

@@ -34,7 +34,7 @@ class ModelConfig:
 
     Attributes:
         name: of one of our networks (see `sasa models`) or of any of timm's
-        options: for sasa.create_model, such as {width: 0.5, stem: small}
+        options: for sasa.create_model, such as {width_mult: 0.5, stem: small}
         weights: safetensors file (or the run folder that holds one) to start from, or built-in, the
             classifier that comes with sasa; null starts from scratch. If its classes are not those of the
             data, the classifier starts anew
@@ -62,11 +62,11 @@ class DataConfig:
         validation_split: split for the validation after every epoch; null holds out a part of the
             training split
         held_out: share of the training images held out for validation, in (0, 1), class by class
-        in_chans: 1 (greyscale) or 3 (RGB); null means 1 for fashion-mnist and 3 otherwise
+        in_chans: 1 (grayscale) or 3 (RGB); null means 1 for fashion-mnist and 3 otherwise
         input_size: side in pixels of the square the network sees; null means 28 for fashion-mnist, else 224
         mean: of each channel, for pixels in [0, 1]; null means fashion-mnist's own or ImageNet's
         std: of each channel, for pixels in [0, 1]; null means fashion-mnist's own or ImageNet's
-        crop_pct: in evaluation, side of the centre crop over the side resized to, in (0, 1]; null means 1 for
+        crop_pct: in evaluation, side of the center crop over the side resized to, in (0, 1]; null means 1 for
             inputs under 64 pixels, else 0.875
         interpolation: of resizing
         on_broken: raise stops at a broken image, skip leaves it out and counts it

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from sasa.models import SASAResNet, convolutional_twin, cost
+from sasa.models import SASAResNet, conv_baseline, cost
 from sasa.train.weights import WeightsMetadata
 
 
@@ -14,20 +14,20 @@ def costs(network: nn.Module, metadata: WeightsMetadata) -> dict[str, Any]:
     """Parameters of a network; of one of ours also the FLOPs of an image, and both of its twin.
 
     Returns:
-        parameters, and for a SASAResNet flops, twin_parameters and twin_flops; see `sasa.cost` and
-        `sasa.models.convolutional_twin`.
+        parameters, and for a SASAResNet flops, baseline_parameters and baseline_flops; see `sasa.cost` and
+        `sasa.models.conv_baseline`.
     """
     if not isinstance(network, SASAResNet):
         return {"parameters": sum(parameter.numel() for parameter in network.parameters())}
     channels, height, width = metadata.input_size
     size = (channels, height, width)
-    twin = convolutional_twin(
+    twin = conv_baseline(
         metadata.model, num_classes=len(metadata.classes), in_chans=channels, **metadata.options
     )
     ours, theirs = cost(network, size), cost(twin, size)
     return {
         "parameters": ours.parameters,
         "flops": ours.flops,
-        "twin_parameters": theirs.parameters,
-        "twin_flops": theirs.flops,
+        "baseline_parameters": theirs.parameters,
+        "baseline_flops": theirs.flops,
     }

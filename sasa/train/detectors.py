@@ -19,7 +19,7 @@ FETCH = ("pretrained", "checkpoint_path", "pretrained_cfg_overlay")
 def retinanet_from_classifier(path: str | Path, num_classes: int, **options: Any) -> RetinaNet:
     """Build a detector whose backbone is a classifier's: its network, options, weights, mean and deviation.
 
-    Detectors see RGB: a classifier of grey images is given the mean of the three channels.
+    Detectors see RGB: a classifier of gray images is given the mean of the three channels.
 
     Args:
         path: A file of save_weights, a run folder with one, or "built-in", the classifier that comes with

@@ -73,7 +73,7 @@ def training_trainer(config: RunConfig, steps_per_epoch: int, scores: Mapping[st
 
     Args:
         config: the run's.
-        steps_per_epoch: optimiser steps of an epoch.
+        steps_per_epoch: optimizer steps of an epoch.
         scores: see MetricsTable; the first of them chooses the best checkpoint.
 
     Raises:
@@ -113,7 +113,7 @@ class Fitted:
     Attributes:
         state: parameters and buffers of the network whose predictions count.
         rows: the metrics table's.
-        steps: optimiser steps.
+        steps: optimizer steps.
     """
 
     state: dict[str, Tensor]

@@ -13,11 +13,11 @@ from torch import Tensor
 from sasa.data import (
     FASHION_MNIST_CLASSES,
     ImageDataset,
+    create_dataset,
     evaluation_transform,
-    open_dataset,
     read_image,
 )
-from sasa.train.evaluated_data import EvaluatedData, evaluated_data
+from sasa.train.evaluation_data import EvaluationData, evaluation_data
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ def load_images(
         metadata: Of the weights that will see them.
 
     Returns:
-        The normalised images (B, C, H, W), and the same pixels in [0, 1], (B, H, W) or (B, H, W, 3).
+        The normalized images (B, C, H, W), and the same pixels in [0, 1], (B, H, W) or (B, H, W, 3).
 
     Raises:
         OSError, sasa.data.BrokenImageError: A file cannot be read; the error names it.
@@ -44,7 +44,7 @@ def load_images(
     return _transform([read_image(path, metadata.input_size[0]) for path in paths], metadata)
 
 
-def trained_test_images(metadata: WeightsMetadata) -> tuple[ImageDataset, EvaluatedData]:
+def test_images_of(metadata: WeightsMetadata) -> tuple[ImageDataset, EvaluationData]:
     """The test images of the data that weights were trained on, without a transform, and which these are.
 
     The built-in images where the weights do not say and their classes are those.
@@ -62,11 +62,11 @@ def trained_test_images(metadata: WeightsMetadata) -> tuple[ImageDataset, Evalua
             "images: the weights do not say what they were trained on, and have other classes than the "
             "built-in images; give image files"
         )
-    data = evaluated_data(
+    data = evaluation_data(
         metadata.recipe, None, "test", {}, built_in="fashion-mnist", otherwise="give image files"
     )
     skips = metadata.recipe is not None and metadata.recipe["data"]["on_broken"] == "skip"
-    dataset = open_dataset(
+    dataset = create_dataset(
         data.source,
         data.split,
         in_chans=metadata.input_size[0],
@@ -77,7 +77,7 @@ def trained_test_images(metadata: WeightsMetadata) -> tuple[ImageDataset, Evalua
     return dataset, data
 
 
-def one_test_image_a_class(
+def first_image_per_class(
     metadata: WeightsMetadata, data: ImageDataset, count: int | None = None
 ) -> tuple[Tensor, npt.NDArray[np.float32], list[str]]:
     """The first image of each class, as `load_images` gives them, and the classes.

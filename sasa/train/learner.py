@@ -1,4 +1,4 @@
-"""How a network learns: the optimiser, its schedule, and a moving average of the weights."""
+"""How a network learns: the optimizer, its schedule, and a moving average of the weights."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Learner(LightningModule):
 
         Args:
             config: the recipe.
-            steps_per_epoch: optimiser steps of an epoch.
+            steps_per_epoch: optimizer steps of an epoch.
         """
         recipe, network = config.optimizer, self.network
         self._recipe = recipe
@@ -102,7 +102,7 @@ class Learner(LightningModule):
             self.ema.update(self.network, step=self.trainer.global_step + 1)
 
     def configure_optimizers(self) -> Any:
-        """The optimiser and its schedule; biases, norms and no_weight_decay() are not decayed."""
+        """The optimizer and its schedule; biases, norms and no_weight_decay() are not decayed."""
         recipe = self._recipe
         optimizer = create_optimizer_v2(
             self.network,

@@ -18,10 +18,10 @@ from sasa.data import (
     ImageDataset,
     ImageStream,
     check_classes,
+    create_dataset,
     evaluation_transform,
-    hold_out,
     is_stream,
-    open_dataset,
+    train_val_split,
     training_transform,
 )
 from sasa.train.config import DataConfig, RunConfig, TrainConfig, options_of
@@ -228,10 +228,10 @@ class ImageData(RunData):
         built_in = data.source == "fashion-mnist"
         self.input_size = input_size(data)
         channels = self.input_size[0]
-        self.mean = _normalisation(
+        self.mean = _normalization(
             data.mean, FASHION_MNIST_MEAN if built_in else IMAGENET_DEFAULT_MEAN, channels
         )
-        self.std = _normalisation(data.std, FASHION_MNIST_STD if built_in else IMAGENET_DEFAULT_STD, channels)
+        self.std = _normalization(data.std, FASHION_MNIST_STD if built_in else IMAGENET_DEFAULT_STD, channels)
         self._open()
         self.classes = list(self.training.classes)
 
@@ -269,8 +269,8 @@ class ImageData(RunData):
                 "stream"
             )
         else:
-            self.training, self.validation = hold_out(
-                self.training, data.held_out, self._config.seed, validation_transform=evaluation
+            self.training, self.validation = train_val_split(
+                self.training, data.held_out, self._config.seed, val_transform=evaluation
             )
         check_classes(self.training, self.test)
         check_classes(self.training, self.validation)
@@ -285,7 +285,7 @@ class ImageData(RunData):
                 "seed": self._config.seed,
             }
         with options_of("data"):
-            return open_dataset(
+            return create_dataset(
                 data.source,
                 split,
                 in_chans=self.input_size[0],
@@ -300,7 +300,7 @@ class ImageData(RunData):
             self._open()
 
 
-def _normalisation(given: list[float] | None, usual: tuple[float, ...], channels: int) -> tuple[float, ...]:
+def _normalization(given: list[float] | None, usual: tuple[float, ...], channels: int) -> tuple[float, ...]:
     """What was given, or else the usual values, averaged or repeated where the number of channels differs."""
     if given is not None:
         return tuple(given)

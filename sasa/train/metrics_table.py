@@ -31,7 +31,7 @@ class MetricsTable(Callback):
     """Writes metrics.csv after every epoch.
 
     The rows travel in the checkpoints, and the file is written anew from them: after a resume it holds just
-    the epochs that the checkpoint had seen. Columns: epoch (from 1), step (optimiser steps so far), lr (of
+    the epochs that the checkpoint had seen. Columns: epoch (from 1), step (optimizer steps so far), lr (of
     the epoch's last step), train_loss, val_loss, the scores (in [0, 1]), seconds (of training, without
     validation), images_per_second.
     """

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from lightning.pytorch import seed_everything
 
-from sasa.data import ImageDataset, evaluation_transform, is_stream, open_dataset
+from sasa.data import ImageDataset, create_dataset, evaluation_transform, is_stream
 from sasa.train.classifier import Classifier, Evaluator
 from sasa.train.config import RuntimeConfig, TrainConfig, options_of
 from sasa.train.config_files import plain
 from sasa.train.costs import costs
-from sasa.train.evaluated_data import evaluated_data
+from sasa.train.evaluation_data import evaluation_data
 from sasa.train.fit import (
     RESULTS_FILE,
     circumstances,
@@ -119,7 +119,7 @@ def _run(config: TrainConfig, checkpoint: Path | None) -> dict[str, Any]:
         (test,) = trainer.test(evaluator, data, verbose=False)
     results = {
         **_scores(test, "test"),
-        "validation_top1": fitted.rows[-1]["val_top1"],
+        "val_top1": fitted.rows[-1]["val_top1"],
         "model": config.model.name,
         "options": config.model.options,
         "data": config.data.source,
@@ -161,7 +161,7 @@ def evaluate(
     Args:
         weights: safetensors file of a run, the run folder, or "built-in", the classifier that comes with
             sasa.
-        source: images, see sasa.data.open_dataset; their classes must be those of the weights. None means
+        source: images, see sasa.data.create_dataset; their classes must be those of the weights. None means
             the folder, archive or built-in images that the weights were trained on; if the file does not say,
             "fashion-mnist".
         split: which of their splits; with source None "train", "validation" and "test" are what the run's
@@ -190,10 +190,10 @@ def evaluate(
         crop_pct=metadata.crop_pct,
         interpolation=metadata.interpolation,
     )
-    data = evaluated_data(metadata.recipe, source, split, reader_options, built_in="fashion-mnist")
+    data = evaluation_data(metadata.recipe, source, split, reader_options, built_in="fashion-mnist")
     stream_options = {"is_training": False, "batch_size": 1} if is_stream(data.source) else {}
     with options_of("data"):
-        dataset = open_dataset(
+        dataset = create_dataset(
             data.source,
             data.split,
             in_chans=metadata.input_size[0],

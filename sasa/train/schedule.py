@@ -9,7 +9,7 @@ def warmup_cosine(step: int, total: int, warmup: int) -> float:
     """Factor on the peak learning rate at a step.
 
     Args:
-        step: optimiser steps taken so far, 0 <= step <= total.
+        step: optimizer steps taken so far, 0 <= step <= total.
         total: steps of the whole run.
         warmup: steps of the warm-up, 0 <= warmup < total.
 

@@ -421,7 +421,7 @@ def test_flex_attention_and_ours_agree(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("on_a_cpu")
 @pytest.mark.parametrize("what", ["inference", "training"])
 def test_networks_keep_time_and_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str) -> None:
-    create = partial(gpu.sasa.create_model, "sasa_resnet26", width=0.25)
+    create = partial(gpu.sasa.create_model, "sasa_resnet26", width_mult=0.25)
     steady = gpu.network.steady
     stand_ins = {"ResNet-50": lambda _: steady(create()), "ours": lambda _: steady(create())}
     images = gpu.network.smooth_images(8, 32)
@@ -444,7 +444,7 @@ def test_networks_keep_time_and_memory(monkeypatch: pytest.MonkeyPatch, tmp_path
 @pytest.mark.usefixtures("on_a_cpu")
 def test_networks_are_checked_and_called() -> None:
     images = gpu.network.smooth_images(8, 32)
-    create = partial(gpu.sasa.create_model, "sasa_resnet26_convstem", width=0.25)
+    create = partial(gpu.sasa.create_model, "sasa_resnet26_convstem", width_mult=0.25)
     for make in (gpu.inference_call, gpu.training_call):
         call, error = make(gpu.network.steady(create()), images)
         assert error(call()) < 0.15

@@ -13,7 +13,7 @@ pytest.importorskip("triton", reason="triton is not installed; torch brings it o
 
 from benchmarks import gpu_counts, gpu_model
 from benchmarks.shapes import RESNET50, Spatial
-from sasa.ops.local_attention import schema  # noqa: F401  (registers the op)
+from sasa.ops.local_attn import schema  # noqa: F401  (registers the op)
 
 HEADS, KERNEL = gpu_counts.HEADS, gpu_counts.KERNEL
 DIRECTIONS = ("forward", "backward")

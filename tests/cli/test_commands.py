@@ -14,16 +14,16 @@ from sasa.data import (
     FASHION_MNIST_MEAN,
     FASHION_MNIST_STD,
     ImageDataset,
+    create_dataset,
     load_fashion_mnist,
-    open_dataset,
 )
 from sasa.train import (
     DataConfig,
     TrainConfig,
     WeightsMetadata,
+    first_image_per_class,
     load_images,
     load_weights,
-    one_test_image_a_class,
     save_weights,
 )
 from sasa.train.config_files import plain
@@ -34,7 +34,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     metadata = WeightsMetadata(
         model="sasa_resnet26",
-        options={"width": 0.125, "num_heads": 2, "kernel_size": 3},
+        options={"width_mult": 0.125, "num_heads": 2, "kernel_size": 3},
         classes=list(FASHION_MNIST_CLASSES),
         input_size=[1, 28, 28],
         mean=list(FASHION_MNIST_MEAN),
@@ -108,7 +108,7 @@ def test_no_folder_for_the_picture(picture: Path, tmp_path: Path, capsys: pytest
 
 
 def test_images_are_shown_as_they_are(weights: Path, picture: Path) -> None:
-    """The picture to draw on holds the file's pixels, the batch their normalised values."""
+    """The picture to draw on holds the file's pixels, the batch their normalized values."""
     _, metadata = load_weights(weights)
     batch, pixels = load_images([picture], metadata)
     original = torch.tensor(load_fashion_mnist("test")[0][0]) / 255
@@ -118,9 +118,9 @@ def test_images_are_shown_as_they_are(weights: Path, picture: Path) -> None:
 
 
 def test_one_test_image_of_each_class(weights: Path) -> None:
-    data = open_dataset("fashion-mnist", "test")
+    data = create_dataset("fashion-mnist", "test")
     assert isinstance(data, ImageDataset)
-    batch, pixels, captions = one_test_image_a_class(load_weights(weights)[1], data)
+    batch, pixels, captions = first_image_per_class(load_weights(weights)[1], data)
     assert captions == list(FASHION_MNIST_CLASSES)
     images, labels = load_fashion_mnist("test")
     for label, pixel in enumerate(pixels):
@@ -132,12 +132,12 @@ def test_one_test_image_of_each_class(weights: Path) -> None:
 def test_of_no_more_classes_than_asked_for_is_an_image_read(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = open_dataset("fashion-mnist", "test")
+    data = create_dataset("fashion-mnist", "test")
     assert isinstance(data, ImageDataset)
     read: list[int] = []
     load = data.source.load
     monkeypatch.setattr(data.source, "load", lambda index: read.append(index) or load(index))
-    batch, pixels, captions = one_test_image_a_class(load_weights(weights)[1], data, 3)
+    batch, pixels, captions = first_image_per_class(load_weights(weights)[1], data, 3)
     assert captions == list(FASHION_MNIST_CLASSES[:3])
     assert len(batch) == len(pixels) == len(read) == 3
 
@@ -166,8 +166,8 @@ def test_attention_defaults_to_the_built_in_images(
 
 
 def foreign(path: Path, recipe: dict[str, Any] | None) -> str:
-    """Weights of two classes of 16 × 16 colour images."""
-    options = {"width": 0.125, "num_heads": 2, "kernel_size": 3}
+    """Weights of two classes of 16 × 16 color images."""
+    options = {"width_mult": 0.125, "num_heads": 2, "kernel_size": 3}
     metadata = WeightsMetadata(
         "sasa_resnet26", options, ["cat", "dog"], [3, 16, 16], [0.5] * 3, [0.25] * 3, recipe=recipe
     )

@@ -14,13 +14,13 @@ from PIL import Image
 
 from sasa.cli import main
 from sasa.cli.detect import COMMANDS
-from sasa.data.detection import open_detection
+from sasa.data.detection import create_detection_dataset
 from sasa.train import DetectorMetadata, load_detector, save_weights
 from sasa.train.loaders import evaluation_loader
 
 TINY = [
-    *("--model.backbone", "sasa_resnet26_conv", "--model.backbone_options", '{"width": 0.125}'),
-    *("--model.options", '{"width": 16, "fpn_and_heads": "conv"}'),
+    *("--model.backbone", "sasa_resnet26_conv", "--model.backbone_options", '{"width_mult": 0.125}'),
+    *("--model.options", '{"fpn_channels": 16, "fpn_and_heads": "conv"}'),
     *("--data.size", "64", "--data.options", '{"length": 4, "size": 64}'),
     *("--optimizer.batch_size", "2", "--optimizer.epochs", "1", "--optimizer.warmup_epochs", "0"),
 ]
@@ -68,8 +68,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     about = DetectorMetadata(
         backbone="sasa_resnet26_conv",
-        backbone_options={"width": 0.125},
-        options={"width": 16, "fpn_and_heads": "conv"},
+        backbone_options={"width_mult": 0.125},
+        options={"fpn_channels": 16, "fpn_and_heads": "conv"},
         classes=["cup", "owl"],
         size=64,
         mean=[0.5, 0.5, 0.5],
@@ -90,7 +90,7 @@ def test_outputs_that_are_not_finite_are_evaluated(
 ) -> None:
     """No box can be trusted, but the metrics are those of what is left, and their file is JSON."""
     _, about = load_detector(weights)
-    about.classes[:] = open_detection("scenes").classes
+    about.classes[:] = create_detection_dataset("scenes").classes
     detector = about.create_model()
     with torch.no_grad():
         detector.head.get_submodule(head).bias.fill_(value)
@@ -217,11 +217,11 @@ def test_predict_never_overwrites(
         (["eval", "--weights", "nowhere"], "no weights at nowhere"),
         (["predict", "missing.png", "--weights", "nowhere"], "no weights at nowhere"),
         (
-            ["train", *TINY, "--model.options.widht", "1"],
+            ["train", *TINY, "--model.options.widht_mult", "1"],
             "error: model: create_retinanet() got an unexpected",
         ),
         (
-            ["train", *TINY, "--model.backbone_options.widht", "1"],
+            ["train", *TINY, "--model.backbone_options.widht_mult", "1"],
             "error: model: options: sasa_resnet26_conv has",
         ),
         (

@@ -18,11 +18,11 @@ from sasa.train.loaders import evaluation_loader
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("images")
     for split in ("train", "test"):
-        for label, colour in enumerate(("red", "green")):
-            (root / split / colour).mkdir(parents=True)
+        for label, color in enumerate(("red", "green")):
+            (root / split / color).mkdir(parents=True)
             for number in range(6):
                 shade = tuple(250 - number if channel == label else number for channel in range(3))
-                Image.new("RGB", (16, 16), shade).save(root / split / colour / f"{number}.png")
+                Image.new("RGB", (16, 16), shade).save(root / split / color / f"{number}.png")
     return root
 
 
@@ -81,7 +81,10 @@ def test_train_then_eval(images: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["--resume"], "--resume needs the run's folder"),
         (["--resume", "x", "--seed", "1"], "leave out --seed 1"),
         (["--resume", "nowhere"], "no run in nowhere"),
-        (["--model.options.widht", "1"], "model: options: sasa_resnet26 has no option 'widht'; did you mean"),
+        (
+            ["--model.options.widht_mult", "1"],
+            "model: options: sasa_resnet26 has no option 'widht_mult'",
+        ),
         (["--data.options.root", "x"], "data: root: reader options are for timm's readers"),
     ],
 )

@@ -17,13 +17,13 @@ def write_image(path: Path, value: int = 0, size: tuple[int, int] = (12, 8)) -> 
 
 @pytest.fixture
 def draw() -> Callable[..., Path]:
-    """Writes one picture of a single grey value, folders included."""
+    """Writes one picture of a single gray value, folders included."""
     return write_image
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """zoo/{train,val}/{bird,cat}: 3 and 2 images a class; the grey value tells them apart."""
+    """zoo/{train,val}/{bird,cat}: 3 and 2 images a class; the gray value tells them apart."""
     root = tmp_path / "zoo"
     for split, count in (("train", 3), ("val", 2)):
         for label, name in enumerate(("bird", "cat")):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sasa.data import BrokenImageError, ImageDataset, find_broken, hold_out, open_dataset, read_image
+from sasa.data import BrokenImageError, ImageDataset, create_dataset, find_broken, read_image, train_val_split
 
 
 def truncate(path: Path) -> None:
@@ -39,7 +39,7 @@ def pack(request: pytest.FixtureRequest) -> Callable[[Path], Path]:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_raise_names_the_file(tree: Path, pack: Callable[[Path], Path], fault: str) -> None:
     FAULTS[fault](tree / "train" / "cat" / "1.png")
-    dataset = open_dataset(pack(tree))
+    dataset = create_dataset(pack(tree))
     assert dataset[3][1] == 1
     with pytest.raises(BrokenImageError, match=r"train/cat/1\.png: broken image"):
         dataset[4]
@@ -51,7 +51,7 @@ def test_skip_leaves_out_and_counts(
 ) -> None:
     FAULTS[fault](tree / "train" / "cat" / "1.png")
     with caplog.at_level(logging.WARNING, "sasa.data"):
-        dataset = open_dataset(pack(tree), on_broken="skip")
+        dataset = create_dataset(pack(tree), on_broken="skip")
     assert dataset.skipped == 1
     assert dataset.broken[0].endswith("train/cat/1.png")
     assert dataset.targets == [0, 0, 0, 1, 1]
@@ -61,12 +61,12 @@ def test_skip_leaves_out_and_counts(
 
 def test_parts_remember_what_was_skipped(tree: Path) -> None:
     truncate(tree / "train" / "cat" / "1.png")
-    parts = hold_out(open_dataset(tree, on_broken="skip"))  # type: ignore[arg-type]
+    parts = train_val_split(create_dataset(tree, on_broken="skip"))  # type: ignore[arg-type]
     assert [(len(part), part.skipped) for part in parts] == [(3, 1), (2, 1)]
 
 
 def test_skip_of_sound_data(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
-    dataset = open_dataset(tree, on_broken="skip")
+    dataset = create_dataset(tree, on_broken="skip")
     assert (len(dataset), dataset.skipped, caplog.messages) == (6, 0, [])
 
 
@@ -74,12 +74,12 @@ def test_skip_never_empties_a_class(tree: Path) -> None:
     for path in (tree / "train" / "cat").iterdir():
         path.write_bytes(b"")
     with pytest.raises(ValueError, match="every image is broken of the classes 'cat'"):
-        open_dataset(tree, on_broken="skip")
+        create_dataset(tree, on_broken="skip")
 
 
 def test_find_broken(tree: Path) -> None:
     truncate(tree / "train" / "bird" / "2.png")
-    dataset = open_dataset(tree)
+    dataset = create_dataset(tree)
     assert isinstance(dataset, ImageDataset)
     faults = find_broken(dataset)
     assert list(faults) == [2]
@@ -87,7 +87,7 @@ def test_find_broken(tree: Path) -> None:
 
 
 def test_a_missing_file_is_not_a_broken_image(tree: Path) -> None:
-    dataset = open_dataset(tree)
+    dataset = create_dataset(tree)
     (tree / "train" / "cat" / "1.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"cat/1\.png"):
         dataset[4]
@@ -101,12 +101,12 @@ def test_damaged_zip_member(tree: Path) -> None:
     data[80] ^= 0xFF
     archive.write_bytes(data)
     with pytest.raises(BrokenImageError, match=r"train/cat/0\.png: broken image: Bad CRC"):
-        open_dataset(archive)[0]
+        create_dataset(archive)[0]
 
 
 def test_other_choice_is_refused(tree: Path) -> None:
     with pytest.raises(ValueError, match="on_broken must be 'raise' or 'skip', got 'ignore'"):
-        open_dataset(tree, on_broken="ignore")  # type: ignore[arg-type]
+        create_dataset(tree, on_broken="ignore")  # type: ignore[arg-type]
 
 
 def test_read_image(tree: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sasa.data import ImageDataset, check_classes, open_dataset
+from sasa.data import ImageDataset, check_classes, create_dataset
 
 
 class Labels:
@@ -28,53 +28,53 @@ class Labels:
         return Image.new("L", (1, 1))
 
 
-def labelled(targets: list[int], classes: str = "ab") -> ImageDataset:
+def labeled(targets: list[int], classes: str = "ab") -> ImageDataset:
     return ImageDataset(Labels(targets, list(classes)), mode="L")
 
 
 def test_good_data_passes(tree: Path) -> None:
-    check_classes(open_dataset(tree), open_dataset(tree, "test"))
-    check_classes(open_dataset(tree), open_dataset(tree, "test"), num_classes=1000)
-    check_classes(labelled([0, 1]), labelled([0]))
+    check_classes(create_dataset(tree), create_dataset(tree, "test"))
+    check_classes(create_dataset(tree), create_dataset(tree, "test"), num_classes=1000)
+    check_classes(labeled([0, 1]), labeled([0]))
 
 
 def test_class_in_training_only(tree: Path, draw: Callable[..., Path]) -> None:
     draw(tree / "train" / "dog" / "0.png")
     with pytest.raises(ValueError, match="only in training: 'dog'; only in test: none"):
-        check_classes(open_dataset(tree), open_dataset(tree, "test"))
+        check_classes(create_dataset(tree), create_dataset(tree, "test"))
 
 
 def test_class_in_test_only(tree: Path) -> None:
     shutil.rmtree(tree / "train" / "bird")
     with pytest.raises(ValueError, match="only in training: none; only in test: 'bird'"):
-        check_classes(open_dataset(tree), open_dataset(tree, "test"))
+        check_classes(create_dataset(tree), create_dataset(tree, "test"))
 
 
 def test_another_order() -> None:
     with pytest.raises(ValueError, match="number the same classes differently"):
-        check_classes(labelled([0, 1], "ab"), labelled([0, 1], "ba"))
+        check_classes(labeled([0, 1], "ab"), labeled([0, 1], "ba"))
 
 
 @pytest.mark.parametrize("targets", [[0, 1, 2], [0, 1, -1]])
 def test_label_out_of_range(targets: list[int]) -> None:
     with pytest.raises(ValueError, match=f"labels must be 0 … 1 .*such as {targets[2]} for picture 2"):
-        check_classes(labelled(targets), labelled([0, 1]))
+        check_classes(labeled(targets), labeled([0, 1]))
     with pytest.raises(ValueError, match="labels must be 0 … 1"):
-        check_classes(labelled([0, 1]), labelled(targets))
+        check_classes(labeled([0, 1]), labeled(targets))
 
 
 def test_model_with_too_few_classes() -> None:
     with pytest.raises(ValueError, match=r"num_classes must be at least 2, .* got 1"):
-        check_classes(labelled([0, 1]), labelled([0, 1]), num_classes=1)
+        check_classes(labeled([0, 1]), labeled([0, 1]), num_classes=1)
 
 
 def test_class_without_training_image() -> None:
     with pytest.raises(ValueError, match="classes without a training image: 'b'"):
-        check_classes(labelled([0, 0]), labelled([0, 1]))
+        check_classes(labeled([0, 0]), labeled([0, 1]))
 
 
 @pytest.mark.parametrize("part", ["training", "test"])
 def test_no_images(part: str) -> None:
-    train, test = (labelled([] if part == name else [0, 1]) for name in ("training", "test"))
+    train, test = (labeled([] if part == name else [0, 1]) for name in ("training", "test"))
     with pytest.raises(ValueError, match=f"the {part} data has no images: made up"):
         check_classes(train, test)

@@ -17,8 +17,8 @@ from sasa.data import (
     FASHION_MNIST_CLASSES,
     FASHION_MNIST_MEAN,
     FASHION_MNIST_STD,
+    create_dataset,
     load_fashion_mnist,
-    open_dataset,
 )
 
 TOOL = Path(__file__).parents[2] / "tools" / "make_fashion_mnist_subset.py"
@@ -26,7 +26,7 @@ TOOL = Path(__file__).parents[2] / "tools" / "make_fashion_mnist_subset.py"
 
 @pytest.mark.parametrize(("split", "per_class"), [("train", 1000), ("test", 200)])
 def test_balanced_and_complete(split: str, per_class: int) -> None:
-    dataset = open_dataset(split=split)
+    dataset = create_dataset(split=split)
     assert len(dataset) == 10 * per_class
     assert Counter(dataset.targets) == dict.fromkeys(range(10), per_class)
     assert dataset.classes == list(FASHION_MNIST_CLASSES)
@@ -57,7 +57,7 @@ def test_statistics_are_the_training_images_own() -> None:
 
 
 def test_as_rgb() -> None:
-    image, _ = open_dataset(split="test", in_chans=3)[5]
+    image, _ = create_dataset(split="test", in_chans=3)[5]
     assert image.mode == "RGB"
 
 
@@ -69,10 +69,10 @@ def test_arrays_are_read_only() -> None:
 @pytest.mark.parametrize("split", ["validation", "tests", None])
 def test_other_splits_are_refused(split: str | None) -> None:
     with pytest.raises(ValueError, match=r"'train' or 'test', got .*hold out"):
-        open_dataset(split=split)
+        create_dataset(split=split)
 
 
-def test_licence_lies_beside() -> None:
+def test_license_lies_beside() -> None:
     text = resources.files("sasa.data.fashion_mnist").joinpath("LICENSE").read_text("utf-8")
     assert "2017 Zalando SE" in text
     assert "Permission is hereby granted" in text

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from timm.data.dataset import IterableImageDataset
 
-from sasa.data import BrokenImageError, ImageStream, check_classes, find_broken, open_dataset, readers
+from sasa.data import BrokenImageError, ImageStream, check_classes, create_dataset, find_broken, readers
 from sasa.data import streams as streams_module
 
 
@@ -33,31 +33,31 @@ def mnist(tmp_path: Path) -> Path:
 
 
 def test_torchvision(mnist: Path) -> None:
-    dataset = open_dataset("torch/mnist", "train", root=str(mnist), in_chans=1)
+    dataset = create_dataset("torch/mnist", "train", root=str(mnist), in_chans=1)
     assert dataset.targets == [3, 1, 4, 1]
     assert dataset.classes[3] == "3 - three"
     image, label = dataset[2]
     assert (image.getpixel((0, 0)), image.mode, label) == (40, "L", 4)
-    assert open_dataset("torch/mnist", "test", root=str(mnist)).targets == [5, 9]
+    assert create_dataset("torch/mnist", "test", root=str(mnist)).targets == [5, 9]
 
 
 def test_torchvision_splits_are_not_guessed(mnist: Path) -> None:
     with pytest.raises(ValueError, match="'train' or 'test', got 'validation'"):
-        open_dataset("torch/mnist", "validation", root=str(mnist))
+        create_dataset("torch/mnist", "validation", root=str(mnist))
 
 
 def test_torchvision_unknown_name() -> None:
     with pytest.raises(ValueError, match=r"torch/nosuch.*Unknown torchvision dataset"):
-        open_dataset("torch/nosuch", root=".")
+        create_dataset("torch/nosuch", root=".")
 
 
 def test_torchvision_folder_is_refused(tree: Path) -> None:
     with pytest.raises(ValueError, match="give the folder itself"):
-        open_dataset("torch/image_folder", root=str(tree))
+        create_dataset("torch/image_folder", root=str(tree))
 
 
 class HuggingFace:
-    """What we use of timm's reader: three images, the last one broken, the first unlabelled."""
+    """What we use of timm's reader: three images, the last one broken, the first unlabeled."""
 
     def __init__(self) -> None:
         self.label_key = "label"
@@ -77,7 +77,7 @@ def test_hugging_face(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         readers, "create_reader", lambda *args, **kw: asked.update(args=args, **kw) or HuggingFace()
     )
-    dataset = open_dataset("hfds/me/data", "train", root="cache")
+    dataset = create_dataset("hfds/me/data", "train", root="cache")
     assert asked == {"args": ("hfds/me/data",), "split": "train", "root": "cache"}
     assert dataset.classes == ["no", "yes"]
     assert dataset.targets == [-1, 0, 1]
@@ -88,14 +88,14 @@ def test_hugging_face(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"such as -1 for hfds/me/data/train\[0\]"):
         check_classes(dataset, dataset)
     with pytest.raises(ValueError, match="class_map is not supported"):
-        open_dataset("hfds/me/data", "train", class_map={"a": 0})
+        create_dataset("hfds/me/data", "train", class_map={"a": 0})
 
 
 @pytest.mark.parametrize("source", ["hfds/x", "hfids/x", "wds/x", "tfds/x"])
 def test_missing_package_is_named(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=f"source '{source}' needs the package .*pip install"):
-        open_dataset(source, on_broken="skip" if source == "wds/x" else "raise", is_training=True)
+        create_dataset(source, on_broken="skip" if source == "wds/x" else "raise", is_training=True)
 
 
 class Shards:
@@ -135,7 +135,7 @@ def shards(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def test_stream(shards: SimpleNamespace) -> None:
     shards.reader = Shards([1, 0, 1], {"no": 0, "yes": 1})
-    stream = open_dataset(
+    stream = create_dataset(
         "hfids/x", "train", in_chans=1, transform=lambda i: i.size, is_training=True, batch_size=8
     )
     assert isinstance(stream, ImageStream)
@@ -158,7 +158,7 @@ def test_stream(shards: SimpleNamespace) -> None:
 
 def test_stream_checks_labels_as_they_come(shards: SimpleNamespace) -> None:
     shards.reader = Shards([1, 0, 2])
-    stream = open_dataset("wds/x", "train", on_broken="skip", is_training=False, classes=["no", "yes"])
+    stream = create_dataset("wds/x", "train", on_broken="skip", is_training=False, classes=["no", "yes"])
     with pytest.raises(ValueError, match=r"wds/x/train: labels must be 0 … 1 .* got 2"):
         list(stream)
 
@@ -175,10 +175,10 @@ def test_stream_checks_labels_as_they_come(shards: SimpleNamespace) -> None:
 def test_stream_errors(shards: SimpleNamespace, source: str, options: dict[str, Any], message: str) -> None:
     shards.reader = Shards([0])
     with pytest.raises(ValueError, match=message):
-        open_dataset(source, "train", **options)
+        create_dataset(source, "train", **options)
 
 
 def test_stream_of_unknown_length(shards: SimpleNamespace) -> None:
     shards.reader = Shards([])
     with pytest.raises(ValueError, match="number of samples is unknown; pass num_samples"):
-        open_dataset("hfids/x", "train", is_training=False, classes=["a"])
+        create_dataset("hfids/x", "train", is_training=False, classes=["a"])

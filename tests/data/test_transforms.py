@@ -1,4 +1,4 @@
-"""Shapes, normalisation, and what each crop may and may not do."""
+"""Shapes, normalization, and what each crop may and may not do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from sasa.data import evaluation_transform, training_transform
 
-GREY = {"mean": (0.5,), "std": (0.25,)}
+GRAY = {"mean": (0.5,), "std": (0.25,)}
 RGB = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.5)}
 
 
@@ -29,7 +29,7 @@ def seed_everything(seed: int) -> None:
 
 @pytest.mark.parametrize("auto_augment", [None, "rand-m9-mstd0.5", "augmix-m5-w3", "original", "3a"])
 @pytest.mark.parametrize("crop", ["resized", "padded"])
-@pytest.mark.parametrize(("mode", "stats"), [("L", GREY), ("RGB", RGB)])
+@pytest.mark.parametrize(("mode", "stats"), [("L", GRAY), ("RGB", RGB)])
 def test_training_gives_finite_tensors(mode: str, stats: dict, crop: str, auto_augment: str) -> None:
     size = (1 if mode == "L" else 3, 24, 20)
     transform = training_transform(size, crop=crop, auto_augment=auto_augment, re_prob=0.5, **stats)
@@ -41,8 +41,8 @@ def test_training_gives_finite_tensors(mode: str, stats: dict, crop: str, auto_a
         assert x.isfinite().all()
 
 
-@pytest.mark.parametrize(("mode", "stats"), [("L", GREY), ("RGB", RGB)])
-def test_evaluation_normalises(mode: str, stats: dict) -> None:
+@pytest.mark.parametrize(("mode", "stats"), [("L", GRAY), ("RGB", RGB)])
+def test_evaluation_normalizes(mode: str, stats: dict) -> None:
     channels = len(stats["mean"])
     image = picture(mode, (28, 28))
     x = evaluation_transform((channels, 28, 28), **stats)(image)
@@ -56,16 +56,16 @@ def test_evaluation_normalises(mode: str, stats: dict) -> None:
 def test_small_images_are_seen_whole_and_large_ones_cropped() -> None:
     marked = Image.new("L", (256, 256), 0)
     marked.paste(255, (0, 0, 256, 8))
-    assert evaluation_transform((1, 32, 32), **GREY)(marked)[0, 0].min() > 1
-    assert evaluation_transform((1, 64, 64), **GREY)(marked)[0, 0].max() < -1
-    assert evaluation_transform((1, 64, 64), crop_pct=1.0, **GREY)(marked)[0, 0].min() > 1
+    assert evaluation_transform((1, 32, 32), **GRAY)(marked)[0, 0].min() > 1
+    assert evaluation_transform((1, 64, 64), **GRAY)(marked)[0, 0].max() < -1
+    assert evaluation_transform((1, 64, 64), crop_pct=1.0, **GRAY)(marked)[0, 0].min() > 1
 
 
 def test_padded_crop_only_shifts() -> None:
     # One bright pixel in the middle may move by at most the padding, and nothing is rescaled.
     image = Image.new("L", (28, 28), 0)
     image.putpixel((14, 14), 255)
-    transform = training_transform((1, 28, 28), hflip=0.0, padding=2, **GREY)
+    transform = training_transform((1, 28, 28), hflip=0.0, padding=2, **GRAY)
     seen = set()
     for seed in range(200):
         seed_everything(seed)
@@ -77,7 +77,7 @@ def test_padded_crop_only_shifts() -> None:
 
 def test_default_padding_is_an_eighth() -> None:
     image = Image.new("L", (32, 32), 255)
-    transform = training_transform((1, 32, 32), **GREY)
+    transform = training_transform((1, 32, 32), **GRAY)
     black = set()
     for seed in range(60):
         seed_everything(seed)
@@ -121,8 +121,8 @@ def test_a_policy_changes_pixels() -> None:
 @pytest.mark.parametrize("hflip", [0.0, 1.0])
 def test_flip(hflip: float) -> None:
     image = picture("L", (28, 28))
-    x = training_transform((1, 28, 28), hflip=hflip, padding=0, **GREY)(image)
-    plain = evaluation_transform((1, 28, 28), **GREY)(image)
+    x = training_transform((1, 28, 28), hflip=hflip, padding=0, **GRAY)(image)
+    plain = evaluation_transform((1, 28, 28), **GRAY)(image)
     assert torch.equal(x, plain.flip(2) if hflip else plain)
 
 
@@ -151,10 +151,10 @@ def test_same_seed_same_tensor_also_after_pickling() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": "centre"}, "crop must be 'resized' or 'padded', got 'centre'"),
+        ({"crop": "center"}, "crop must be 'resized' or 'padded', got 'center'"),
         ({"crop": "resized", "padding": 4}, "padding must be 0 or more and goes with crop='padded'"),
         ({"padding": -1}, "padding must be 0 or more"),
-        ({"color_jitter": 0.4}, "color_jitter must be 0 for greyscale"),
+        ({"color_jitter": 0.4}, "color_jitter must be 0 for grayscale"),
         ({"hflip": 1.5}, r"hflip must lie in \[0, 1\], got 1.5"),
         ({"re_prob": -1}, r"re_prob must lie in \[0, 1\], got -1"),
         ({"interpolation": "linear"}, "interpolation must be one of bilinear"),
@@ -165,7 +165,7 @@ def test_same_seed_same_tensor_also_after_pickling() -> None:
 )
 def test_training_errors(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        training_transform((1, 28, 28), **{**GREY, **options})
+        training_transform((1, 28, 28), **{**GRAY, **options})
 
 
 def test_jitter_beside_a_policy_is_refused() -> None:
@@ -185,4 +185,4 @@ def test_jitter_beside_a_policy_is_refused() -> None:
 )
 def test_evaluation_errors(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        evaluation_transform(**{"input_size": (1, 28, 28), **GREY, **options})
+        evaluation_transform(**{"input_size": (1, 28, 28), **GRAY, **options})

@@ -15,8 +15,8 @@ from sasa.data import (
     FASHION_MNIST_STD,
     BrokenImageError,
     archives,
+    create_dataset,
     evaluation_transform,
-    open_dataset,
 )
 
 TRANSFORM = evaluation_transform((1, 28, 28), mean=FASHION_MNIST_MEAN, std=FASHION_MNIST_STD)
@@ -27,8 +27,8 @@ KINDS = ("tar", "gztar", "zip")
 def everything(tree: Path) -> ConcatDataset[tuple[torch.Tensor, int]]:
     """Images of a folder, of each archive and of the built-in data."""
     packed = [shutil.make_archive(f"{tree}-{kind}", kind, tree) for kind in KINDS]
-    parts = [open_dataset(part, in_chans=1, transform=TRANSFORM) for part in (tree, *packed)]
-    built_in = open_dataset(split="test", transform=TRANSFORM).select(range(6), TRANSFORM)  # type: ignore[union-attr]
+    parts = [create_dataset(part, in_chans=1, transform=TRANSFORM) for part in (tree, *packed)]
+    built_in = create_dataset(split="test", transform=TRANSFORM).select(range(6), TRANSFORM)  # type: ignore[union-attr]
     return ConcatDataset([*parts, built_in])  # type: ignore[list-item]
 
 
@@ -45,7 +45,7 @@ def test_workers_read_the_same(everything: ConcatDataset, start: str) -> None:
 
 
 def test_each_process_opens_a_zip_itself(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = open_dataset(shutil.make_archive(f"{tree}-own", "zip", tree))
+    dataset = create_dataset(shutil.make_archive(f"{tree}-own", "zip", tree))
     dataset[0], dataset[1]
     opened = archives._open_zip.cache_info().misses
     monkeypatch.setattr(archives.os, "getpid", lambda: -1)
@@ -54,13 +54,13 @@ def test_each_process_opens_a_zip_itself(tree: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_pickled_built_in_data_equals_itself() -> None:
-    dataset = open_dataset(split="test", transform=TRANSFORM)
+    dataset = create_dataset(split="test", transform=TRANSFORM)
     assert torch.equal(pickle.loads(pickle.dumps(dataset))[3][0], dataset[3][0])
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_worker_names_the_broken_file(tree: Path) -> None:
     (tree / "train" / "cat" / "1.png").write_bytes(b"")
-    loader = DataLoader(open_dataset(tree, transform=TRANSFORM, in_chans=1), 6, num_workers=1)
+    loader = DataLoader(create_dataset(tree, transform=TRANSFORM, in_chans=1), 6, num_workers=1)
     with pytest.raises(BrokenImageError, match=r"cat/1\.png: broken image"):
         list(loader)

@@ -11,7 +11,7 @@ from sasa.detection import RetinaNet, create_retinanet
 
 FORMS = ["sasa_resnet26", "sasa_resnet26_convstem", "sasa_resnet26_conv"]
 KINDS = ["attention", "conv"]
-NARROW = {"width": 0.125, "num_heads": 2, "kernel_size": 3, "zero_init_last": False}
+NARROW = {"width_mult": 0.125, "num_heads": 2, "kernel_size": 3, "zero_init_last": False}
 
 
 def small(backbone: str = "sasa_resnet26", **options: Any) -> RetinaNet:
@@ -21,7 +21,7 @@ def small(backbone: str = "sasa_resnet26", **options: Any) -> RetinaNet:
         options["backbone_options"] = {**NARROW, **options.get("backbone_options", {})}
     defaults = {
         "num_classes": 3,
-        "width": 32,
+        "fpn_channels": 32,
         "num_heads": 2,
         "kernel_size": 3,
         "min_size": 64,

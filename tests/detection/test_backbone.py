@@ -69,7 +69,7 @@ def test_a_classifier_becomes_the_backbone(backbone: str, options: dict[str, Any
 @pytest.mark.parametrize(
     ("backbone", "options", "words"),
     [
-        (FORMS[0], {"width": 0.25}, r"stem.rel_row is \(4, 7, 2\), expected \(4, 7, 1\)"),
+        (FORMS[0], {"width_mult": 0.25}, r"stem.rel_row is \(4, 7, 2\), expected \(4, 7, 1\)"),
         ("sasa_resnet38", {}, r"layer1\.1.* is unknown"),
         (FORMS[2], {}, r"stem\..* is missing"),
     ],

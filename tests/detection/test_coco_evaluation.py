@@ -23,7 +23,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from sasa.data.detection import open_detection
+from sasa.data.detection import create_detection_dataset
 from sasa.detection import CocoEvaluation
 
 Detections = list[dict[str, Tensor]]
@@ -166,7 +166,7 @@ def test_reader_and_evaluation_give_the_files_own_numbers(truth: dict[str, Any],
     for image in images:
         Image.new("1", (640, 640)).save(tmp_path / image["file_name"])
     (tmp_path / "photos.json").write_text(json.dumps({**truth, "images": images}))
-    dataset = open_detection(tmp_path / "photos.json")
+    dataset = create_detection_dataset(tmp_path / "photos.json")
     evaluation = CocoEvaluation(dataset.ground_truth())
     for kind in FOUND:
         found = FOUND[kind](truth)

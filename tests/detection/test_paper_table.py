@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import sasa
-from sasa.detection import cost, create_retinanet
+from sasa.detection import create_retinanet, detector_cost
 from sasa.detection.paper_table import READINGS, ROWS, Row, render
 from sasa.models import Cost
 
@@ -101,7 +101,7 @@ def test_flops_of_pyramid_and_heads_by_hand(kind: str) -> None:
                 inner = -(-out // 4) * 4
                 expected += layer(32, inner, side, bias=True) + (2 * inner + 1) * out * side**2
     expected += 8 * (norm + 32) * pixels  # with the ReLU
-    assert cost(detector, (3, 64, 64)).flops == expected
+    assert detector_cost(detector, (3, 64, 64)).flops == expected
 
 
 class _Maps(nn.Module):
@@ -122,7 +122,7 @@ class _Maps(nn.Module):
 def test_the_detector_is_not_touched() -> None:
     detector = lively(small()).train()
     before = {name: x.clone() for name, x in detector.state_dict().items()}
-    cost(detector, (3, 64, 64))
+    detector_cost(detector, (3, 64, 64))
     assert all(module.training for module in detector.modules())
     assert all(torch.equal(x, before[name]) for name, x in detector.state_dict().items())
 
@@ -148,7 +148,9 @@ def test_every_reading_is_another_detector(ours: list[Cost]) -> None:
 
 def test_render(monkeypatch: pytest.MonkeyPatch, ours: list[Cost]) -> None:
     monkeypatch.setattr(Row, "cost", lambda row: ours[ROWS.index(row)])
-    monkeypatch.setattr("sasa.detection.paper_table.cost", lambda detector: Cost(12_345_678, 98_765_432_100))
+    monkeypatch.setattr(
+        "sasa.detection.paper_table.detector_cost", lambda detector: Cost(12_345_678, 98_765_432_100)
+    )
     lines = render().splitlines()
     cells = [cell.strip() for cell in lines[4].strip("|").split("|")]
     assert cells[0] == "conv, convolution"

@@ -69,7 +69,7 @@ def test_backbones_of_timm(backbone: str, options: dict[str, Any], kind: str) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_norms(kind: str) -> None:
-    detector = small("sasa_resnet26", fpn_and_heads=kind, norm="none", width=36, num_heads=1)
+    detector = small("sasa_resnet26", fpn_and_heads=kind, norm="none", fpn_channels=36, num_heads=1)
     check_forward_and_backward(detector)
     of_pyramid_and_heads = [*detector.backbone.fpn.modules(), *detector.head.modules()]
     assert not any(isinstance(m, nn.GroupNorm) for m in of_pyramid_and_heads)
@@ -125,7 +125,7 @@ def test_defaults_are_the_papers() -> None:
 
 def test_first_weights_of_the_heads() -> None:
     torch.manual_seed(0)
-    detector = create_retinanet(backbone_options={"width": 0.125, "num_heads": 2})
+    detector = create_retinanet(backbone_options={"width_mult": 0.125, "num_heads": 2})
     for name, layer in detector.head.named_modules():
         if isinstance(layer, sasa.LocalSelfAttention2d):
             values = layer.qkv.weight[-layer.out_channels :]
@@ -183,7 +183,7 @@ def test_levels_of_the_pyramid(kind: str, height: int, width: int) -> None:
 
 
 def test_anchors_by_hand() -> None:
-    """At each pixel three sizes and three ratios, height to width; centred on it, doubling with the level."""
+    """Three sizes and three ratios (height to width) centered on each pixel, doubled with each level."""
     detector = small()
     detector.transform.min_size, detector.transform.max_size = (128,), 128
     batch, _ = detector.eval().transform([image(128, 128)])
@@ -249,7 +249,7 @@ def test_weights_pass_through_a_plain_file(kind: str, norm: str) -> None:
     assert state.keys() | counters == detector.state_dict().keys()
 
 
-def test_normalised_as_the_backbone_expects() -> None:
+def test_normalized_as_the_backbone_expects() -> None:
     detector = small("convnext_atto", image_std=(1.0, 2.0, 4.0))
     assert detector.transform.image_mean == [0.485, 0.456, 0.406]
     assert detector.transform.image_std == [1.0, 2.0, 4.0]
@@ -396,9 +396,9 @@ def test_fused_for_inference(kind: str) -> None:
     [
         ({"fpn_and_heads": "both"}, ValueError, "fpn_and_heads: expected one of"),
         ({"norm": "batch"}, ValueError, "norm: expected one of .*, got 'batch'"),
-        ({"width": 36, "fpn_and_heads": "conv"}, ValueError, "multiple of 8"),
+        ({"fpn_channels": 36, "fpn_and_heads": "conv"}, ValueError, "multiple of 8"),
         ({"num_classes": 0}, ValueError, "num_classes: expected at least 1, got 0"),
-        ({"width": 36}, ValueError, r"width=36 and num_heads=8: .* multiple of 16"),
+        ({"fpn_channels": 36}, ValueError, r"fpn_channels=36 and num_heads=8: .* multiple of 16"),
         ({"num_heads": 0}, ValueError, "num_heads"),
         ({"kernel_size": 4}, ValueError, "kernel_size"),
         ({"min_size": 800}, ValueError, "min_size=800 and max_size=640"),
@@ -406,7 +406,7 @@ def test_fused_for_inference(kind: str) -> None:
         ({"image_mean": (0.5,)}, ValueError, r"image_mean: expected a number for each of the 3 .* \(0.5,\)"),
         ({"backbone_options": {"in_chans": 1}}, ValueError, r"image_mean: .* each of the 1 channels"),
         ({"backbone": "sasa_resnet51"}, ValueError, "did you mean 'sasa_resnet50'"),
-        ({"backbone_options": {"widht": 1}}, TypeError, "did you mean 'width'"),
+        ({"backbone_options": {"widht_mult": 1}}, TypeError, "did you mean 'width_mult'"),
         ({"backbone_options": {"stem": "small"}}, ValueError, r"got \(1, 1, 2, 4, 8\); 16, 32 missing"),
         ({"backbone_options": {"output_stride": 16}}, ValueError, "32 missing"),
     ],

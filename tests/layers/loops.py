@@ -84,7 +84,7 @@ def local_attention(
 
 
 def block_attention(q: Array, k: Array, v: Array, row: Array, col: Array, *, heads: int, block: int) -> Array:
-    """Eq. 3 inside each block × block square of the image, over the pixels that the image has there."""
+    """Eq. 3 inside each block × block block of the image, over the pixels that the image has there."""
     height, width = v.shape[1:]
     out = np.zeros(v.shape)
     for head in range(heads):
@@ -104,7 +104,7 @@ def block_attention(q: Array, k: Array, v: Array, row: Array, col: Array, *, hea
 def spatially_aware_values(
     matrices: Array, emb_row: Array, emb_col: Array, mixture: Array, x: Array
 ) -> Array:
-    """App. A.1 in its naive form: M whole value maps, mixed at each pixel by its place in its square.
+    """App. A.1 in its naive form: M whole value maps, mixed at each pixel by its place in its block.
 
     matrices (M, out, C); emb_row, emb_col (block, D); mixture (M, D).
     """
@@ -131,7 +131,7 @@ def convolution_values(weight: Array, x: Array) -> Array:
 
 
 def block_maximum(x: Array, block: int) -> Array:
-    """The largest value of each square, over the pixels that it has."""
+    """The largest value of each block, over the pixels that it has."""
     height, width = x.shape[1:]
     out = np.zeros((len(x), -(-height // block), -(-width // block)))
     for i, j in np.ndindex(out.shape[1:]):

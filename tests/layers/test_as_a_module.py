@@ -42,7 +42,7 @@ def test_one_step_trains_every_parameter() -> None:
         LocalSelfAttention2d(3, 16, 3, 2, num_heads=4, bias=True),
         LocalSelfAttention2d(16, 8, 3, num_heads=2),
     )
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     x, target = torch.randn(8, 3, 9, 7), torch.arange(8) % 3
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     loss = nn.functional.cross_entropy(model(x), target)
@@ -50,7 +50,7 @@ def test_one_step_trains_every_parameter() -> None:
     # Batch norm takes off what a bias adds to the values; a bias of the keys moves no softmax.
     moved = [name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().max() > 1e-6]
     assert moved == list(before)
-    optimiser.step()
+    optimizer.step()
     assert nn.functional.cross_entropy(model(x), target) < loss
 
 

@@ -57,7 +57,7 @@ def test_with_stride_2_the_mean_of_the_four_queries() -> None:
     for i, j in itertools.product(range(3), range(3)):
         mean = full[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean((2, 3))
         torch.testing.assert_close(maps[:, :, i, j], mean)
-    assert torch.equal(layer.attention_maps(x, pool=False), full)
+    assert torch.equal(layer.attention_maps(x, per_query=True), full)
 
 
 def test_absolute_position_is_in_them() -> None:

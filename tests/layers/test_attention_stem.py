@@ -27,7 +27,7 @@ def build(seed: int = 0, **options: Any) -> AttentionStem:
 
 
 def before_the_norm(stem: AttentionStem, x: np.ndarray) -> np.ndarray:
-    """Attention inside the squares of one image in loops, with the stem's own weights."""
+    """Attention inside the blocks of one image in loops, with the stem's own weights."""
     parameters = {name: value.detach().numpy() for name, value in stem.named_parameters()}
     query, key = np.split(parameters["query_key.weight"][:, :, 0, 0], 2)
     weight = parameters["value.weight"]
@@ -36,9 +36,9 @@ def before_the_norm(stem: AttentionStem, x: np.ndarray) -> np.ndarray:
     elif stem.values == "pointwise":
         v = loops.project(weight[:, :, 0, 0], x)
     else:
-        matrices = weight.reshape(stem.num_mixtures, stem.out_channels, stem.in_channels)
+        v_weight = weight.reshape(stem.num_mixtures, stem.out_channels, stem.in_channels)
         row, col, mixture = (parameters[name] for name in ("emb_row", "emb_col", "mixture"))
-        v = loops.spatially_aware_values(matrices, row, col, mixture, x)
+        v = loops.spatially_aware_values(v_weight, row, col, mixture, x)
     return loops.block_attention(
         loops.project(query, x),
         loops.project(key, x),
@@ -46,29 +46,29 @@ def before_the_norm(stem: AttentionStem, x: np.ndarray) -> np.ndarray:
         parameters["rel_row"],
         parameters["rel_col"],
         heads=stem.num_heads,
-        block=stem.block,
+        block_size=stem.block_size,
     )
 
 
-def normalised(stem: AttentionStem, x: np.ndarray, mean: np.ndarray, var: np.ndarray) -> np.ndarray:
+def normalized(stem: AttentionStem, x: np.ndarray, mean: np.ndarray, var: np.ndarray) -> np.ndarray:
     gamma, beta = stem.norm.weight.detach().numpy(), stem.norm.bias.detach().numpy()
     factor = gamma / np.sqrt(var + stem.norm.eps)
     return (x - mean[:, None, None]) * factor[:, None, None] + beta[:, None, None]
 
 
 @pytest.mark.parametrize("values", VALUES)
-@pytest.mark.parametrize("block", [4, 2, 3])
+@pytest.mark.parametrize("block_size", [4, 2, 3])
 @pytest.mark.parametrize("size", [(8, 12), (7, 5), (1, 9), (2, 2)], ids=str)
-def test_is_the_equation(values: str, block: int, size: tuple[int, int]) -> None:
-    stem = build(values=values, block=block, num_mixtures=3)
+def test_is_the_equation(values: str, block_size: int, size: tuple[int, int]) -> None:
+    stem = build(values=values, block_size=block_size, num_mixtures=3)
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     mean, var = stem.norm.running_mean, stem.norm.running_var
     assert mean is not None
     assert var is not None
-    maps = [normalised(stem, before_the_norm(stem, image), mean.numpy(), var.numpy()) for image in x.numpy()]
-    pooled = np.stack([loops.block_maximum(image, block) for image in maps])
+    maps = [normalized(stem, before_the_norm(stem, image), mean.numpy(), var.numpy()) for image in x.numpy()]
+    pooled = np.stack([loops.block_maximum(image, block_size) for image in maps])
     torch.testing.assert_close(stem(x).detach(), torch.from_numpy(pooled), rtol=0, atol=1e-12)
-    stem.pool = False
+    stem.max_pool = False
     torch.testing.assert_close(stem(x).detach(), torch.from_numpy(np.stack(maps)), rtol=0, atol=1e-12)
 
 
@@ -82,19 +82,19 @@ def test_batch_statistics_are_those_of_the_pixels_alone(size: tuple[int, int]) -
     mean, var = maps.mean((0, 2, 3)), maps.var((0, 2, 3))
     assert stem.norm.running_mean is not None
     torch.testing.assert_close(stem.norm.running_mean, torch.from_numpy(mean), rtol=0, atol=1e-12)
-    want = [loops.block_maximum(normalised(stem, image, mean, var), 4) for image in maps]
+    want = [loops.block_maximum(normalized(stem, image, mean, var), 4) for image in maps]
     torch.testing.assert_close(out.detach(), torch.from_numpy(np.stack(want)), rtol=0, atol=1e-11)
 
 
 def test_value_matrices_are_the_mixture_of_each_position() -> None:
-    stem = build(num_mixtures=3, block=2)
+    stem = build(num_mixtures=3, block_size=2)
     got = stem.value_matrices().detach().numpy()
     assert got.shape == (4, 8, 3)
-    matrices = stem.value.weight.detach().numpy().reshape(3, 8, 3)
+    v_weight = stem.value.weight.detach().numpy().reshape(3, 8, 3)
     rows, cols, nus = (x.detach().numpy() for x in (stem.emb_row, stem.emb_col, stem.mixture))
     for a, b in np.ndindex(2, 2):
         p = loops.softmax(np.array([(rows[a] + cols[b]) @ nu for nu in nus]))
-        np.testing.assert_allclose(got[2 * a + b], np.tensordot(p, matrices, 1), rtol=0, atol=1e-14)
+        np.testing.assert_allclose(got[2 * a + b], np.tensordot(p, v_weight, 1), rtol=0, atol=1e-14)
 
 
 def test_mixing_the_matrices_makes_no_value_map_for_each_of_them() -> None:

@@ -43,7 +43,7 @@ def test_wrong_options(channels: int, options: dict[str, Any], message: str) -> 
         (LocalSelfAttention2d, {"stride": True}, "stride: expected an int, got bool True"),
         (LocalSelfAttention2d, {"num_heads": 4.0}, "num_heads: expected an int, got float 4.0"),
         (AttentionStem, {"num_heads": 4.0}, "num_heads: expected an int, got float 4.0"),
-        (AttentionStem, {"block": "4"}, "block: expected an int, got str '4'"),
+        (AttentionStem, {"block_size": "4"}, "block_size: expected an int, got str '4'"),
         (AttentionStem, {"num_mixtures": 2.5}, "num_mixtures: expected an int, got float 2.5"),
     ],
 )

@@ -327,7 +327,7 @@ def test_folded_values_are_rounded_once(layer: Callable[[], nn.Module], dtype: t
     half, exact = sasa.fuse(model).state_dict(), sasa.fuse(copy.deepcopy(model).double()).state_dict()
     assert {x.dtype for x in half.values()} == {dtype}
     for name, x in exact.items():
-        # To the nearest, or to its neighbour where float32 had rounded across the middle.
+        # To the nearest, or to its neighbor where float32 had rounded across the middle.
         steps = (half[name].double() - x).abs() / x.abs().clamp(min=torch.finfo(dtype).tiny)
         assert (steps <= 0.501 * torch.finfo(dtype).eps).all()
 
@@ -349,7 +349,7 @@ def assert_stem(stem: AttentionStem, *size: int) -> FusedAttentionStem:
 @pytest.mark.parametrize("pool", [True, False])
 def test_stem(values: str, size: tuple[int, int], block: int, pool: bool) -> None:
     """Norms with negative factors, which turn a maximum into a minimum, and one of zero."""
-    stem = build(values=values, block=block, pool=pool)
+    stem = build(values=values, block_size=block, max_pool=pool)
     stem.norm.weight.data[0] = 0
     assert (stem.norm.weight < 0).any()
     assert_stem(stem, *size)
@@ -415,7 +415,7 @@ def test_fused_stem_names_a_wrong_input() -> None:
 @pytest.mark.parametrize("pool", [True, False])
 def test_flops_of_the_fused_stem(values: str, pool: bool) -> None:
     """One by one, for each pixel of a square, head and position."""
-    stem = sasa.fuse(build(values=values, pool=pool))
+    stem = sasa.fuse(build(values=values, max_pool=pool))
     flops = 0
     for _ in range(8 * 12):
         for _ in range(2):

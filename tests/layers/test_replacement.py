@@ -19,7 +19,7 @@ def only(conv: nn.Module, **options: Any) -> LocalSelfAttention2d:
     """The attention layer that takes the place of one convolution."""
     model = nn.Sequential(conv)
     result = sasa.replace_convolutions(model, **options)
-    assert result.left == {}
+    assert result.skipped == {}
     assert model[0] is result.replaced["0"]
     return result.replaced["0"]
 
@@ -30,7 +30,7 @@ def reason(conv: nn.Module, **options: Any) -> str:
     result = sasa.replace_convolutions(model, **options)
     assert model[0] is conv
     assert result.replaced == {}
-    return result.left["0"]
+    return result.skipped["0"]
 
 
 @pytest.mark.parametrize(
@@ -165,16 +165,16 @@ def test_where_is_asked_of_every_convolution_once() -> None:
     model["d"] = shared
     asked = []
 
-    def where(name: str, module: nn.Module) -> bool:
+    def filter_fn(name: str, module: nn.Module) -> bool:
         asked.append((name, module))
         return name != "c"
 
     expected = [("a", model["a"]), ("b.0", model["b"][0]), ("c", model["c"])]  # type: ignore[index]
-    result = sasa.replace_convolutions(model, where=where)
+    result = sasa.replace_convolutions(model, filter_fn=filter_fn)
     assert asked == expected
     assert list(result.replaced) == ["a"]
-    assert list(result.left) == ["b.0", "c"]
-    assert "where" in result.left["c"]
+    assert list(result.skipped) == ["b.0", "c"]
+    assert "filter_fn" in result.skipped["c"]
 
 
 def test_a_module_of_two_names_becomes_one_layer() -> None:
@@ -192,16 +192,16 @@ def test_layers_of_ours_are_not_looked_into() -> None:
     model = nn.Sequential(sasa.AttentionStem(values="convolution"), LocalSelfAttention2d(64, 64))
     before = list(model.modules())
     result = sasa.replace_convolutions(model)
-    assert (result.replaced, result.left) == ({}, {})
+    assert (result.replaced, result.skipped) == ({}, {})
     assert list(model.modules()) == before
 
 
 def test_the_result_prints_as_a_report() -> None:
     model = nn.Sequential(nn.Conv2d(6, 32, 3, padding=1), nn.Conv2d(32, 4, 1))
     lines = str(sasa.replace_convolutions(model)).splitlines()
-    assert lines[0] == "1 convolutions replaced, 1 left"
+    assert lines[0] == "1 convolutions replaced, 1 skipped"
     assert lines[1].startswith("0: LocalSelfAttention2d(")
-    assert lines[2].startswith("1: left, 1 × 1")
+    assert lines[2].startswith("1: skipped, 1 × 1")
 
 
 def test_the_model_must_contain_convolutions_not_be_one() -> None:
@@ -258,14 +258,14 @@ def test_real_networks(library: str, name: str, count: int, reasons: set[str]) -
     for handle in handles:
         handle.remove()
     result = sasa.replace_convolutions(model, kernel_size=3)
-    assert result.replaced.keys() | result.left.keys() == convolutions.keys()
+    assert result.replaced.keys() | result.skipped.keys() == convolutions.keys()
     assert len(result.replaced) == count
-    assert {next(r for r in reasons if text.startswith(r)) for text in result.left.values()} == reasons
+    assert {next(r for r in reasons if text.startswith(r)) for text in result.skipped.values()} == reasons
     before, shapes = shapes, []
     for key, conv in convolutions.items():
         if conv in spatial:
             layer = model.get_submodule(key)
-            assert (layer is conv) == (key in result.left)
+            assert (layer is conv) == (key in result.skipped)
             layer.register_forward_hook(lambda m, x, y: shapes.append(y.shape))
     model.train()(x).sum().backward()
     assert shapes == before
@@ -277,5 +277,5 @@ def test_torchvisions_resnet50_becomes_the_papers() -> None:
     with torch.device("meta"):
         model = torchvision.models.resnet50()
         ours = sasa.create_model("sasa_resnet50_convstem")
-    sasa.replace_convolutions(model, where=lambda name, conv: name != "conv1")
+    sasa.replace_convolutions(model, filter_fn=lambda name, conv: name != "conv1")
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in ours.parameters())

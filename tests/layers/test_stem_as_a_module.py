@@ -47,7 +47,7 @@ def test_parameters(values: str, own: dict[str, tuple[int, ...]]) -> None:
         ({"out_channels": 0}, r"out_channels=0 and num_heads=4"),
         ({"num_heads": 0}, r"num_heads: expected at least 1, got 0"),
         ({"num_mixtures": 0}, r"num_mixtures: expected at least 1, got 0"),
-        ({"block": 0}, r"block: expected at least 1, got 0"),
+        ({"block_size": 0}, r"block_size: expected at least 1, got 0"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:

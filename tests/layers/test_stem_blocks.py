@@ -1,4 +1,4 @@
-"""The squares of `AttentionStem` know nothing of one another, nor of the padding."""
+"""The blocks of `AttentionStem` know nothing of one another, nor of the padding."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .test_attention_stem import VALUES, build
 
 
 @pytest.mark.parametrize("values", ["spatially_aware", "pointwise"])
-@pytest.mark.parametrize("block", [2, 4])
-def test_a_square_depends_on_its_own_pixels_alone(values: str, block: int) -> None:
-    stem = build(values=values, block=block)
-    x = torch.randn(1, 3, 3 * block - 1, 3 * block, dtype=torch.float64)
+@pytest.mark.parametrize("block_size", [2, 4])
+def test_a_square_depends_on_its_own_pixels_alone(values: str, block_size: int) -> None:
+    stem = build(values=values, block_size=block_size)
+    x = torch.randn(1, 3, 3 * block_size - 1, 3 * block_size, dtype=torch.float64)
     before = stem(x)
     for i, j in itertools.product(range(3), range(3)):
         changed = x.clone()
-        changed[:, :, i * block : (i + 1) * block, j * block : (j + 1) * block] += 1
+        changed[:, :, i * block_size : (i + 1) * block_size, j * block_size : (j + 1) * block_size] += 1
         differs = (stem(changed) != before).any(1)[0]
         alone = torch.zeros(3, 3, dtype=torch.bool)
         alone[i, j] = True
@@ -74,12 +74,12 @@ def test_maps_applied_to_the_values_are_what_the_norm_gets() -> None:
     out = torch.zeros_like(values)
     for i, j in itertools.product(range(8), range(12)):
         top, left = i // 4 * 4, j // 4 * 4
-        square = values[..., top : top + 4, left : left + 4]
-        out[..., i, j] = (maps[:, :, None, i, j].to(values.dtype) * square).sum((-1, -2))
+        block = values[..., top : top + 4, left : left + 4]
+        out[..., i, j] = (maps[:, :, None, i, j].to(values.dtype) * block).sum((-1, -2))
     torch.testing.assert_close(out.flatten(1, 2), caught[0], rtol=0, atol=1e-12)
 
 
-def test_convolution_values_see_the_neighbouring_squares() -> None:
+def test_convolution_values_see_the_neighboring_squares() -> None:
     stem = build(values="convolution")
     x = torch.randn(1, 3, 8, 8, dtype=torch.float64)
     changed = x.clone()
@@ -89,6 +89,6 @@ def test_convolution_values_see_the_neighbouring_squares() -> None:
 
 def test_default_is_the_papers() -> None:
     stem = AttentionStem()
-    assert (stem.values, stem.num_heads, stem.num_mixtures, stem.block) == ("spatially_aware", 4, 4, 4)
+    assert (stem.values, stem.num_heads, stem.num_mixtures, stem.block_size) == ("spatially_aware", 4, 4, 4)
     assert stem(torch.randn(1, 3, 32, 20)).shape == (1, 64, 8, 5)
-    assert AttentionStem(pool=False)(torch.randn(1, 3, 7, 9)).shape == (1, 64, 7, 9)
+    assert AttentionStem(max_pool=False)(torch.randn(1, 3, 7, 9)).shape == (1, 64, 7, 9)

@@ -1,4 +1,4 @@
-"""`AttentionStem` by forms and pooled statistics computes what it computes step by step."""
+"""`AttentionStem` by qk_weight and pooled statistics computes what it computes step by step."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def assert_same(stem: AttentionStem, x: Tensor, atol: float = 1e-11) -> None:
 
 
 @pytest.mark.parametrize("values", ["spatially_aware", "pointwise"])
-@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize("max_pool", [True, False])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("size", [(8, 12), (7, 6), (1, 2)], ids=str)
-def test_is_what_the_steps_give(values: str, pool: bool, training: bool, size: tuple[int, int]) -> None:
-    stem = build(values=values, pool=pool).train(training)
+def test_is_what_the_steps_give(values: str, max_pool: bool, training: bool, size: tuple[int, int]) -> None:
+    stem = build(values=values, max_pool=max_pool).train(training)
     assert (stem.norm.weight < 0).any()
     assert (stem.norm.weight > 0).any()
     assert_same(stem, torch.randn(2, 3, *size, dtype=torch.float64))
@@ -70,7 +70,7 @@ def test_norms_of_other_options(options: dict[str, Any], training: bool) -> None
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_weight_of_zero(training: bool) -> None:
-    """Its own gradient is that of any pixel of the square, so it is not compared, but it learns."""
+    """Its own gradient is that of any pixel of the block, so it is not compared, but it learns."""
     stem = build().train(training)
     stem.norm.weight.data[0] = 0
     x = torch.randn(2, 3, 8, 7, dtype=torch.float64)

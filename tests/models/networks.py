@@ -18,14 +18,14 @@ FORMS = ["sasa_resnet26", "sasa_resnet26_conv", "sasa_resnet26_convstem"]
 def narrow(name: str, **options: Any) -> SASAResNet:
     """A network with a quarter of the channels, in evaluation mode, with blocks that do something."""
     torch.manual_seed(0)
-    model = sasa.create_model(name, **{"width": 0.25, "zero_init_last": False, **options})
+    model = sasa.create_model(name, **{"width_mult": 0.25, "zero_init_last": False, **options})
     return model.eval()  # type: ignore[return-value]
 
 
 def tiny(**options: Any) -> SASAResNet:
     """One block in each group."""
     torch.manual_seed(0)
-    defaults = {"num_classes": 5, "width": 0.25, "kernel_size": 3, "zero_init_last": False}
+    defaults = {"num_classes": 5, "width_mult": 0.25, "kernel_size": 3, "zero_init_last": False}
     return SASAResNet((1, 1, 1, 1), **{**defaults, **options}).eval()
 
 

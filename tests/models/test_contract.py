@@ -1,4 +1,4 @@
-"""What timm asks of every model, in our words: structure on the meta device, behaviour on narrow networks."""
+"""What timm asks of every model, in our words: structure on the meta device, behavior on narrow networks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_gradient_where_blocks_start_at_the_identity(name: str) -> None:
 
 
 def test_blocks_start_at_the_identity_by_default() -> None:
-    block = sasa.create_model("sasa_resnet26", width=0.25).layer2[1]  # type: ignore[index]
+    block = sasa.create_model("sasa_resnet26", width_mult=0.25).layer2[1]  # type: ignore[index]
     x = networks.images(1, 128, 5, 5).relu()
     assert torch.equal(block.eval()(x), x)
 
@@ -173,7 +173,7 @@ def test_no_pretrained_weights_yet(name: str) -> None:
 
 @EACH_FORM
 def test_weights_pass_between_instances(name: str) -> None:
-    first, second = networks.narrow(name), sasa.create_model(name, width=0.25).eval()
+    first, second = networks.narrow(name), sasa.create_model(name, width_mult=0.25).eval()
     x = networks.images(1, 3, 64, 64)
     assert not torch.equal(first(x), second(x))
     second.load_state_dict(first.state_dict(), strict=True)
@@ -183,6 +183,6 @@ def test_weights_pass_between_instances(name: str) -> None:
 def test_timm_makes_the_same_network() -> None:
     ours = networks.narrow("sasa_resnet26")
     torch.manual_seed(0)
-    theirs = timm.create_model("sasa_resnet26", width=0.25, zero_init_last=False)
+    theirs = timm.create_model("sasa_resnet26", width_mult=0.25, zero_init_last=False)
     assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
     assert ours.state_dict().keys() == theirs.state_dict().keys()

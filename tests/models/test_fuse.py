@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import sasa
-from sasa.models import SASAResNet, attention_layers, attention_views
+from sasa.models import SASAResNet, attention_layers, query_attention_maps
 
 from . import networks
 
@@ -37,7 +37,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "small_conv_stem": {"stem": "small_conv"},
     "dilated": {"output_stride": 8},
     "drop_path": {"drop_path_rate": 0.5, "drop_rate": 0.3},
-    "mixed": {"groups": ("conv", "attention", "attention", "conv")},
+    "mixed": {"stage_types": ("conv", "attention", "attention", "conv")},
     "scaled": {"scale": 0.3},
     "one_channel": {"in_chans": 1},
     "features": {"num_classes": 0, "global_pool": ""},
@@ -159,7 +159,7 @@ def freezing(on: bool) -> Iterator[None]:
 
 def quick(**options: Any) -> SASAResNet:
     """With one attention in the groups, as a compiler takes its time for each."""
-    return unsettled(networks.tiny(groups=("conv", "conv", "conv", "attention"), **options))
+    return unsettled(networks.tiny(stage_types=("conv", "conv", "conv", "attention"), **options))
 
 
 @pytest.mark.parametrize(("compiler", "frozen"), COMPILERS)
@@ -214,7 +214,7 @@ def test_scripted(stem: str) -> None:
 def test_weights_pass_between_fused_networks(name: str) -> None:
     x = networks.images(1, 3, 40, 40)
     first = sasa.fuse(unsettled(networks.narrow(name)))
-    second = sasa.fuse(sasa.create_model(name, width=0.25).eval())
+    second = sasa.fuse(sasa.create_model(name, width_mult=0.25).eval())
     assert not torch.equal(first(x), second(x))
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
@@ -253,7 +253,7 @@ def test_maps_between_the_groups(name: str) -> None:
 @torch.no_grad()
 def test_features_only(name: str, features: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    model = timm.create_model(name, width=0.25, zero_init_last=False, features_only=True, **features)
+    model = timm.create_model(name, width_mult=0.25, zero_init_last=False, features_only=True, **features)
     unsettled(model).double()
     x = networks.images(1, 3, 40, 40).double()
     for got, want in zip(sasa.fuse(model)(x), model(x), strict=True):
@@ -274,8 +274,8 @@ def test_attention_views_are_the_same() -> None:
     model = unsettled(networks.tiny()).double()
     fused, x = sasa.fuse(model), networks.images(1, 3, 33, 40).double()
     assert list(attention_layers(fused)) == list(attention_layers(model))
-    views = attention_views(model, x)
-    for name, view in attention_views(fused, x).items():
+    views = query_attention_maps(model, x)
+    for name, view in query_attention_maps(fused, x).items():
         torch.testing.assert_close(view, views[name], rtol=0, atol=1e-12)
 
 

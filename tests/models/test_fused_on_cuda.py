@@ -85,7 +85,7 @@ def test_network(name: str, dtype: torch.dtype, layout: torch.memory_format) -> 
     called = calls(model, dtype, layout)
     count = Counter(op for op, _, _ in called)
     assert count["sasa::local_attention"] == len(layers)
-    assert count["sasa::square_attention"] == len(stems) == (name == "sasa_resnet26")
+    assert count["sasa::block_attention"] == len(stems) == (name == "sasa_resnet26")
     assert count["aten::convolution"] == len(convolutions) - len(stem_parts)
     assert not {op for op in count if "batch_norm" in op}
     for op in count:
@@ -119,9 +119,9 @@ def test_attention_norm_and_relu(name: str) -> None:
 @pytest.mark.parametrize("pool", [True, False])
 def test_stem(values: str, pool: bool) -> None:
     """Values of a convolution are plain PyTorch, as on a CPU."""
-    stem = sasa.AttentionStem(values=values, pool=pool)
+    stem = sasa.AttentionStem(values=values, max_pool=pool)
     assert type(sasa.fuse(stem.eval())) is FusedAttentionStem
     count = Counter(op for op, _, _ in calls(stem, torch.float32, torch.channels_last))
-    assert count["sasa::square_attention"] == (values != "convolution")
+    assert count["sasa::block_attention"] == (values != "convolution")
     if values != "convolution":
         assert not COPIES & set(count)

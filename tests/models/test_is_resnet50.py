@@ -23,7 +23,7 @@ def teacher(kind: str) -> nn.Module:
 def test_same_output_for_copied_weights(kind: str) -> None:
     theirs = teacher(kind).eval()
     networks.randomise(theirs)
-    ours = networks.narrow("sasa_resnet50_conv", width=1.0, num_classes=11)
+    ours = networks.narrow("sasa_resnet50_conv", width_mult=1.0, num_classes=11)
     ours.load_state_dict(resnet_state_dict(theirs.state_dict()), strict=True)
     x = networks.images(2, 3, 75, 64)
     with torch.no_grad():
@@ -36,7 +36,7 @@ def test_same_output_for_copied_weights(kind: str) -> None:
 def test_same_map_where_the_stride_is_kept_and_the_groups_dilate(output_stride: int) -> None:
     theirs = timm.create_model("resnet50", num_classes=0, output_stride=output_stride).eval()
     networks.randomise(theirs)
-    ours = networks.narrow("sasa_resnet50_conv", width=1.0, num_classes=0, output_stride=output_stride)
+    ours = networks.narrow("sasa_resnet50_conv", width_mult=1.0, num_classes=0, output_stride=output_stride)
     ours.load_state_dict(resnet_state_dict(theirs.state_dict()), strict=True)
     x = networks.images(1, 3, 64, 72)
     with torch.no_grad():
@@ -48,7 +48,7 @@ def test_same_map_where_the_stride_is_kept_and_the_groups_dilate(output_stride: 
 def test_training_mode_too() -> None:
     theirs = teacher("torchvision").train()
     networks.randomise(theirs)
-    ours = networks.narrow("sasa_resnet50_conv", width=1.0, num_classes=11).train()
+    ours = networks.narrow("sasa_resnet50_conv", width_mult=1.0, num_classes=11).train()
     ours.load_state_dict(resnet_state_dict(theirs.state_dict()), strict=True)
     x = networks.images(4, 3, 64, 64)
     with torch.no_grad():

@@ -46,8 +46,8 @@ def test_other_options_reach_the_network() -> None:
         "sasa_resnet26",
         num_classes=7,
         in_chans=1,
-        width=0.5,
-        groups=("conv", "attention", "conv", "attention"),
+        width_mult=0.5,
+        stage_types=("conv", "attention", "conv", "attention"),
         stem="conv",
         output_stride=16,
         global_pool="max",
@@ -84,22 +84,22 @@ def test_device_and_dtype(device_and_dtype: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"groups": ("attention",) * 3}, r"groups: expected four of .*'attention'"),
-        ({"groups": "conv"}, r"groups: expected four of .* got 'conv'"),
-        ({"groups": ("conv", "conv", "conv", "pool")}, r"groups: expected four of .*'pool'"),
+        ({"stage_types": ("attention",) * 3}, r"stage_types: expected four of .*'attention'"),
+        ({"stage_types": "conv"}, r"stage_types: expected four of .* got 'conv'"),
+        ({"stage_types": ("conv", "conv", "conv", "pool")}, r"stage_types: expected four of .*'pool'"),
         ({"stem": "large"}, r"stem: expected one of .*'spatially_aware'.*, got 'large'"),
         ({"output_stride": 4}, r"output_stride: expected 8, 16 or 32, got 4"),
         ({"width": 0}, r"width: expected a positive factor, got 0"),
         ({"width": -1.0}, r"width: expected a positive factor, got -1"),
         ({"width": float("nan")}, r"width: expected a positive factor, got nan"),
-        ({"width": 0.001, "stem": "conv"}, r"width"),
-        ({"width": 0.001, "stem": "conv", "groups": ("conv",) * 4}, r"width"),
+        ({"width_mult": 0.001, "stem": "conv"}, r"width"),
+        ({"width_mult": 0.001, "stem": "conv", "stage_types": ("conv",) * 4}, r"width"),
         ({"num_heads": 7}, r"out_channels=64 and num_heads=7"),
         ({"num_heads": 64}, r"out_channels=64 and num_heads=64"),
-        ({"width": 0.125, "stem": "conv"}, r"out_channels=8 and num_heads=8: expected a multiple of 16"),
-        ({"width": 0.3}, r"width: 0\.3 gives the stem 19 channels, which its 4 heads"),
+        ({"width_mult": 0.125, "stem": "conv"}, r"out_channels=8 and num_heads=8: expected a multiple of 16"),
+        ({"width_mult": 0.3}, r"width: 0\.3 gives the stem 19 channels, which its 4 heads"),
         ({"position": "learned"}, r"position: expected one of"),
-        ({"position": "learned", "stem": "conv", "groups": ("conv",) * 4}, r"position: expected one of"),
+        ({"position": "learned", "stem": "conv", "stage_types": ("conv",) * 4}, r"position: expected one of"),
         ({"position": "none", "content": False}, r"content: "),
         ({"kernel_size": 4}, r"kernel_size: expected odd sizes, got 4"),
         ({"drop_rate": 1.5}, r"drop_rate: .* got 1.5"),
@@ -112,8 +112,8 @@ def test_wrong_values(options: dict[str, Any], message: str) -> None:
 
 
 def test_unknown_option_is_named() -> None:
-    with pytest.raises(TypeError, match="no option 'widht'; did you mean 'width'"):
-        sasa.create_model("sasa_resnet26", widht=0.5)
+    with pytest.raises(TypeError, match="no option 'widht_mult'; did you mean 'width_mult'"):
+        sasa.create_model("sasa_resnet26", widht_mult=0.5)
 
 
 @pytest.mark.parametrize(

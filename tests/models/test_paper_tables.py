@@ -83,10 +83,10 @@ def test_rows_are_the_networks_they_name() -> None:
         f"sasa_resnet{depth}{form}" for depth in (26, 38, 50) for form in ("_conv", "_convstem", "")
     ]
     short = {"c": "conv", "a": "attention"}
-    assert ["".join(kind[0] for kind in row.options["groups"]) for row in tables[3]] == [
+    assert ["".join(kind[0] for kind in row.options["stage_types"]) for row in tables[3]] == [
         *("aaaa", "caaa", "ccaa", "ccca", "cccc", "accc", "aacc", "aaac")
     ]
-    assert all(kind in short.values() for row in tables[3] for kind in row.options["groups"])
+    assert all(kind in short.values() for row in tables[3] for kind in row.options["stage_types"])
     assert [row.options for row in tables[4]] == [{"kernel_size": k} for k in (3, 5, 7, 9, 11)]
     assert [row.options["position"] for row in tables[5]] == ["none", "absolute", "relative"]
     assert [row.options["content"] for row in tables[6]] == [False, True]

@@ -40,8 +40,8 @@ def test_maps(stem: str, size: int) -> None:
 def test_attention_stems(stem: str) -> None:
     model = networks.on_meta("sasa_resnet26", stem=stem)
     assert isinstance(model.stem, AttentionStem)
-    assert (model.stem.values, model.stem.block, model.stem.num_heads) == (stem, 4, 4)
-    assert model.stem.pool
+    assert (model.stem.values, model.stem.block_size, model.stem.num_heads) == (stem, 4, 4)
+    assert model.stem.max_pool
     assert isinstance(model.maxpool, nn.Identity)
 
 
@@ -64,7 +64,7 @@ def test_small_is_the_small_form_of_the_networks_own_stem(depth: int, form: str,
 def test_small_stems() -> None:
     attention = networks.tiny(stem="small_attention").stem
     assert isinstance(attention, AttentionStem)
-    assert (attention.values, attention.block, attention.pool) == ("spatially_aware", 4, False)
+    assert (attention.values, attention.block_size, attention.max_pool) == ("spatially_aware", 4, False)
     conv = networks.tiny(stem="small_conv").stem.conv1
     assert (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (1, 1), (1, 1))
 

@@ -76,13 +76,13 @@ def test_no_weight_decay_on_position_embeddings_alone() -> None:
     assert networks.tiny().no_weight_decay() == of_blocks | of_stem
     assert networks.tiny(stem="pointwise").no_weight_decay() == of_blocks | {"stem.rel_row", "stem.rel_col"}
     assert networks.tiny(stem="conv", position="absolute").no_weight_decay() == set()
-    assert networks.tiny(stem="conv", groups=("conv",) * 3 + ("attention",)).no_weight_decay() == {
+    assert networks.tiny(stem="conv", stage_types=("conv",) * 3 + ("attention",)).no_weight_decay() == {
         "layer4.0.spatial.rel_row",
         "layer4.0.spatial.rel_col",
     }
 
 
-def test_timms_optimiser_heeds_it() -> None:
+def test_timms_optimizer_heeds_it() -> None:
     model = networks.tiny()
     without, with_decay = param_groups_weight_decay(model, 0.1, no_weight_decay_list=model.no_weight_decay())
     names = {id(p): n for n, p in model.named_parameters()}

@@ -43,8 +43,8 @@ class Case:
     seed: int
     batch: int
     heads: int
-    width: int
-    value_width: int
+    head_dim: int
+    value_head_dim: int
     size: tuple[int, int]
     kernel: tuple[int, int]
     dilation: tuple[int, int]
@@ -61,8 +61,8 @@ class Case:
     def draw(seed: int) -> Case:
         """The case of this seed."""
         rng = random.Random(seed)
-        width = rng.choice([1, 2, 3, 4, 6, 8])
-        options = ["k", "rel_row", "rel_col"] if width % 2 == 0 else ["k"]
+        head_dim = rng.choice([1, 2, 3, 4, 6, 8])
+        options = ["k", "rel_row", "rel_col"] if head_dim % 2 == 0 else ["k"]
         given = tuple(name for name in options if rng.random() < 0.7) or (rng.choice(options),)
         dtype = rng.choice([torch.float64, torch.float32, torch.float16, torch.bfloat16])
         rel_dtype = rng.choice([dtype, dtype, torch.float32])  # as under autocast
@@ -70,12 +70,12 @@ class Case:
             seed=seed,
             batch=rng.choice([0, 1, 1, 1, 2, 2, 3]),
             heads=rng.randint(1, 4),
-            width=width,
-            value_width=rng.choice([1, 2, 3, 4, 5, 8]),
+            head_dim=head_dim,
+            value_head_dim=rng.choice([1, 2, 3, 4, 5, 8]),
             size=(_length(rng), _length(rng)),
             kernel=(rng.choice([1, 3, 5, 7, 9]), rng.choice([1, 3, 5, 7, 9])),
             dilation=(rng.choice([1, 1, 2, 3]), rng.choice([1, 1, 2, 3])),
-            scale=rng.choice([1.0, 1.0, width**-0.5, 0.3, -0.5, 0.0]),
+            scale=rng.choice([1.0, 1.0, head_dim**-0.5, 0.3, -0.5, 0.0]),
             pool=rng.choice([1, 2]),
             given=given,
             dtype=dtype,
@@ -93,7 +93,7 @@ class Case:
         """
         rng = random.Random(seed)
         while True:
-            width = rng.choice([6, 8, 16, 16, 24, 32, 64])
+            head_dim = rng.choice([6, 8, 16, 16, 24, 32, 64])
             extent = rng.choice([3, 5, 7, 7, 9, 11])
             given = rng.choice([("k", "rel_row", "rel_col")] * 2 + [("k",), ("rel_row", "rel_col")])
             dtype = rng.choice([torch.float64, torch.float32, torch.float32, torch.bfloat16])
@@ -104,12 +104,12 @@ class Case:
                 seed=seed,
                 batch=rng.randint(1, 3),
                 heads=rng.randint(1, 8),
-                width=width,
-                value_width=rng.choice([3, 7, 8, 12, 16, 16, 24, 32, 40, 64]),
+                head_dim=head_dim,
+                value_head_dim=rng.choice([3, 7, 8, 12, 16, 16, 24, 32, 40, 64]),
                 size=(rng.randint(5, 24), rng.randint(9, 70)),
                 kernel=rng.choice([(extent, extent)] * 3 + [(extent, 15)]),
                 dilation=rng.choice([(dilation, dilation)] * 3 + [(dilation, 3)]),
-                scale=rng.choice([1.0, width**-0.5, width**-0.5, -0.3]),
+                scale=rng.choice([1.0, head_dim**-0.5, head_dim**-0.5, -0.3]),
                 pool=rng.choice([1, 1, 2]),
                 given=given,
                 dtype=dtype,
@@ -125,7 +125,7 @@ class Case:
     def work(self) -> int:
         """Multiply-adds of q·k and of the weighted sum, as if every window were inside the map."""
         queries = self.batch * self.heads * self.size[0] * self.size[1]
-        return queries * self.kernel[0] * self.kernel[1] * (self.width + self.value_width)
+        return queries * self.kernel[0] * self.kernel[1] * (self.head_dim + self.value_head_dim)
 
     def tensors(self, device: str = "cpu") -> Args:
         """q, k, v, rel_row, rel_col."""
@@ -135,12 +135,12 @@ class Case:
             x = torch.randn(shape, generator=generator, dtype=torch.float64) * self.magnitude
             return x.to(device, dtype)
 
-        channels, values = self.heads * self.width, self.heads * self.value_width
+        channels, values = self.heads * self.head_dim, self.heads * self.value_head_dim
         q, k, v = (
             arrange(draw(self.dtype, self.batch, c, *self.size), layout)
             for c, layout in zip((channels, channels, values), self.layouts, strict=True)
         )
-        half = self.width // 2
+        half = self.head_dim // 2
         # The row embeddings are not contiguous, the column embeddings are.
         row = draw(self.rel_dtype, self.heads, half, self.kernel[0]).mT
         col = draw(self.rel_dtype, self.heads, self.kernel[1], half)
@@ -319,9 +319,9 @@ def _units(
         return eps, eps
     peak_q, peak_v = np.abs(q).max(), np.abs(v).max()
     peak_r = max(np.abs(x).max() for x in (k, row, col) if x is not None)
-    logit = abs(case.scale) * case.width * peak_q * peak_r
+    logit = abs(case.scale) * case.head_dim * peak_q * peak_r
     places = min(case.kernel[0], case.size[0]) * min(case.kernel[1], case.size[1])
-    slope = abs(case.scale) * case.value_width * peak_v * max(peak_q, peak_r)
+    slope = abs(case.scale) * case.value_head_dim * peak_v * max(peak_q, peak_r)
     return eps * (1 + logit) * peak_v, eps * (1 + logit) * (1 + slope) * places
 
 

@@ -49,17 +49,17 @@ class Runner:
         *size: int,
         batch: int = 2,
         heads: int = 2,
-        width: int = 4,
-        value_width: int = 3,
+        head_dim: int = 4,
+        value_head_dim: int = 3,
         kernel: tuple[int, int] = (3, 3),
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """q, k, v, rel_row, rel_col for a map of this size."""
         return (
-            self.randn(batch, heads * width, *size),
-            self.randn(batch, heads * width, *size),
-            self.randn(batch, heads * value_width, *size),
-            self.randn(heads, kernel[0], width // 2),
-            self.randn(heads, kernel[1], width // 2),
+            self.randn(batch, heads * head_dim, *size),
+            self.randn(batch, heads * head_dim, *size),
+            self.randn(batch, heads * value_head_dim, *size),
+            self.randn(heads, kernel[0], head_dim // 2),
+            self.randn(heads, kernel[1], head_dim // 2),
         )
 
     def assert_close(self, got: Tensor, want: Tensor) -> None:

@@ -9,8 +9,8 @@ import torch
 
 from sasa import local_attention
 from sasa.ops import support
-from sasa.ops.local_attention import api
-from sasa.ops.local_attention.backends import BACKENDS
+from sasa.ops.local_attn import api
+from sasa.ops.local_attn.backends import BACKENDS
 
 X = torch.arange(36.0).reshape(1, 4, 3, 3)
 OPTIONS: dict[str, Any] = {"num_heads": 2, "kernel_size": 3}

@@ -37,7 +37,7 @@ def assert_same_bits(first: list[Tensor], second: list[Tensor]) -> None:
 
 
 def test_two_runs(runner: Runner) -> None:
-    args = runner.inputs(15, 14, heads=4, width=8)
+    args = runner.inputs(15, 14, heads=4, head_dim=8)
     assert_same_bits(results(runner, args), results(runner, args))
 
 
@@ -46,7 +46,7 @@ def test_two_runs(runner: Runner) -> None:
 @pytest.mark.usefixtures("restored_threads")
 def test_one_and_two_threads(runner: Runner, dtype: torch.dtype) -> None:
     """Maps of 100,000 numbers: PyTorch divides the work from 32,768 on."""
-    args = runner.inputs(29, 30, heads=4, width=16, value_width=16)
+    args = runner.inputs(29, 30, heads=4, head_dim=16, value_head_dim=16)
     args = tuple(x.to(dtype) for x in args)
     runs = []
     for threads in (1, 2):

@@ -85,7 +85,7 @@ def test_logits_beyond_half_precision(dtype: torch.dtype) -> None:
     k, v = q.clone(), torch.arange(9.0).reshape(1, 1, 3, 3).to(dtype)
     k[:, :, 1, 1] = 101
     out = sasa.local_attention(q, k, v, num_heads=1, kernel_size=3)
-    assert torch.equal(out, torch.full_like(out, 4))  # the centre is in every window and wins
+    assert torch.equal(out, torch.full_like(out, 4))  # the center is in every window and wins
 
 
 SHAPES: dict[str, dict[str, object]] = {
@@ -95,16 +95,16 @@ SHAPES: dict[str, dict[str, object]] = {
     "window_far_larger_than_map": {"size": (2, 3), "kernel": (31, 31)},
     "dilation_jumps_over_the_map": {"size": (3, 3), "dilation": (4, 7)},
     "long_window": {"size": (5, 5), "kernel": (1, 9)},
-    "wide_heads": {"size": (3, 3), "width": 64, "value_width": 48},
-    "many_heads": {"size": (3, 3), "heads": 16, "width": 2, "value_width": 1},
-    "odd_width": {"size": (3, 4), "width": 5, "given": ("k",)},
+    "wide_heads": {"size": (3, 3), "head_dim": 64, "value_head_dim": 48},
+    "many_heads": {"size": (3, 3), "heads": 16, "head_dim": 2, "value_head_dim": 1},
+    "odd_width": {"size": (3, 4), "head_dim": 5, "given": ("k",)},
     "larger_map": {"size": (17, 33), "heads": 1, "batch": 1, "kernel": (5, 3)},
 }
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_shape(runner: Runner, name: str) -> None:
-    plain = {"seed": 0, "batch": 2, "heads": 2, "width": 4, "value_width": 3, "size": (4, 5)}
+    plain = {"seed": 0, "batch": 2, "heads": 2, "head_dim": 4, "value_head_dim": 3, "size": (4, 5)}
     plain |= {"kernel": (3, 3), "dilation": (1, 1), "scale": 0.5, "pool": 2, "magnitude": 1.0}
     plain |= {"given": ("k", "rel_row", "rel_col"), "layouts": ("contiguous",) * 3}
     plain |= {"dtype": runner.dtype, "rel_dtype": runner.dtype}

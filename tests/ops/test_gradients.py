@@ -48,7 +48,9 @@ def problem(
     """The op as a function of the tensors that are given, and these."""
     names = ["q", "k", "v", "row", "col"]
     tensors = dict(
-        zip(names, runner.inputs(*size, batch=batch, width=2, value_width=1, kernel=kernel), strict=True)
+        zip(
+            names, runner.inputs(*size, batch=batch, head_dim=2, value_head_dim=1, kernel=kernel), strict=True
+        )
     )
     given = [name for name in names if name not in (without or [])]
 

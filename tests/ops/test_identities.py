@@ -76,7 +76,7 @@ def test_one_hot_embeddings_shift_the_image(
     for head, (down, right) in enumerate(shifts):
         channels = slice(3 * head, 3 * head + 3)
         y, x = down * dilation[0], right * dilation[1]
-        rows = slice(max(0, -y), size[0] - max(0, y))  # whose neighbour is inside
+        rows = slice(max(0, -y), size[0] - max(0, y))  # whose neighbor is inside
         cols = slice(max(0, -x), size[1] - max(0, x))
         shifted = v[:, channels].roll((-y, -x), (2, 3))[..., rows, cols]
         runner.assert_close(out[:, channels, rows, cols], shifted)

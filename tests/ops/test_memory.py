@@ -38,8 +38,8 @@ def problem(runner: Runner) -> tuple[tuple[Tensor, ...], int]:
         SIDE,
         batch=BATCH,
         heads=HEADS,
-        width=WIDTH,
-        value_width=WIDTH,
+        head_dim=WIDTH,
+        value_head_dim=WIDTH,
         kernel=(KERNEL, KERNEL),
     )
     return args, BATCH * HEADS * SIDE * SIDE * args[0].element_size()

@@ -167,8 +167,8 @@ def test_nan_in_rel_row(runner: Runner, tap: int) -> None:
     """Its head, wherever that row of the window lies inside the map."""
     q, k, v, row, col = runner.inputs(*SIZE, batch=1, kernel=KERNEL)
     row[1, tap, 0] = NAN
-    neighbour = torch.arange(SIZE[0]) + (tap - 1) * DILATION[0]
-    inside = (neighbour >= 0) & (neighbour < SIZE[0])
+    neighbor = torch.arange(SIZE[0]) + (tap - 1) * DILATION[0]
+    inside = (neighbor >= 0) & (neighbor < SIZE[0])
     out = runner(q, k, v, row, col, **WINDOW)
     assert_reached(out, slice(3, 6), inside[:, None].expand(SIZE))
 
@@ -178,8 +178,8 @@ def test_nan_in_rel_col(runner: Runner, tap: int) -> None:
     """Its head, wherever that column of the window lies inside the map."""
     q, k, v, row, col = runner.inputs(*SIZE, batch=1, kernel=KERNEL)
     col[0, tap, 1] = NAN
-    neighbour = torch.arange(SIZE[1]) + (tap - 2) * DILATION[1]
-    inside = (neighbour >= 0) & (neighbour < SIZE[1])
+    neighbor = torch.arange(SIZE[1]) + (tap - 2) * DILATION[1]
+    inside = (neighbor >= 0) & (neighbor < SIZE[1])
     out = runner(q, k, v, row, col, **WINDOW)
     assert_reached(out, slice(0, 3), inside[None, :].expand(SIZE))
 

@@ -9,7 +9,7 @@ import torch
 from torch.library import opcheck
 from torch.profiler import profile
 
-from sasa.ops.local_attention import schema
+from sasa.ops.local_attn import schema
 
 from .runners import needs_kernels
 

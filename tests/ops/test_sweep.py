@@ -77,7 +77,7 @@ def test_cases_cover_what_they_should() -> None:
         seen["relu after pool"] += case.relu and case.pool == 2
         seen["zero scale"] += case.scale == 0
         seen["embeddings of another dtype"] += case.dtype != case.rel_dtype
-        seen["value width unlike width"] += case.width != case.value_width
+        seen["value width unlike width"] += case.head_dim != case.value_head_dim
         seen.update([case.dtype, ("heads", case.heads), *enumerate(case.layouts)])
     dtypes = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
     layouts = {(index, layout) for index in range(3) for layout in LAYOUTS}
@@ -92,7 +92,7 @@ def test_larger_cases_cover_what_they_should() -> None:
         case = Case.draw_large(seed)
         height, width = case.size
         (kh, kw), (dh, dw) = case.kernel, case.dilation
-        strip = (3 + (kh - 1) * dh) * (width + (kw - 1) * dw) * (case.width + case.value_width) * 4
+        strip = (3 + (kh - 1) * dh) * (width + (kw - 1) * dw) * (case.head_dim + case.value_head_dim) * 4
         seen["several vectors of 16 and a part of one"] += width > 32 and width % 16 != 0
         seen["strips that share no row"] += height > 2 * (3 + (kh - 1) * dh)
         seen["heads that do not share a cache"] += case.heads > 1 and case.heads * strip > 400 * 1024
@@ -102,7 +102,7 @@ def test_larger_cases_cover_what_they_should() -> None:
         seen["pooled, dilated"] += case.pool == 2 and case.dilation != (1, 1)
         seen["window larger than the map in one axis"] += (kh - 1) * dh >= height or (kw - 1) * dw >= width
         seen["channels-last throughout"] += case.layouts == ("channels_last",) * 3
-        seen.update([case.dtype, *(("k", side) for side in case.kernel), ("D", case.width)])
-        seen.update([("Dv", case.value_width), *enumerate(case.layouts), case.given])
+        seen.update([case.dtype, *(("k", side) for side in case.kernel), ("D", case.head_dim)])
+        seen.update([("Dv", case.value_head_dim), *enumerate(case.layouts), case.given])
     assert len([key for key in seen if isinstance(key, tuple) and key[0] == "Dv"]) == 9
     assert min(seen.values()) >= 3, seen

@@ -37,7 +37,7 @@ def test_a_column_for_each_head(tmp_path: Path) -> None:
     assert heads.shape[1] == pytest.approx(mean.shape[1] * 3 / 2, rel=0.02)
 
 
-def test_colour_images(tmp_path: Path) -> None:
+def test_color_images(tmp_path: Path) -> None:
     red = np.zeros((1, 8, 8, 3), dtype=np.float32)
     red[..., 0] = 1
     only = {"stem": np.ones((1, 1, 2, 2), dtype=np.float32)}
@@ -47,10 +47,10 @@ def test_colour_images(tmp_path: Path) -> None:
 
 
 def test_outside_of_the_window_the_image_is_as_it_was(tmp_path: Path) -> None:
-    """One of sixteen parts has weight: fifteen are the image's own colour, in the right one of two panels."""
-    grey = np.full((1, 8, 8), 0.8, dtype=np.float32)
+    """One of sixteen parts has weight: fifteen are the image's own color, in the right one of two panels."""
+    gray = np.full((1, 8, 8), 0.8, dtype=np.float32)
     view = {name: weights[:1] for name, weights in views(0).items()}
-    out = draw_attention(grey, view, tmp_path / "grey.png", query=(0.9, 0.9))
+    out = draw_attention(gray, view, tmp_path / "gray.png", query=(0.9, 0.9))
     picture = np.asarray(Image.open(out).convert("RGB"))
     unchanged = (picture == 204).all(-1)
     left, right = unchanged[:, : picture.shape[1] // 2].sum(), unchanged[:, picture.shape[1] // 2 :].sum()

@@ -17,8 +17,8 @@ def test_draws_into_the_run_folder(tmp_path: Path) -> None:
     write_metrics(tmp_path, [2.0, 1.0, 0.5])
     out = draw_learning_curves(tmp_path)
     assert out == tmp_path / "curves.png"
-    colours = Image.open(out).convert("RGB").getcolors(1 << 24) or []
-    drawn = {colour for _, colour in colours}
+    colors = Image.open(out).convert("RGB").getcolors(1 << 24) or []
+    drawn = {color for _, color in colors}
     assert (0, 114, 178) in drawn  # training
     assert (213, 94, 0) in drawn  # validation
 

@@ -137,23 +137,23 @@ def test_a_folder_in_which_nothing_is_finished_has_tables_without_pictures(write
     assert "<img" not in page.read_text(encoding="utf-8")
 
 
-def colours(path: Path) -> set[tuple[int, ...]]:
+def colors(path: Path) -> set[tuple[int, ...]]:
     picture = Image.open(path).convert("RGB")
-    return {colour for count, colour in picture.getcolors(1 << 24) or [] if count > 20}  # type: ignore[misc]
+    return {color for count, color in picture.getcolors(1 << 24) or [] if count > 20}  # type: ignore[misc]
 
 
-def test_series_share_a_colour_and_cells_do_not(write_sweep: Write, tmp_path: Path) -> None:
+def test_series_share_a_color_and_cells_do_not(write_sweep: Write, tmp_path: Path) -> None:
     cells = {"a, small": [70, 71], "a, large": [80, 81]}
     blue, orange = (0, 114, 178), (213, 94, 0)
     (sweep,) = read_sweeps(write_sweep(cells, [], series=dict.fromkeys(cells, "a")))
     out = draw_accuracy_against_cost(sweep, tmp_path / "series.png")
     assert out is not None
-    assert blue in colours(out)
-    assert orange not in colours(out)
+    assert blue in colors(out)
+    assert orange not in colors(out)
     (sweep,) = read_sweeps(write_sweep(cells, []))
     out = draw_accuracy_against_cost(sweep, tmp_path / "cells.png")
     assert out is not None
-    assert {blue, orange} <= colours(out)
+    assert {blue, orange} <= colors(out)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """26 training and 7 test images of 3 classes, each class a colour in noise, 16 × 16."""
+    """26 training and 7 test images of 3 classes, each class a color in noise, 16 × 16."""
     root = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     for split, counts in (("train", (9, 9, 8)), ("test", (3, 2, 2))):
@@ -76,7 +76,7 @@ def norm_free() -> dict[str, dict[str, Any]]:
     """A recipe that gives the same steps however a batch is divided.
 
     Batch norm's statistics are those of the part of the batch that one process sees, and random augmentation
-    depends on the process; so this has layer norm, no randomness, and no centre crop at 32 pixels.
+    depends on the process; so this has layer norm, no randomness, and no center crop at 32 pixels.
     """
     return {
         "model": {"name": "test_convnext"},

@@ -13,7 +13,7 @@ from sasa.cli import main
 from sasa.train import TrainConfig, compare, comparison, save_config, train
 from sasa.train.ablation.inference_time import Timed
 
-TINY = {"width": 0.125, "num_heads": 1, "stem": "small"}
+TINY = {"width_mult": 0.125, "num_heads": 1, "stem": "small"}
 
 
 def recipe(config: TrainConfig, path: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import timm
 
-from sasa.models import convolutional_twin, cost
+from sasa.models import conv_baseline, cost
 from sasa.train.costs import costs
 from sasa.train.weights import WeightsMetadata
 
@@ -14,14 +14,14 @@ def metadata(model: str, **options: object) -> WeightsMetadata:
 
 
 def test_ours_stand_beside_their_twins() -> None:
-    described = metadata("sasa_resnet26", width=0.125, num_heads=2, stem="small")
+    described = metadata("sasa_resnet26", width_mult=0.125, num_heads=2, stem="small")
     network = described.create_model()
-    twin = convolutional_twin("sasa_resnet26", num_classes=2, in_chans=1, width=0.125, stem="small_conv")
+    twin = conv_baseline("sasa_resnet26", num_classes=2, in_chans=1, width_mult=0.125, stem="small_conv")
     assert costs(network, described) == {
         "parameters": cost(network, (1, 20, 24)).parameters,
         "flops": cost(network, (1, 20, 24)).flops,
-        "twin_parameters": cost(twin, (1, 20, 24)).parameters,
-        "twin_flops": cost(twin, (1, 20, 24)).flops,
+        "baseline_parameters": cost(twin, (1, 20, 24)).parameters,
+        "baseline_flops": cost(twin, (1, 20, 24)).flops,
     }
 
 

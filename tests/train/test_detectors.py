@@ -10,8 +10,8 @@ import sasa
 from sasa.train import BUILT_IN_WEIGHTS, WeightsMetadata, retinanet_from_classifier, save_weights
 from sasa.train.weights import read_weights
 
-OPTIONS = {"width": 0.125, "num_heads": 2, "kernel_size": 3, "drop_rate": 0.5}
-SMALL = {"width": 32, "num_heads": 2, "kernel_size": 3}
+OPTIONS = {"width_mult": 0.125, "num_heads": 2, "kernel_size": 3, "drop_rate": 0.5}
+SMALL = {"fpn_channels": 32, "num_heads": 2, "kernel_size": 3}
 
 
 def saved(path: Path, **changes: Any) -> torch.nn.Module:
@@ -57,9 +57,9 @@ def test_mean_and_deviation_can_be_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"stem": "conv"}, {"stem": "convolution"}])
-def test_a_grey_classifier_sees_the_mean_of_the_channels(tmp_path: Path, options: dict[str, Any]) -> None:
-    grey = {"input_size": [1, 64, 64], "mean": [0.25], "std": [0.75]}
-    classifier = saved(tmp_path / "model.safetensors", options={**OPTIONS, **options}, **grey)
+def test_a_gray_classifier_sees_the_mean_of_the_channels(tmp_path: Path, options: dict[str, Any]) -> None:
+    gray = {"input_size": [1, 64, 64], "mean": [0.25], "std": [0.75]}
+    classifier = saved(tmp_path / "model.safetensors", options={**OPTIONS, **options}, **gray)
     detector = retinanet_from_classifier(tmp_path, 2, **SMALL).double().eval()
     x = torch.randn(1, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():
@@ -87,7 +87,7 @@ def test_weights_that_do_not_fit_name_their_file(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     classifier = saved(path)
     about = WeightsMetadata(
-        "sasa_resnet26", {**OPTIONS, "width": 0.25}, ["a"], [3, 64, 64], [0.5] * 3, [0.5] * 3
+        "sasa_resnet26", {**OPTIONS, "width_mult": 0.25}, ["a"], [3, 64, 64], [0.5] * 3, [0.5] * 3
     )
     save_weights(path, classifier, about)
     with pytest.raises(ValueError, match=r"model.safetensors: state_dict: does not fit the backbone: "):
@@ -96,10 +96,10 @@ def test_weights_that_do_not_fit_name_their_file(tmp_path: Path) -> None:
         retinanet_from_classifier(tmp_path / "missing", 2)
 
 
-def test_a_grey_classifier_that_does_not_fit_names_its_file(tmp_path: Path) -> None:
-    path, grey = tmp_path / "model.safetensors", {"input_size": [1, 64, 64], "mean": [0.25], "std": [0.75]}
-    classifier = saved(path, **grey)
-    about = WeightsMetadata("sasa_resnet26_conv", {"width": 0.125}, ["a"], [1, 64, 64], [0.5], [0.5])
+def test_a_gray_classifier_that_does_not_fit_names_its_file(tmp_path: Path) -> None:
+    path, gray = tmp_path / "model.safetensors", {"input_size": [1, 64, 64], "mean": [0.25], "std": [0.75]}
+    classifier = saved(path, **gray)
+    about = WeightsMetadata("sasa_resnet26_conv", {"width_mult": 0.125}, ["a"], [1, 64, 64], [0.5], [0.5])
     save_weights(path, classifier, about)
     with pytest.raises(ValueError, match=r"model.safetensors: does not fit SASAResNet: "):
         retinanet_from_classifier(path, 2, **SMALL)

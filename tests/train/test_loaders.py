@@ -69,14 +69,14 @@ def test_defaults_follow_the_source(make_config: MakeConfig) -> None:
     assert built_in.input_size == (1, 28, 28)
     assert built_in.mean == sasa.data.FASHION_MNIST_MEAN
     assert len(built_in.classes) == 10
-    colour = ImageData(make_config(data={"source": "fashion-mnist", "in_chans": 3}))
-    assert colour.std == sasa.data.FASHION_MNIST_STD * 3
+    color = ImageData(make_config(data={"source": "fashion-mnist", "in_chans": 3}))
+    assert color.std == sasa.data.FASHION_MNIST_STD * 3
     own = ImageData(make_config(data={"input_size": None}))
     assert own.input_size == (3, 224, 224)
     assert own.mean == (0.485, 0.456, 0.406)
-    grey = ImageData(make_config(data={"in_chans": 1, "mean": [0.5]}))
-    assert grey.mean == (0.5,)
-    assert grey.std == pytest.approx(((0.229 + 0.224 + 0.225) / 3,))
+    gray = ImageData(make_config(data={"in_chans": 1, "mean": [0.5]}))
+    assert gray.mean == (0.5,)
+    assert gray.std == pytest.approx(((0.229 + 0.224 + 0.225) / 3,))
 
 
 def test_validation_is_held_out_or_a_split(make_config: MakeConfig) -> None:
@@ -117,7 +117,7 @@ def test_streams(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> No
         opened.append((split, options, FakeStream(20 if split == "train" else 5, transform)))
         return opened[-1][2]
 
-    monkeypatch.setattr(sasa.train.loaders, "open_dataset", open_fake)
+    monkeypatch.setattr(sasa.train.loaders, "create_dataset", open_fake)
     config = make_config(
         data={"source": "wds/fake", "validation_split": "val", "options": {"num_samples": 20}}
     )
@@ -129,7 +129,7 @@ def test_streams(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> No
     assert not options["test"]["is_training"]
     assert opened[0][2].epochs == [0, 1]
 
-    monkeypatch.setattr("sasa.train.run.open_dataset", open_fake)
+    monkeypatch.setattr("sasa.train.run.create_dataset", open_fake)
     evaluated = evaluate(config.folder, "wds/fake", "test", num_samples=5)
     assert (evaluated["images"], evaluated["top1"]) == (5, results["top1"])
     assert not opened[-1][1]["is_training"]

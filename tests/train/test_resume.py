@@ -35,7 +35,7 @@ def run_in_new_process(*arguments: str) -> None:
 def random_everywhere(make_config: Callable[..., TrainConfig]) -> TrainConfig:
     """Attention, batch norm, and every kind of randomness: images, labels, dropout and paths."""
     options = {
-        "width": 0.125,
+        "width_mult": 0.125,
         "num_heads": 1,
         "kernel_size": 3,
         "stem": "small",

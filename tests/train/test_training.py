@@ -40,7 +40,7 @@ def test_run_folder_and_results(make_config: MakeConfig) -> None:
     config = make_config(optimizer={"epochs": 3})
     results = train(config)
 
-    assert results["top1"] > 0.9, "colours are easy"
+    assert results["top1"] > 0.9, "colors are easy"
     assert results["images"] == 7
     assert "top5" not in results, "there are three classes"
     assert results["training_images"] == 26 - 6
@@ -69,7 +69,7 @@ def test_run_folder_and_results(make_config: MakeConfig) -> None:
         "images_per_second",
     }
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
-    assert float(rows[-1]["val_top1"]) == pytest.approx(results["validation_top1"], abs=1e-6)
+    assert float(rows[-1]["val_top1"]) == pytest.approx(results["val_top1"], abs=1e-6)
     again = evaluate(folder, config.data.source)
     assert (again["top1"], again["images"]) == (results["top1"], 7)
     assert again["loss"] == pytest.approx(results["loss"], rel=1e-5)
@@ -95,10 +95,10 @@ def test_learning_rates_of_the_steps(make_config: MakeConfig) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW), ("muon", Muon)]
 )
-def test_optimiser_decays_matrices_only(
+def test_optimizer_decays_matrices_only(
     make_config: MakeConfig, name: str, kind: type[torch.optim.Optimizer]
 ) -> None:
-    network = sasa.create_model("sasa_resnet26", num_classes=3, width=0.125, num_heads=1)
+    network = sasa.create_model("sasa_resnet26", num_classes=3, width_mult=0.125, num_heads=1)
     config = make_config(optimizer={"name": name, "weight_decay": 0.25})
     optimizer = classifier(config, network).configure_optimizers()["optimizer"]
     assert isinstance(optimizer, kind)

@@ -8,7 +8,7 @@ from sasa.cli.results import first_process
 
 if TYPE_CHECKING:
     from sasa.report import DrawnBoxes
-    from sasa.train import Found
+    from sasa.train import LabeledBoxes
 
 _LINES = (("AP", "AP50", "AP75"), ("AP_small", "AP_medium", "AP_large"))
 
@@ -34,7 +34,7 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.2%}"
 
 
-def drawn(found: Found, *, scores: bool) -> DrawnBoxes:
+def drawn(found: LabeledBoxes, *, scores: bool) -> DrawnBoxes:
     """What to draw of what was found."""
     from sasa.report import DrawnBoxes
 

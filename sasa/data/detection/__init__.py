@@ -2,13 +2,13 @@
 
 from sasa.data.detection.annotations import AnnotationError, Objects
 from sasa.data.detection.checks import check_categories
+from sasa.data.detection.dataset_factory import create_detection_dataset
 from sasa.data.detection.datasets import (
     DetectionDataset,
     Target,
     collate_detection,
     without_crowds,
 )
-from sasa.data.detection.opening import open_detection
 from sasa.data.detection.scenes import SceneImages
 from sasa.data.detection.transforms import detection_evaluation_transform, detection_training_transform
 
@@ -20,8 +20,8 @@ __all__ = [
     "Target",
     "check_categories",
     "collate_detection",
+    "create_detection_dataset",
     "detection_evaluation_transform",
     "detection_training_transform",
-    "open_detection",
     "without_crowds",
 ]

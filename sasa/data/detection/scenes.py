@@ -25,26 +25,26 @@ _TRAINING_ITEMS = 9000
 MIN_SCALE, MAX_SCALE = 0.7, 2.5
 _SIDE = 28  # of an item at scale 1
 
-# Darker pixels of an item are background: some items have stray pixels of a few grey levels.
+# Darker pixels of an item are background: some items have stray pixels of a few gray levels.
 _BACKGROUND = 24
 
 # Two boxes share at most this part of the smaller one, and at most this part of an item's pixels is hidden.
 _OVERLAP = 0.2
 _ATTEMPTS = 10
 
-# Grey level → opacity.
+# Gray level → opacity.
 _OPAQUE = [255 * (value > _BACKGROUND) for value in range(256)]
 
-Grey = npt.NDArray[np.uint8]
+Gray = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # x, y, width, height
 
 
 class SceneImages:
-    """Synthetic scenes: 0 … max_items items of ten classes on a cluttered canvas, grey in RGB.
+    """Synthetic scenes: 0 … max_items items of ten classes on a cluttered canvas, gray in RGB.
 
     An item is a Fashion-MNIST image, scaled by a factor drawn log-uniformly from 0.7 … 2.5 of its 28 pixels,
     and drawn over the background where it is not background itself. Its box is tight around its pixels that
-    can be seen, its area is their number. Clutter: a slope of grey, noise, lines, ellipses and rectangles,
+    can be seen, its area is their number. Clutter: a slope of gray, noise, lines, ellipses and rectangles,
     and torn pieces of items, which have no box. Training, validation and test scenes share no item: the first
     9,000 and the other 1,000 of the built-in training images, and the test images.
 
@@ -101,7 +101,7 @@ class SceneImages:
         self._items, self._labels = images, labels
         self._stream, self._seed = stream, seed
         self._size, self._max_items = size, max_items
-        self._last: tuple[int, Grey, npt.NDArray[np.int16], Objects] | None = None
+        self._last: tuple[int, Gray, npt.NDArray[np.int16], Objects] | None = None
         self.where = f"scenes/{split}"
         self.classes = list(CLASSES)
         self.category_ids = list(range(1, len(CLASSES) + 1))
@@ -135,7 +135,7 @@ class SceneImages:
             raise IndexError(f"{self.where} has {len(self.image_ids)} scenes, got index {index}")
         return np.random.default_rng((self._seed, self._stream, index, part))
 
-    def _compose(self, index: int) -> tuple[int, Grey, npt.NDArray[np.int16], Objects]:
+    def _compose(self, index: int) -> tuple[int, Gray, npt.NDArray[np.int16], Objects]:
         """Index, the items' pixels, which item each pixel shows (-1: none), and the items."""
         if self._last is not None and self._last[0] == index:
             return self._last
@@ -178,7 +178,7 @@ class SceneImages:
         return self._last
 
 
-def _scaled(item: Grey, side: int) -> Grey:
+def _scaled(item: Gray, side: int) -> Gray:
     """An item scaled to side × side and cut to its own pixels."""
     scaled = np.asarray(Image.fromarray(item).resize((side, side), Image.Resampling.BILINEAR))
     rows, columns = (np.flatnonzero((scaled > _BACKGROUND).any(axis)) for axis in (1, 0))
@@ -207,11 +207,11 @@ def _tight(owners: npt.NDArray[np.int16], number: int, box: Box) -> Box:
     )
 
 
-def _background(random: np.random.Generator, size: int, items: Grey) -> Grey:
+def _background(random: np.random.Generator, size: int, items: Gray) -> Gray:
     """A canvas with clutter."""
     slope = random.uniform(-40, 40, 2) / size
-    grey = random.uniform(20, 110) + slope[0] * np.arange(size)[:, None] + slope[1] * np.arange(size)
-    canvas = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+    gray = random.uniform(20, 110) + slope[0] * np.arange(size)[:, None] + slope[1] * np.arange(size)
+    canvas = Image.fromarray(gray.clip(0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(canvas)
     for _ in range(random.integers(7)):
         x1, x2 = sorted(random.integers(size, size=2).tolist())

@@ -1,6 +1,6 @@
-"""The built-in images: a balanced subset of Fashion-MNIST (MIT licence, see LICENSE and README.md).
+"""The built-in images: a balanced subset of Fashion-MNIST (MIT license, see LICENSE and README.md).
 
-10,000 training and 2,000 test images of 28×28 grey pixels in ten classes, each split taken from the
+10,000 training and 2,000 test images of 28×28 gray pixels in ten classes, each split taken from the
 original split of the same name.
 """
 
@@ -52,7 +52,7 @@ def load_fashion_mnist(split: str | None) -> tuple[npt.NDArray[np.uint8], npt.ND
     if split not in ("train", "test"):
         raise ValueError(
             f"split of fashion-mnist must be 'train' or 'test', got {split!r}; for validation, "
-            "hold out a part of the training images (sasa.data.hold_out)"
+            "hold out a part of the training images (sasa.data.train_val_split)"
         )
     packed = resources.files(__name__).joinpath(f"{split}.npy.xz").read_bytes()
     arrays = io.BytesIO(lzma.decompress(packed))

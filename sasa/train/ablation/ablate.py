@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 
-from sasa.data import ImageDataset, is_stream, open_dataset
+from sasa.data import ImageDataset, create_dataset, is_stream
 from sasa.models import attention_layers, create_model
 from sasa.train.ablation.attention_arrays import ATTENTION, save_attention
 from sasa.train.ablation.inference_time import Timed, inference_machine, inference_seconds
@@ -157,7 +157,7 @@ def _keep_attention(trained: Sequence[tuple[Cell, Path]]) -> None:
         channels = input_size(data)[0]
         key = f"{channels} {data.test_split} {data.source} {data.on_broken} {data.options}"
         if key not in opened:
-            dataset = open_dataset(
+            dataset = create_dataset(
                 data.source, data.test_split, in_chans=channels, on_broken=data.on_broken, **data.options
             )
             assert isinstance(dataset, ImageDataset)

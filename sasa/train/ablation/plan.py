@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sasa.data.opening import is_path
+from sasa.data.dataset_factory import is_path
 from sasa.data.transforms import SMALL, is_small
 from sasa.models import Cost, cost, create_model, list_models
 from sasa.models.sasa_resnet import all_arguments

@@ -23,7 +23,7 @@ class CellFile:
     """One network and recipe of a sweep.
 
     Attributes:
-        name: Of the cell, unlike its neighbours'.
+        name: Of the cell, unlike its neighbors'.
         config: What it changes, nested as in a recipe.
         paper: The top-1 that the paper prints, in %; None where it prints none.
         series: Cells of one series are drawn as one line; None draws the cell by itself.

@@ -22,7 +22,7 @@ _TIMING = {
 _COPIED = (
     "top1",
     "loss",
-    "validation_top1",
+    "val_top1",
     "parameters",
     "flops",
     "epochs",
@@ -42,7 +42,7 @@ def write_tables(sweeps: Sequence[Sweep], out: Path) -> None:
     """Write both files from what the run folders hold, whatever the seeds; of other sweeps only times change.
 
     results.json holds under "sweeps" what each compares and under "runs" the rows, which are those of
-    results.csv: sweep, cell, seed, config_hash, top1 and validation_top1 in [0, 1], loss, parameters, flops
+    results.csv: sweep, cell, seed, config_hash, top1 and val_top1 in [0, 1], loss, parameters, flops
     (of an image), epochs, steps, training_images, training_seconds, peak_memory_bytes, model, data, device,
     threads, precision, inference_seconds (an image; inference.json in runs/HASH says how) and where they were
     measured, the versions, and the run's folder.

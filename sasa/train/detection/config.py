@@ -15,12 +15,12 @@ class DetectorConfig:
     Attributes:
         backbone: a network of ours (see `sasa models`) or any of timm's with feature maps of strides 8, 16
             and 32; null means that of classifier, or sasa_resnet26 where there is none
-        backbone_options: for sasa.create_model, such as {width: 0.5}
+        backbone_options: for sasa.create_model, such as {width_mult: 0.5}
         classifier: run folder or safetensors file of a classifier that becomes the backbone, with its
             options, weights, mean and std, or built-in, the one that comes with sasa; null starts from
             scratch
         frozen_batch_norm: keep the backbone's batch norms as they are, statistics and weights
-        options: for sasa.detection.create_retinanet, such as {fpn_and_heads: conv, width: 64}
+        options: for sasa.detection.create_retinanet, such as {fpn_and_heads: conv, fpn_channels: 64}
     """
 
     backbone: str | None = None

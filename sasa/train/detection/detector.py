@@ -98,7 +98,7 @@ class Detector(Learner, DetectionEvaluator):
             network: the detector.
             config: the recipe.
             ground_truth: of the validation images.
-            steps_per_epoch: optimiser steps of an epoch.
+            steps_per_epoch: optimizer steps of an epoch.
         """
         super().__init__(network, {"val": ground_truth}, channels_last=config.runtime.channels_last)
         self.learn(config, steps_per_epoch)

@@ -10,9 +10,9 @@ from sasa.data.detection import (
     DetectionDataset,
     check_categories,
     collate_detection,
+    create_detection_dataset,
     detection_evaluation_transform,
     detection_training_transform,
-    open_detection,
 )
 from sasa.train.config import options_of
 from sasa.train.detection.config import DetectionConfig
@@ -52,7 +52,7 @@ class DetectionData(RunData):
     def _split(self, split: str) -> DetectionDataset:
         data = self._config.data
         with options_of("data"):
-            return open_detection(data.source, split, on_invalid=data.on_invalid, **data.options)
+            return create_detection_dataset(data.source, split, on_invalid=data.on_invalid, **data.options)
 
     def augment(self, mean: Any = IMAGENET_DEFAULT_MEAN) -> None:
         """Change the training images at random from now on; mean fills what the crop lacks."""

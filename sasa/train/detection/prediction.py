@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from sasa.data import read_image
-from sasa.data.detection import detection_evaluation_transform, open_detection
+from sasa.data.detection import create_detection_dataset, detection_evaluation_transform
 from sasa.detection import RetinaNet
 from sasa.train.config_files import load_config
 from sasa.train.detection.config import DetectionConfig
@@ -19,7 +19,7 @@ from sasa.train.fit import CONFIG_FILE
 
 
 @dataclass(frozen=True)
-class Found:
+class LabeledBoxes:
     """Objects in an image, of a detector or of its annotations.
 
     Attributes:
@@ -36,17 +36,17 @@ class Found:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class DetectedImage:
     """A test image, what is annotated there, and what was found."""
 
     image: Image.Image
-    annotated: Found
-    found: Found
+    annotated: LabeledBoxes
+    found: LabeledBoxes
 
 
 def detect_in_files(
     weights: str | Path, paths: Sequence[str | Path], *, min_score: float = 0.3
-) -> Iterator[tuple[Image.Image, Found]]:
+) -> Iterator[tuple[Image.Image, LabeledBoxes]]:
     """Detect in image files, one after the other, in the order given.
 
     Args:
@@ -69,7 +69,9 @@ def detect_in_files(
         yield image, _detect(detector, image, metadata.classes, min_score)
 
 
-def detect_in_test_images(run_folder: str | Path, count: int = 6, *, min_score: float = 0.3) -> list[HeldOut]:
+def detect_in_test_images(
+    run_folder: str | Path, count: int = 6, *, min_score: float = 0.3
+) -> list[DetectedImage]:
     """Detect in the first test images of a finished run that have objects, count of them at most.
 
     Args:
@@ -84,22 +86,24 @@ def detect_in_test_images(run_folder: str | Path, count: int = 6, *, min_score: 
     """
     detector, metadata = load_detector(run_folder)
     data = load_config(Path(run_folder) / CONFIG_FILE, DetectionConfig).data
-    test = open_detection(data.source, data.test_split, on_invalid=data.on_invalid, **data.options)
+    test = create_detection_dataset(data.source, data.test_split, on_invalid=data.on_invalid, **data.options)
     chosen = [index for index in range(len(test)) if len(test.objects(index))][:count]
     held_out = []
     for index in chosen:
         image, target = test.image(index), test.target(index)
         labels = target["labels"].tolist()
         names = [metadata.classes[label] for label in labels]
-        annotated = Found(target["boxes"].tolist(), labels, names, [1.0] * len(labels))
-        held_out.append(HeldOut(image, annotated, _detect(detector, image, metadata.classes, min_score)))
+        annotated = LabeledBoxes(target["boxes"].tolist(), labels, names, [1.0] * len(labels))
+        held_out.append(
+            DetectedImage(image, annotated, _detect(detector, image, metadata.classes, min_score))
+        )
     return held_out
 
 
 @torch.inference_mode()
-def _detect(detector: RetinaNet, image: Image.Image, classes: list[str], min_score: float) -> Found:
+def _detect(detector: RetinaNet, image: Image.Image, classes: list[str], min_score: float) -> LabeledBoxes:
     pixels, _ = detection_evaluation_transform()(image, {})
     (found,) = detector([pixels])
     kept = {name: values[found["scores"] >= min_score].tolist() for name, values in found.items()}
     names = [classes[label] for label in kept["labels"]]
-    return Found(kept["boxes"], kept["labels"], names, kept["scores"])
+    return LabeledBoxes(kept["boxes"], kept["labels"], names, kept["scores"])

@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 from lightning.pytorch import Trainer, seed_everything
 
-from sasa.data.detection import collate_detection, detection_evaluation_transform, open_detection
-from sasa.detection import RetinaNet, cost
+from sasa.data.detection import collate_detection, create_detection_dataset, detection_evaluation_transform
+from sasa.detection import RetinaNet, detector_cost
 from sasa.models import list_models
 from sasa.train.config import RuntimeConfig, options_of
 from sasa.train.detection.config import DetectionConfig
 from sasa.train.detection.detector import LOGGED, DetectionEvaluator, Detector, compile_parts
 from sasa.train.detection.loaders import DetectionData
 from sasa.train.detection.weights import create_detector, load_detector
-from sasa.train.evaluated_data import evaluated_data
+from sasa.train.evaluation_data import evaluation_data
 from sasa.train.fit import (
     RESULTS_FILE,
     circumstances,
@@ -85,7 +85,7 @@ def _run(config: DetectionConfig, checkpoint: Path | None) -> dict[str, Any]:
     data.augment(network.transform.image_mean)
     price = {"parameters": sum(parameter.numel() for parameter in network.parameters())}
     if metadata.backbone in list_models():  # of others' layers we have no formulas
-        price["flops"] = cost(network, (3, data.size, data.size)).flops
+        price["flops"] = detector_cost(network, (3, data.size, data.size)).flops
     detector = Detector(network, config, data.validation.ground_truth(), steps_per_epoch=data.steps_per_epoch)
     trainer = training_trainer(config, data.steps_per_epoch, _SCORES)
     fitted = fit(trainer, detector, data, config, checkpoint)
@@ -95,7 +95,7 @@ def _run(config: DetectionConfig, checkpoint: Path | None) -> dict[str, Any]:
     scores, _ = _evaluate(trainer, network, data, data.test.ground_truth(), config.runtime)
     results = {
         **scores,
-        "validation_AP": fitted.rows[-1]["val_AP"],
+        "val_AP": fitted.rows[-1]["val_AP"],
         "model": {"backbone": metadata.backbone, **metadata.backbone_options},
         "options": metadata.options,
         "data": config.data.source,
@@ -129,7 +129,8 @@ def evaluate_detector(
 
     Args:
         weights: safetensors file of a run, or the run folder.
-        source: annotated images, see sasa.data.detection.open_detection; their classes must be the weights'.
+        source: annotated images, see sasa.data.detection.create_detection_dataset; their classes must be the
+            weights'.
             None means those that the detector was trained on, with their options; if the file does not say,
             "scenes".
         split: which of their splits; None takes what there is. With source None "train", "validation" and
@@ -154,9 +155,9 @@ def evaluate_detector(
     if batch_size < 1:
         raise ValueError(f"batch_size must be positive, got {batch_size}")
     network, metadata = load_detector(weights)
-    data = evaluated_data(metadata.recipe, source, split, scene_options, built_in="scenes")
+    data = evaluation_data(metadata.recipe, source, split, scene_options, built_in="scenes")
     with options_of("data"):
-        dataset = open_detection(
+        dataset = create_detection_dataset(
             data.source,
             data.split,
             images=images,

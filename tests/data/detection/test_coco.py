@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sasa.data import BrokenImageError
-from sasa.data.detection import AnnotationError, DetectionDataset, open_detection
+from sasa.data.detection import AnnotationError, DetectionDataset, create_detection_dataset
 
 Edit = Callable[[Callable[[dict[str, Any]], object]], Path]
 
@@ -29,7 +29,7 @@ def same(one: DetectionDataset, other: DetectionDataset) -> bool:
 
 
 def test_what_is_read(coco: Path) -> None:
-    dataset = open_detection(coco)
+    dataset = create_detection_dataset(coco)
     assert (dataset.classes, dataset.category_ids) == (["car", "dog"], [3, 18])
     assert dataset.image_ids == [7, 3, 5]
     assert [dataset.size(index) for index in range(3)] == [(40, 30), (20, 50), (64, 64)]
@@ -46,20 +46,20 @@ def test_what_is_read(coco: Path) -> None:
 
 
 def test_an_empty_image(coco: Path) -> None:
-    _, target = open_detection(coco)[1]
+    _, target = create_detection_dataset(coco)[1]
     assert (target["boxes"].shape, target["labels"].shape) == ((0, 4), (0,))
     assert (target["boxes"].dtype, target["labels"].dtype) == (torch.float32, torch.int64)
 
 
 def test_a_box_that_sticks_out_by_rounding_is_cut_off_in_the_target_alone(coco: Path) -> None:
-    dataset = open_detection(coco)
+    dataset = create_detection_dataset(coco)
     assert dataset.target(2)["boxes"].tolist() == [[60.5, 0, 64, 64]]
     assert dataset.ground_truth()["annotations"][3]["bbox"] == [60.5, 0, 3.505, 64.004]
 
 
 def test_ground_truth_is_the_file(coco: Path) -> None:
     content = json.loads((coco / "annotations" / "instances_train2017.json").read_text())
-    truth = open_detection(coco).ground_truth()
+    truth = create_detection_dataset(coco).ground_truth()
     assert truth["images"] == content["images"]
     assert truth["categories"] == sorted(content["categories"], key=lambda category: category["id"])
     read = [{**entry, "id": 0} for entry in truth["annotations"]]
@@ -70,7 +70,7 @@ def test_ground_truth_is_the_file(coco: Path) -> None:
 
 
 def test_ground_truth_of_a_selection(coco: Path) -> None:
-    part = open_detection(coco).select([2, 1], None)
+    part = create_detection_dataset(coco).select([2, 1], None)
     truth = part.ground_truth()
     assert [image["id"] for image in truth["images"]] == part.image_ids == [5, 3]
     assert [entry["image_id"] for entry in truth["annotations"]] == [5]
@@ -83,51 +83,51 @@ def test_archive_equals_folder(coco: Path, kind: str, nested: bool) -> None:
     place = (coco.parent, coco.name) if nested else (coco, None)
     archive = shutil.make_archive(str(coco.parent / "packed"), kind, *place)
     for split in ("train", "val"):
-        assert same(open_detection(archive, split), open_detection(coco, split))
+        assert same(create_detection_dataset(archive, split), create_detection_dataset(coco, split))
 
 
 def test_an_annotation_file_of_any_name(coco: Path) -> None:
     file = shutil.copy(coco / "annotations" / "instances_train2017.json", coco / "mine.JSON")
-    apart = open_detection(file, images=coco / "train2017")
-    assert same(apart, open_detection(coco))
+    apart = create_detection_dataset(file, images=coco / "train2017")
+    assert same(apart, create_detection_dataset(coco))
     beside = shutil.copy(file, coco / "train2017" / "mine.json")
-    assert same(open_detection(beside, None), apart)
+    assert same(create_detection_dataset(beside, None), apart)
 
 
 @pytest.mark.parametrize("folder", ["images/train2017", "images"])
 def test_other_places_for_the_images(coco: Path, folder: str) -> None:
-    before = [(image.tobytes(), target["boxes"].tolist()) for image, target in open_detection(coco)]
+    before = [(image.tobytes(), target["boxes"].tolist()) for image, target in create_detection_dataset(coco)]
     (coco / "images").mkdir()
     (coco / "train2017").rename(coco / folder if folder != "images" else coco / "images" / "x")
     if folder == "images":
         for path in (coco / "images" / "x").iterdir():
             path.rename(coco / "images" / path.name)
-    dataset = open_detection(coco)
+    dataset = create_detection_dataset(coco)
     assert [(image.tobytes(), target["boxes"].tolist()) for image, target in dataset] == before
 
 
 @pytest.mark.parametrize("split", ["train", "train2017"])
 def test_names_of_the_training_split(coco: Path, split: str) -> None:
-    assert len(open_detection(coco, split)) == 3
+    assert len(create_detection_dataset(coco, split)) == 3
 
 
 @pytest.mark.parametrize("split", ["val", "validation", "test", "val2017"])
 def test_names_of_the_validation_split(coco: Path, split: str) -> None:
-    assert open_detection(coco, split).image_ids == [9]
+    assert create_detection_dataset(coco, split).image_ids == [9]
 
 
 def test_split_errors(coco: Path) -> None:
     with pytest.raises(
         ValueError, match=r"no annotations of split 'trial'; there are 'train2017', 'val2017'"
     ):
-        open_detection(coco, "trial")
+        create_detection_dataset(coco, "trial")
     with pytest.raises(ValueError, match="split None could be any of 'train2017', 'val2017'; name one"):
-        open_detection(coco, None)
+        create_detection_dataset(coco, None)
     annotations = coco / "annotations"
     shutil.copy(annotations / "instances_train2017.json", annotations / "instances_train2014.json")
     with pytest.raises(ValueError, match="split 'train' could be any of 'train2014', 'train2017'"):
-        open_detection(coco)
-    assert len(open_detection(coco, "train2017")) == 3
+        create_detection_dataset(coco)
+    assert len(create_detection_dataset(coco, "train2017")) == 3
 
 
 def test_area_and_crowd_may_be_left_out(edit: Edit) -> None:
@@ -135,7 +135,7 @@ def test_area_and_crowd_may_be_left_out(edit: Edit) -> None:
         for entry in content["annotations"]:
             del entry["area"], entry["iscrowd"]
 
-    target = open_detection(edit(strip)).target(0)
+    target = create_detection_dataset(edit(strip)).target(0)
     assert target["area"].tolist() == [205, 1200, 4]
     assert target["iscrowd"].tolist() == [0, 0, 0]
 
@@ -190,7 +190,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 def test_faults_are_named(edit: Edit, fault: str) -> None:
     how, message = FAULTS[fault]
     with pytest.raises(AnnotationError, match=rf"(?s)instances_train2017\.json: .*{message}"):
-        open_detection(edit(how))
+        create_detection_dataset(edit(how))
 
 
 def test_all_faults_are_told_at_once(edit: Edit) -> None:
@@ -202,7 +202,7 @@ def test_all_faults_are_told_at_once(edit: Edit) -> None:
         content["images"][1]["file_name"] = "gone.png"
 
     with pytest.raises(AnnotationError) as caught:
-        open_detection(edit(spoil))
+        create_detection_dataset(edit(spoil))
     message = str(caught.value)
     assert "1,201 faults" in message
     assert "gone.png" in message
@@ -216,7 +216,7 @@ def test_all_faults_are_told_at_once(edit: Edit) -> None:
 def test_broken_json(coco: Path, text: bytes) -> None:
     (coco / "annotations" / "instances_train2017.json").write_bytes(text)
     with pytest.raises(AnnotationError, match=r"instances_train2017\.json: (broken json|expected COCO's)"):
-        open_detection(coco)
+        create_detection_dataset(coco)
 
 
 def test_skip_leaves_out_invalid_boxes_and_says_so(edit: Edit, caplog: pytest.LogCaptureFixture) -> None:
@@ -225,7 +225,7 @@ def test_skip_leaves_out_invalid_boxes_and_says_so(edit: Edit, caplog: pytest.Lo
         content["annotations"][3]["bbox"] = [0, 0, 70, 5]
 
     with caplog.at_level(logging.WARNING, "sasa.data.detection"):
-        dataset = open_detection(edit(spoil), on_invalid="skip")
+        dataset = create_detection_dataset(edit(spoil), on_invalid="skip")
     assert len(dataset) == 3
     assert dataset.target(0)["boxes"].tolist() == [[0, 0, 40, 30], [5, 5, 7, 7]]
     assert len(dataset.target(2)["boxes"]) == 0
@@ -237,20 +237,20 @@ def test_skip_leaves_out_invalid_boxes_and_says_so(edit: Edit, caplog: pytest.Lo
 
 def test_skip_leaves_other_faults_errors(edit: Edit) -> None:
     with pytest.raises(AnnotationError, match="no category with id 5"):
-        open_detection(edit(entry("annotations", category_id=5)), on_invalid="skip")
+        create_detection_dataset(edit(entry("annotations", category_id=5)), on_invalid="skip")
 
 
 def test_objects_stay_with_their_images(edit: Edit) -> None:
     def shuffle(content: dict[str, Any]) -> None:
         content["annotations"].reverse()
 
-    dataset = open_detection(edit(shuffle))
+    dataset = create_detection_dataset(edit(shuffle))
     assert [len(dataset.objects(index)) for index in range(3)] == [3, 0, 1]
     assert dataset.target(0)["boxes"][-1].tolist() == [1.5, 2.25, 11.5, 22.75]
 
 
 def test_an_image_of_another_size_than_annotated(edit: Edit) -> None:
-    dataset = open_detection(edit(entry("images", width=41)))
+    dataset = create_detection_dataset(edit(entry("images", width=41)))
     with pytest.raises(ValueError, match=r"train2017/7\.png: the image is 40×30, but its .* say 41×30"):
         dataset[0]
 
@@ -258,4 +258,4 @@ def test_an_image_of_another_size_than_annotated(edit: Edit) -> None:
 def test_a_broken_image(coco: Path) -> None:
     (coco / "train2017" / "3.png").write_bytes(b"")
     with pytest.raises(BrokenImageError, match=r"train2017/3\.png: broken image"):
-        open_detection(coco)[1]
+        create_detection_dataset(coco)[1]

@@ -17,9 +17,9 @@ from sasa.data.detection import (
     DetectionDataset,
     Objects,
     collate_detection,
+    create_detection_dataset,
     detection_evaluation_transform,
     detection_training_transform,
-    open_detection,
 )
 from sasa.data.detection.datasets import make_target
 
@@ -141,7 +141,7 @@ def _first_boxes(dataset: DetectionDataset, workers: int, seed: int) -> list[lis
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_the_same_seed_gives_the_same_in_loader_processes() -> None:
     transform = pickle.loads(pickle.dumps(detection_training_transform(64)))
-    dataset = open_detection(length=6, transform=transform)
+    dataset = create_detection_dataset(length=6, transform=transform)
     runs = [_first_boxes(dataset, 1, seed) for seed in (0, 0, 1)]
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sasa.data import FASHION_MNIST_CLASSES, load_fashion_mnist
-from sasa.data.detection import SceneImages, open_detection, scenes
+from sasa.data.detection import SceneImages, create_detection_dataset, scenes
 
 SPLITS = ("train", "validation", "test")
 
@@ -20,7 +20,7 @@ def pixels(source: SceneImages, index: int) -> np.ndarray:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_targets_follow_torchvisions_convention(split: str) -> None:
-    dataset = open_detection("scenes", split)
+    dataset = create_detection_dataset("scenes", split)
     assert len(dataset) == (4000 if split == "train" else 500)
     assert dataset.classes == list(FASHION_MNIST_CLASSES)
     assert dataset.category_ids == list(range(1, 11))
@@ -43,7 +43,7 @@ def test_targets_follow_torchvisions_convention(split: str) -> None:
 
 
 def test_boxes_are_tight_around_what_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Items of one bright grey level a class on a dark canvas: each pixel tells which item it shows.
+    # Items of one bright gray level a class on a dark canvas: each pixel tells which item it shows.
     images, labels = load_fashion_mnist("train")
     levels = 80 + 17 * labels
     flat = np.where(images > 100, levels[:, None, None], 0).astype(np.uint8)
@@ -161,7 +161,7 @@ def test_size_and_number_of_items() -> None:
     source = SceneImages("test", size=48, max_items=2, length=30)
     assert source.size(0) == source.load(0).size == (48, 48)
     assert {len(source.objects(index)) for index in range(30)} == {0, 1, 2}
-    empty = open_detection("scenes", "test", max_items=0, length=2)
+    empty = create_detection_dataset("scenes", "test", max_items=0, length=2)
     assert empty[1][1]["boxes"].shape == (0, 4)
     assert empty.ground_truth()["annotations"] == []
     for index in range(2):

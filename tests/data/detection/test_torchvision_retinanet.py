@@ -14,9 +14,9 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from sasa.data.detection import (
     DetectionDataset,
     collate_detection,
+    create_detection_dataset,
     detection_evaluation_transform,
     detection_training_transform,
-    open_detection,
     without_crowds,
 )
 
@@ -31,7 +31,7 @@ def tiny() -> RetinaNet:
 
 
 def test_training_batches(tiny: RetinaNet) -> None:
-    dataset = open_detection(length=40, transform=detection_training_transform(64))
+    dataset = create_detection_dataset(length=40, transform=detection_training_transform(64))
     loader = DataLoader(dataset, 8, collate_fn=collate_detection)
     labels = set()
     for images, targets in loader:
@@ -43,7 +43,7 @@ def test_training_batches(tiny: RetinaNet) -> None:
 
 def test_evaluation_targets_give_a_loss(tiny: RetinaNet, coco: Path) -> None:
     # Crowds away, an empty image and three sizes in one batch.
-    dataset: DetectionDataset = open_detection(coco, transform=detection_evaluation_transform())
+    dataset: DetectionDataset = create_detection_dataset(coco, transform=detection_evaluation_transform())
     images, targets = collate_detection([dataset[index] for index in range(3)])
     assert len({image.shape for image in images}) == 3
     losses = tiny(images, [without_crowds(target) for target in targets])

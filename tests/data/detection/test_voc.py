@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sasa.data.detection import AnnotationError, open_detection
+from sasa.data.detection import AnnotationError, create_detection_dataset
 
 Xml = Callable[..., str]
 
 
 def test_what_is_read(voc: Path) -> None:
-    dataset = open_detection(voc)
+    dataset = create_detection_dataset(voc)
     assert (dataset.classes, dataset.category_ids) == (["blue", "red", "white"], [1, 2, 3])
     assert dataset.image_ids == [1, 2]
     image, target = dataset[0]
@@ -29,7 +29,7 @@ def test_what_is_read(voc: Path) -> None:
 
 
 def test_ground_truth(voc: Path) -> None:
-    truth = open_detection(voc, "val").ground_truth()
+    truth = create_detection_dataset(voc, "val").ground_truth()
     assert truth == {
         "images": [{"id": 1, "file_name": "c.png", "width": 12, "height": 12}],
         "annotations": [
@@ -40,39 +40,41 @@ def test_ground_truth(voc: Path) -> None:
 
 
 def test_splits(voc: Path) -> None:
-    assert [len(open_detection(voc, split)) for split in ("train", "val", "validation", "test")] == [
+    assert [
+        len(create_detection_dataset(voc, split)) for split in ("train", "val", "validation", "test")
+    ] == [
         2,
         1,
         1,
         1,
     ]
-    every = open_detection(voc, None)
+    every = create_detection_dataset(voc, None)
     assert [every.source.file_name(index) for index in range(3)] == ["a.png", "b.png", "c.png"]
     with pytest.raises(ValueError, match=r"no annotations of split 'trainval'; there are 'train', 'val'"):
-        open_detection(voc, "trainval")
+        create_detection_dataset(voc, "trainval")
     sets = voc / "VOC2007" / "ImageSets" / "Main"
     (sets / "red_train.txt").write_text("b  1\na -1\n")
-    assert open_detection(voc, "red_train").image_ids == [1, 2]
+    assert create_detection_dataset(voc, "red_train").image_ids == [1, 2]
     shutil.rmtree(sets)
     with pytest.raises(ValueError, match="there are no splits, so give split=None"):
-        open_detection(voc)
+        create_detection_dataset(voc)
 
 
 @pytest.mark.parametrize("kind", ["tar", "gztar", "zip"])
 def test_archive_equals_folder(voc: Path, kind: str) -> None:
-    archive = open_detection(shutil.make_archive(str(voc) + "-packed", kind, voc))
-    folder = open_detection(voc)
+    archive = create_detection_dataset(shutil.make_archive(str(voc) + "-packed", kind, voc))
+    folder = create_detection_dataset(voc)
     assert archive.ground_truth() == folder.ground_truth()
     assert [image.tobytes() for image, _ in archive] == [image.tobytes() for image, _ in folder]
 
 
 def test_given_classes(voc: Path) -> None:
-    dataset = open_detection(voc, classes=["white", "red"])
+    dataset = create_detection_dataset(voc, classes=["white", "red"])
     assert dataset.target(0)["labels"].tolist() == [1, 0]
     with pytest.raises(
         AnnotationError, match=r"Annotations/c\.xml: object 1 \('blue'\): the classes are 'red', 'white'"
     ):
-        open_detection(voc, "val", classes=["white", "red"])
+        create_detection_dataset(voc, "val", classes=["white", "red"])
 
 
 FAULTS: dict[str, tuple[tuple, str]] = {
@@ -90,12 +92,12 @@ def test_faults_are_named(voc: Path, write_xml: Xml, fault: str) -> None:
     thing, message = FAULTS[fault]
     (voc / "VOC2007" / "Annotations" / "b.xml").write_text(write_xml(30, 20, [thing]))
     with pytest.raises(AnnotationError, match=rf"(?s)train\.txt: 1 fault\n.*{message}"):
-        open_detection(voc)
+        create_detection_dataset(voc)
 
 
 def test_pixels_counted_from_zero_pass(voc: Path, write_xml: Xml) -> None:
     (voc / "VOC2007" / "Annotations" / "b.xml").write_text(write_xml(30, 20, [("red", 0, 0, 29, 19, 0)]))
-    assert open_detection(voc).target(0)["boxes"].tolist() == [[0, 0, 29, 19]]
+    assert create_detection_dataset(voc).target(0)["boxes"].tolist() == [[0, 0, 29, 19]]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_pixels_counted_from_zero_pass(voc: Path, write_xml: Xml) -> None:
 def test_broken_xml(voc: Path, text: str, message: str) -> None:
     (voc / "VOC2007" / "Annotations" / "a.xml").write_text(text)
     with pytest.raises(AnnotationError, match=rf"VOC2007/Annotations/a\.xml: .*{message}"):
-        open_detection(voc)
+        create_detection_dataset(voc)
 
 
 def test_missing_files_and_doubles_are_told_at_once(voc: Path) -> None:
@@ -121,7 +123,7 @@ def test_missing_files_and_doubles_are_told_at_once(voc: Path) -> None:
     (base / "JPEGImages" / "a.png").unlink()
     (base / "ImageSets" / "Main" / "train.txt").write_text("a\nb\nb\nz\n")
     with pytest.raises(AnnotationError) as caught:
-        open_detection(voc)
+        create_detection_dataset(voc)
     message = str(caught.value)
     assert "3 faults" in message
     assert "image 'b' comes more than once" in message
@@ -132,19 +134,19 @@ def test_missing_files_and_doubles_are_told_at_once(voc: Path) -> None:
 def test_an_image_set_that_is_no_text(voc: Path) -> None:
     (voc / "VOC2007" / "ImageSets" / "Main" / "train.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(AnnotationError, match=r"train\.txt: not a text file"):
-        open_detection(voc)
+        create_detection_dataset(voc)
 
 
 def test_no_objects_at_all(voc: Path, write_xml: Xml) -> None:
     for file in (voc / "VOC2007" / "Annotations").iterdir():
         file.write_text(write_xml(10, 10, []))
     with pytest.raises(AnnotationError, match="no object in any xml file, so there are no classes"):
-        open_detection(voc)
+        create_detection_dataset(voc)
 
 
 def test_skip(voc: Path, write_xml: Xml) -> None:
     things = [("red", 6, 1, 5, 20, 0), ("red", 1, 1, 5, 20, 0)]
     (voc / "VOC2007" / "Annotations" / "b.xml").write_text(write_xml(30, 20, things))
-    dataset = open_detection(voc, on_invalid="skip")
+    dataset = create_detection_dataset(voc, on_invalid="skip")
     assert len(dataset.skipped) == 1
     assert dataset.target(0)["boxes"].tolist() == [[0, 0, 5, 20]]

@@ -22,11 +22,11 @@ from torch import Tensor
 from triton._C.libtriton.ir import INPUT_PRECISION
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle, interpreter_builder
 
-from sasa.ops.local_attention import schema, tuning
-from sasa.ops.local_attention.backends.triton import launch, op, tiles
-from sasa.ops.local_attention.backends.triton.choices import CHOICES, Choice
-from sasa.ops.local_attention.memory_format import is_channels_last
-from sasa.ops.local_attention.spec import LocalAttentionSpec
+from sasa.ops.local_attn import schema, tuning
+from sasa.ops.local_attn.backends.triton import launch, op, tiles
+from sasa.ops.local_attn.backends.triton.choices import CHOICES, Choice
+from sasa.ops.local_attn.memory_format import is_channels_last
+from sasa.ops.local_attn.spec import LocalAttentionSpec
 
 from .. import test_nonfinite, test_registration
 from ..cases import Case, judge
@@ -245,7 +245,7 @@ def tuned() -> Iterator[tuple[str, float]]:
         run(self)
 
     launch.Launch.__call__ = recorded
-    case = replace(PLAIN, size=(5, 9), width=16, value_width=16, dtype=torch.bfloat16, batch=1)
+    case = replace(PLAIN, size=(5, 9), head_dim=16, value_head_dim=16, dtype=torch.bfloat16, batch=1)
     spec = LocalAttentionSpec.validated(**case.options())
     for wanted in (Choice(False, 8), Choice(True, 2)):
         found, _ = tuning._measure(

@@ -26,9 +26,9 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from sasa.ops.local_attention.backends.triton import launch
-from sasa.ops.local_attention.backends.triton.choices import KERNELS
-from sasa.ops.local_attention.spec import LocalAttentionSpec
+from sasa.ops.local_attn.backends.triton import launch
+from sasa.ops.local_attn.backends.triton.choices import KERNELS
+from sasa.ops.local_attn.spec import LocalAttentionSpec
 
 # Channels, side of the map, pooling of ResNet-50's seven shapes; 8 heads, k = 7.
 RESNET50 = ((64, 56, 1), (128, 56, 2), (128, 28, 1), (256, 28, 2), (256, 14, 1), (512, 14, 2), (512, 7, 1))
@@ -77,7 +77,7 @@ def launches(
 
 
 def compile_offline(one: launch.Launch) -> bytes:
-    """The cubin, specialised to its arguments as a real launch would be."""
+    """The cubin, specialized to its arguments as a real launch would be."""
     compiled = one.kernel.run(**one.arguments, **one.options, grid=one.grid, warmup=True)
     cubin: bytes = compiled.asm["cubin"]
     return cubin

@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sasa
 from sasa.ops import support
-from sasa.ops.local_attention.backends import BACKENDS, triton
-from sasa.ops.local_attention.spec import LocalAttentionSpec
+from sasa.ops.local_attn.backends import BACKENDS, triton
+from sasa.ops.local_attn.spec import LocalAttentionSpec
 
 from .needs import needs_triton
 
@@ -61,7 +61,7 @@ def test_images_beyond_32_bit_offsets_are_refused() -> None:
 @needs_triton
 @pytest.mark.parametrize("grid", [(2**31, 1), (1, 2**16)])
 def test_more_programs_than_a_grid_holds_are_refused(grid: tuple[int, int]) -> None:
-    from sasa.ops.local_attention.backends.triton.launch import Launch
+    from sasa.ops.local_attn.backends.triton.launch import Launch
 
     with pytest.raises(ValueError, match="split the batch"):
         Launch(None, grid, {}, warps=1, registers=255)()

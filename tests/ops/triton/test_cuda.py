@@ -18,8 +18,8 @@ from torch.library import opcheck
 from torch.nn.parallel import DistributedDataParallel
 
 import sasa
-from sasa.ops.local_attention.backends.triton import tiles
-from sasa.ops.local_attention.backends.triton.choices import CHOICES
+from sasa.ops.local_attn.backends.triton import tiles
+from sasa.ops.local_attn.backends.triton.choices import CHOICES
 
 from .. import test_nonfinite
 from ..cases import Case, judge
@@ -63,7 +63,7 @@ def test_auto_takes_triton(device: str) -> None:
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the kernels that ran."""
-    from sasa.ops.local_attention.backends.triton import launch
+    from sasa.ops.local_attn.backends.triton import launch
 
     names: list[str] = []
     run = launch.Launch.__call__

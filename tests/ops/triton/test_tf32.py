@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from sasa.ops.local_attention.backends.triton import tiles
-from sasa.ops.local_attention.spec import LocalAttentionSpec
+from sasa.ops.local_attn.backends.triton import tiles
+from sasa.ops.local_attn.spec import LocalAttentionSpec
 
 from .needs import needs_triton
 
@@ -30,7 +30,7 @@ def _setting() -> Iterator[None]:
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the kernels that would have run."""
-    from sasa.ops.local_attention.backends.triton import launch
+    from sasa.ops.local_attn.backends.triton import launch
 
     names: list[str] = []
     monkeypatch.setattr(launch.Launch, "__call__", lambda self: names.append(self.kernel.fn.__name__))
@@ -39,7 +39,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def train(dtype: torch.dtype, width: int) -> None:
     """The op's forward and backward, on empty results as nothing is launched."""
-    from sasa.ops.local_attention.backends.triton import op
+    from sasa.ops.local_attn.backends.triton import op
 
     q = torch.zeros(1, 2 * width, 9, 9, dtype=dtype)
     rel = torch.zeros(2, 7, width // 2)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sasa.ops.local_attention.backends.triton import tiles
-from sasa.ops.local_attention.backends.triton.tiles import choose, columns_at_once, power_of_two
-from sasa.ops.local_attention.spec import LocalAttentionSpec
+from sasa.ops.local_attn.backends.triton import tiles
+from sasa.ops.local_attn.backends.triton.tiles import choose, columns_at_once, power_of_two
+from sasa.ops.local_attn.spec import LocalAttentionSpec
 
 
 @pytest.mark.parametrize("wide", [True, False])

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from sasa.ops import load_tuning, tune_local_attention
-from sasa.ops.local_attention import tuning
-from sasa.ops.local_attention.backends import triton
-from sasa.ops.local_attention.backends.triton import choices
-from sasa.ops.local_attention.backends.triton.choices import CHOICES, Choice, Machine
+from sasa.ops.local_attn import tuning
+from sasa.ops.local_attn.backends import triton
+from sasa.ops.local_attn.backends.triton import choices
+from sasa.ops.local_attn.backends.triton.choices import CHOICES, Choice, Machine
 
 from .needs import needs_triton
 
@@ -45,7 +45,7 @@ def form(one: Any) -> Choice:
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[Choice]:
     """What would have run on a GPU; CPU tensors are taken."""
-    from sasa.ops.local_attention.backends.triton import launch
+    from sasa.ops.local_attn.backends.triton import launch
 
     found: list[Choice] = []
     monkeypatch.setattr(launch.Launch, "__call__", lambda self: found.append(form(self)))
@@ -67,7 +67,7 @@ def maps(batch: int = 1, dtype: torch.dtype = torch.bfloat16) -> list[torch.Tens
 
 def train(given: list[torch.Tensor]) -> None:
     """The op, forward and backward."""
-    from sasa.ops.local_attention.backends.triton import op
+    from sasa.ops.local_attn.backends.triton import op
 
     window = (2, 7, 7, 1, 1, 1.0, 1)
     out, lse = op.forward(*given, *window, False, False, True)

@@ -34,7 +34,7 @@ def short_turns() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """26 training and 7 test images of 3 classes, each class a colour in noise."""
+    """26 training and 7 test images of 3 classes, each class a color in noise."""
     root = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     for split, counts in (("train", (9, 9, 8)), ("test", (3, 2, 2))):
@@ -52,7 +52,7 @@ def recipe(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe for the images."""
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     path.write_text(
-        "model: {options: {width: 0.125, num_heads: 1, stem: small}}\n"
+        "model: {options: {width_mult: 0.125, num_heads: 1, stem: small}}\n"
         f"data: {{source: {images}, input_size: 8, held_out: 0.2}}\n"
         "optimizer: {batch_size: 8, epochs: 1, lr: 20, warmup_epochs: 0.5}\n"
         "runtime: {accelerator: cpu}\n"

@@ -95,14 +95,14 @@ def test_what_the_attention_of_the_first_run_looks_at_is_kept(whole: Path) -> No
     paths = list(whole.glob("runs/*/seed-*/attention.npz"))
     assert {path.parent.name for path in paths} == {"seed-0"}
     for path, size in zip(
-        sorted(paths, key=lambda path: arrays_of(path)["relative/layer1.0.spatial"].size), (3, 5), strict=True
+        sorted(paths, key=lambda path: arrays_of(path)["position/layer1.0.spatial"].size), (3, 5), strict=True
     ):
         arrays = arrays_of(path)
         assert arrays["pictures"].shape == (3, 8, 8, 3)
         assert arrays["captions"].tolist() == ["class0", "class1", "class2"]
-        assert arrays["view/layer1.0.spatial"].shape == (3, 1, 8, 8)
-        assert arrays["relative/layer1.0.spatial"].shape == (1, size, size)
-        assert arrays["relative/layer1.0.spatial"].sum() == pytest.approx(1, abs=1e-5)
+        assert arrays["query/layer1.0.spatial"].shape == (3, 1, 8, 8)
+        assert arrays["position/layer1.0.spatial"].shape == (1, size, size)
+        assert arrays["position/layer1.0.spatial"].sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_the_same_command_again_trains_nothing(

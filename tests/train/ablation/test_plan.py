@@ -15,13 +15,13 @@ from sasa.train.config import DataConfig, ModelConfig, OptimizerConfig
 
 
 def test_recipe_then_sweep_then_arguments_then_cell(sweep: str, recipe: Path) -> None:
-    arguments = ["--model.options.width", "0.25", "--optimizer.epochs=5"]
+    arguments = ["--model.options.width_mult", "0.25", "--optimizer.epochs=5"]
     (planned,) = plan_sweeps([sweep, sweep], arguments, recipe)
     three, five = planned.cells
     assert (planned.name, planned.claims) == ("two", (("k = 5", "k = 3"),))
     for cell, size in ((three, 3), (five, 5)):
         assert cell.config.model.name == "sasa_resnet26_convstem"
-        options = {"width": 0.25, "num_heads": 1, "stem": "small", "kernel_size": size}
+        options = {"width_mult": 0.25, "num_heads": 1, "stem": "small", "kernel_size": size}
         assert cell.config.model.options == options
         assert (cell.config.optimizer.epochs, cell.config.optimizer.lr) == (5, 20)
     assert three.training_images == 20
@@ -32,15 +32,17 @@ def test_recipe_then_sweep_then_arguments_then_cell(sweep: str, recipe: Path) ->
 
 
 def test_the_hash_changes_with_the_configuration_alone() -> None:
-    config = TrainConfig(model=ModelConfig("sasa_resnet26_convstem", {"width": 0.5}))
+    config = TrainConfig(model=ModelConfig("sasa_resnet26_convstem", {"width_mult": 0.5}))
     first = config_hash(config)
     assert config_hash(dataclasses.replace(config, seed=7, run_folder="elsewhere")) == first
     for other in (
         dataclasses.replace(config, optimizer=OptimizerConfig(lr=1.7)),
         dataclasses.replace(config, data=DataConfig(held_out=0.05)),
-        dataclasses.replace(config, model=ModelConfig("sasa_resnet26_convstem", {"width": 0.25})),
-        dataclasses.replace(config, model=ModelConfig("sasa_resnet26", {"width": 0.5})),
-        dataclasses.replace(config, model=ModelConfig("sasa_resnet26_convstem", {"width": 0.5}, weights="x")),
+        dataclasses.replace(config, model=ModelConfig("sasa_resnet26_convstem", {"width_mult": 0.25})),
+        dataclasses.replace(config, model=ModelConfig("sasa_resnet26", {"width_mult": 0.5})),
+        dataclasses.replace(
+            config, model=ModelConfig("sasa_resnet26_convstem", {"width_mult": 0.5}, weights="x")
+        ),
     ):
         assert config_hash(other) != first
 
@@ -135,7 +137,7 @@ def test_the_spelling_of_a_path_does_not_change_the_hash(one: str, other: str, s
         (["--run_folder=x"], "--run_folder: a sweep sets it itself"),
         (["--model.options.kernel_size", "9"], "--model.options.kernel_size: the cells of two vary it"),
         (
-            ["--model.options", "{width: 0.5}"],
+            ["--model.options", "{width_mult: 0.5}"],
             "--model.options: .* vary --model.options.kernel_size; .* one by",
         ),
         (
@@ -181,7 +183,7 @@ def test_cells_that_name_their_networks_keep_them(name: str, recipe: Path) -> No
 
 
 def test_keys_beside_those_of_the_cells_are_free(sweep: str, recipe: Path) -> None:
-    (planned,) = plan_sweeps([sweep], ["--model.options.width", "0.25", "--model.weights=x"], recipe)
+    (planned,) = plan_sweeps([sweep], ["--model.options.width_mult", "0.25", "--model.weights=x"], recipe)
     assert {cell.config.model.weights for cell in planned.cells} == {"x"}
     assert {cell.config.model.options["width"] for cell in planned.cells} == {0.25}
 

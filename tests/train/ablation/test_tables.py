@@ -13,7 +13,7 @@ from sasa.train.ablation.tables import require_results_kept, write_tables
 
 RATES = "title: Rates\ncells:\n- {name: low, optimizer: {lr: 8}}\n- {name: high, optimizer: {lr: 32}}\n"
 RESULTS = {
-    **dict.fromkeys(("top1", "loss", "validation_top1", "training_seconds"), 0.5),
+    **dict.fromkeys(("top1", "loss", "val_top1", "training_seconds"), 0.5),
     **dict.fromkeys(("epochs", "steps", "training_images", "peak_memory_bytes", "threads"), 1),
     **dict.fromkeys(("model", "data", "device", "precision"), "x"),
     "versions": dict.fromkeys(("sasa", "torch", "timm", "lightning"), "1"),

@@ -19,8 +19,8 @@ from sasa.train.detection.config import (
 # Attention everywhere, an eighth of the channels.
 MODEL: dict[str, Any] = {
     "backbone": "sasa_resnet26",
-    "backbone_options": {"width": 0.125, "num_heads": 2, "kernel_size": 3},
-    "options": {"width": 16, "num_heads": 2, "kernel_size": 3},
+    "backbone_options": {"width_mult": 0.125, "num_heads": 2, "kernel_size": 3},
+    "options": {"fpn_channels": 16, "num_heads": 2, "kernel_size": 3},
 }
 
 
@@ -31,7 +31,7 @@ Run = tuple[DetectionConfig, dict[str, Any]]
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """40 steps on four scenes, evaluated on the same: configuration and results."""
     config = DetectionConfig(
-        model=DetectorConfig(**{**MODEL, "options": {**MODEL["options"], "width": 64}}),
+        model=DetectorConfig(**{**MODEL, "options": {**MODEL["options"], "fpn_channels": 64}}),
         data=DetectionDataConfig(
             validation_split="train",
             test_split="train",

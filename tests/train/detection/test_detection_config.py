@@ -36,9 +36,9 @@ def test_file_overrides_and_back(tmp_path: Path) -> None:
         "model: {backbone: a, options: {fpn_and_heads: conv}}\ndata: {size: 64}\noptimizer: {lr: 1}\n"
     )
     config = parse_config(
-        ["--config", str(file), "--optimizer.lr=2", "--model.options.width", "32"], DetectionConfig
+        ["--config", str(file), "--optimizer.lr=2", "--model.options.fpn_channels", "32"], DetectionConfig
     )
-    assert config.model == DetectorConfig("a", options={"fpn_and_heads": "conv", "width": 32})
+    assert config.model == DetectorConfig("a", options={"fpn_and_heads": "conv", "fpn_channels": 32})
     assert (config.data.size, config.optimizer.lr) == (64, 2.0)
     save_config(config, tmp_path / "saved.yaml")
     assert load_config(tmp_path / "saved.yaml", DetectionConfig) == config

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from sasa.data.detection import open_detection
+from sasa.data.detection import create_detection_dataset
 from sasa.detection import CocoEvaluation
 from sasa.train import (
     BUILT_IN_WEIGHTS,
@@ -65,17 +65,17 @@ def test_run_folder_and_results(learned: Run) -> None:
     assert json.loads((folder / "results.json").read_text()) == results
     assert load_config(folder / "config.yaml", DetectionConfig) == config
     assert (results["training_images"], results["images"]) == (4, 4)
-    assert list(results["by_class"]) == open_detection("scenes").classes
+    assert list(results["by_class"]) == create_detection_dataset("scenes").classes
     rows = table(folder)
     assert [(row["epoch"], row["step"]) for row in rows[:2]] == [("1", "1"), ("2", "2")]
     assert {"lr", "train_loss", "val_loss", "val_AP", "val_AP50", "val_AP75"} < set(rows[0])
-    assert results["validation_AP"] == float(rows[-1]["val_AP"])
-    assert results["AP"] == pytest.approx(results["validation_AP"], abs=1e-6), "the same images"
+    assert results["val_AP"] == float(rows[-1]["val_AP"])
+    assert results["AP"] == pytest.approx(results["val_AP"], abs=1e-6), "the same images"
 
     detector, about = load_detector(folder)
     assert results["parameters"] == sum(p.numel() for p in detector.parameters())
     assert about.metrics == {name: value for name, value in results.items() if name[:2] in ("AP", "AR")}
-    assert (about.size, about.classes) == (64, open_detection("scenes").classes)
+    assert (about.size, about.classes) == (64, create_detection_dataset("scenes").classes)
     assert detector.transform.min_size == (64,)
     assert detector.transform.max_size == 64
 
@@ -93,7 +93,7 @@ def test_evaluation_gives_the_runs_own_figures_and_cocos_results(learned: Run, t
     for name in (*metrics, "by_class", "loss", "images"):
         assert again[name] == results[name], name
 
-    truth = open_detection("scenes", "train", **scenes)
+    truth = create_detection_dataset("scenes", "train", **scenes)
     evaluation = CocoEvaluation(truth.ground_truth())
     found = json.loads(file.read_text())
     label_of = {number: label for label, number in enumerate(truth.category_ids)}
@@ -205,7 +205,7 @@ def test_images_without_objects_and_of_any_size(make_config: MakeConfig, photos:
 def test_backbone_from_a_classifier(make_config: MakeConfig, tmp_path: Path, frozen: bool) -> None:
     about = WeightsMetadata(
         "sasa_resnet26",
-        {"width": 0.125, "num_heads": 2, "kernel_size": 3},
+        {"width_mult": 0.125, "num_heads": 2, "kernel_size": 3},
         ["a", "b"],
         [3, 64, 64],
         [0.25, 0.5, 0.75],
@@ -238,7 +238,7 @@ def test_backbone_from_a_classifier(make_config: MakeConfig, tmp_path: Path, fro
 def test_position_embeddings_of_pyramid_and_heads_are_not_decayed(make_config: MakeConfig) -> None:
     config = make_config(optimizer={"weight_decay": 0.25})
     network, _ = create_detector(config, ["a"], 64)
-    detector = Detector(network, config, open_detection("scenes").ground_truth(), steps_per_epoch=3)
+    detector = Detector(network, config, create_detection_dataset("scenes").ground_truth(), steps_per_epoch=3)
     optimizer = detector.configure_optimizers()["optimizer"]
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     decayed = {
@@ -268,8 +268,8 @@ def test_options_of_the_machine(
     monkeypatch.setattr(torch.nn.Module, "compile", without_code_generation)
     conv = {
         "backbone": "sasa_resnet26_conv",
-        "backbone_options": {"width": 0.125},
-        "options": {"width": 16, "fpn_and_heads": "conv"},
+        "backbone_options": {"width_mult": 0.125},
+        "options": {"fpn_channels": 16, "fpn_and_heads": "conv"},
     }
     model = conv if "compile" in options else None
     config = make_config(model=model, runtime=options, optimizer={"epochs": 1, "warmup_epochs": 0.0})
@@ -283,7 +283,7 @@ def test_options_of_the_machine(
 def test_pictures_show_test_images_with_objects(learned: Run) -> None:
     config, _ = learned
     held_out = detect_in_test_images(config.folder, 2)
-    test = open_detection("scenes", config.data.test_split, **config.data.options)
+    test = create_detection_dataset("scenes", config.data.test_split, **config.data.options)
     with_objects = [index for index in range(len(test)) if len(test.objects(index))]
     assert len(held_out) == 2
     for index, example in zip(with_objects, held_out, strict=False):
@@ -336,7 +336,7 @@ def test_a_run_starts_from_the_classifier_that_comes_with_sasa(make_config: Make
     )
     train_detector(config)
     detector, about = load_detector(config.folder)
-    assert about.backbone_options == {"width": 0.25, "num_heads": 4, "kernel_size": 5}
+    assert about.backbone_options == {"width_mult": 0.25, "num_heads": 4, "kernel_size": 5}
     assert about.mean == [0.2867] * 3
     theirs, ours = load_file(BUILT_IN_WEIGHTS), detector.backbone.body.state_dict()
     for name in ("layer1.0.conv1.weight", "layer4.0.spatial.rel_row"):

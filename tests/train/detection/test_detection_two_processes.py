@@ -24,7 +24,7 @@ def test_two_processes_equal_one(make_config: Callable[..., DetectionConfig], tm
         model={
             "backbone": "test_convnext",
             "backbone_options": {},
-            "options": {"fpn_and_heads": "conv", "width": 16},
+            "options": {"fpn_and_heads": "conv", "fpn_channels": 16},
         },
         augmentation={"scale": (1.0, 1.0), "hflip": 0.0},
         optimizer={"gradient_clip": 1.0},

@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint types test-oldest sweep sanitize tables bench gpu-check clean
+.PHONY: help demo test setup lint types test-oldest sweep sanitize api tables bench gpu-check clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -60,6 +60,9 @@ $(SANITIZED)/sasa/_cpu.abi3.so: setup.py $(wildcard csrc/*) | .venv/dev.installe
 	CC=gcc CXX=g++ SASA_SANITIZE=address,undefined \
 		$(BIN)/python setup.py -q build_ext --build-lib $(SANITIZED) --build-temp build/sanitize/temp
 	test -e $@
+
+api: .venv/dev.installed  ## Regenerate docs/api.md from the docstrings
+	$(BIN)/python tools/api_reference.py > docs/api.md
 
 tables: .venv/train.installed  ## Print the paper's tables, ours beside them
 	$(BIN)/sasa tables

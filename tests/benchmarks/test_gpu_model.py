@@ -1,4 +1,4 @@
-"""The model on paper is consistent, and docs/gpu.md shows what the command prints."""
+"""The model on paper is consistent, and the design note shows what the command prints."""
 
 from __future__ import annotations
 
@@ -138,5 +138,5 @@ def test_the_documentation_shows_it(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu_model"])
     gpu_model.main()
-    docs = Path(__file__).parents[2] / "docs" / "gpu.md"
+    docs = Path(__file__).parents[2] / "studies" / "gpu_model" / "README.md"
     assert capsys.readouterr().out in docs.read_text(encoding="utf-8")

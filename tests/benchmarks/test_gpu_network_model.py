@@ -1,4 +1,4 @@
-"""The networks on paper: what is counted of each op, and that docs/gpu.md shows what the command prints."""
+"""The networks on paper: what is counted of each op, and that the design note shows the command's output."""
 
 from __future__ import annotations
 
@@ -99,5 +99,5 @@ def test_the_documentation_shows_it(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu_network_model"])
     model.main()
-    docs = Path(__file__).parents[2] / "docs" / "gpu.md"
+    docs = Path(__file__).parents[2] / "studies" / "gpu_model" / "README.md"
     assert capsys.readouterr().out in docs.read_text(encoding="utf-8")

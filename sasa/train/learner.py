@@ -84,10 +84,17 @@ class Learner(LightningModule):
         """
         loss, size = self.loss(batch)
         if not torch.isfinite(loss):
+            small = ""
+            if self.trainer.precision == "bf16-mixed" and loss.device.type == "cpu":
+                small = (
+                    "; of a map smaller than a convolution's stride, as 1 × 1 of stride 2, torch's gradients "
+                    "in bf16 on a CPU are known to be NaN: larger images (data.input_size, for a detector "
+                    "data.size) or 32-true avoid that"
+                )
             raise FloatingPointError(
                 f"the loss is {loss.item()} in step {self.trainer.global_step + 1} (epoch "
                 f"{self.trainer.current_epoch + 1}): training stops; lower optimizer.lr, set "
-                "optimizer.gradient_clip, or use precision 32-true"
+                f"optimizer.gradient_clip, or use precision 32-true{small}"
             )
         self.train_loss.update(loss.detach(), weight=size)
         self.log("train_loss", self.train_loss, on_step=False, on_epoch=True, batch_size=size)

@@ -55,7 +55,7 @@ sanitize: .venv/dev.installed $(SANITIZED)/sasa/_cpu.abi3.so  ## Run the op's te
 	PYTHONPATH=$(SANITIZED) LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(BIN)/pytest -n auto tests/ops --ignore tests/ops/test_tracing.py --ignore tests/ops/test_mutants.py
 
-$(SANITIZED)/sasa/_cpu.abi3.so: setup.py $(wildcard csrc/*) | .venv/dev.installed
+$(SANITIZED)/sasa/_cpu.abi3.so: setup.py $(wildcard csrc/*/*) | .venv/dev.installed
 	rm -f $@
 	CC=gcc CXX=g++ SASA_SANITIZE=address,undefined \
 		$(BIN)/python setup.py -q build_ext --build-lib $(SANITIZED) --build-temp build/sanitize/temp
@@ -77,7 +77,7 @@ gpu-check: .venv/dev.installed  ## On a CUDA GPU: run the op's tests there, then
 clean:  ## Remove the environment and caches, keep the runs
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
 
-.venv/%.installed: pyproject.toml constraints.txt setup.py $(wildcard csrc/*)
+.venv/%.installed: pyproject.toml constraints.txt setup.py $(wildcard csrc/*/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools torch

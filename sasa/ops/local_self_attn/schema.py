@@ -12,7 +12,7 @@ from sasa.ops.local_attn.flops import local_attention_flops
 from sasa.ops.local_attn.schema import arithmetic_dtype
 from sasa.ops.local_attn.spec import LocalAttentionSpec
 
-_PANEL = 32  # outputs whose weights lie together, as in csrc/local_attention.h
+_PANEL = 32  # outputs whose weights lie together, as in csrc/local_attention/local_attention.h
 
 # Two ops, so that a compiler that knows the weights packs them once.
 torch.library.define("sasa::pack_projection", "(Tensor weight, Tensor? bias, int parts) -> Tensor")

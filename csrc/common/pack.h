@@ -1,10 +1,11 @@
-// Between maps in memory, of any storage and strides, and the kernels' own buffers.
+// Copies between maps in memory, of any storage and strides, and the kernels' own buffers.
 //
 // planar:      [channel][column], neighboring pixels in neighboring lanes (for products over channels)
 // pixel-major: [column][channel], neighboring channels in neighboring lanes (for weighted sums)
 #pragma once
 
-#include "vec.h"
+#include "common/map.h"
+#include "common/vec.h"
 
 namespace sasa {
 namespace SASA_CAPABILITY {
@@ -46,6 +47,21 @@ SASA_INLINE S to_storage(Arithmetic<S> x) {
   }
 }
 
+// Calls use(S()) with the type S of the storage.
+template <typename Use>
+auto with_storage(Storage storage, Use use) {
+  switch (storage) {
+    case Storage::kFloat32: return use(float());
+    case Storage::kBFloat16: return use(BFloat16());
+    default: return use(double());
+  }
+}
+
+template <typename S>
+SASA_INLINE S* at(const Map& m, int64_t b, int64_t c, int64_t y, int64_t x) {
+  return static_cast<S*>(m.data) + b * m.batch + c * m.channel + y * m.row + x * m.column;
+}
+
 // N neighboring elements.
 template <typename S, int N>
 SASA_INLINE Vec<Arithmetic<S>, N> load_as(const S* p) {
@@ -84,7 +100,7 @@ SASA_INLINE Vec<Arithmetic<S>, N> gather(const S* const* pixels, int64_t channel
   }
 }
 
-// Whole numbers stand for bits that are moved as they are.
+// Integers stand for bits that are not changed.
 template <typename T>
 SASA_INLINE Vec<T> times(Vec<T> x, T factor) {
   if constexpr (std::is_integral_v<T>)
@@ -93,7 +109,7 @@ SASA_INLINE Vec<T> times(Vec<T> x, T factor) {
     return x * factor;
 }
 
-// CHANNELS channels of a vector's worth of pixels, channels neighbors in memory, to planes[c · pitch].
+// CHANNELS channels, neighbors in memory, of a vector's worth of pixels to planes[c · pitch].
 // Interleaving the first half of the registers with the second rotates the bits of an element's index
 // (register, lane) by one, so log2(lanes) of that turn (pixel, channel) into (channel, pixel).
 template <typename S, int CHANNELS>
@@ -198,7 +214,7 @@ inline void pack_pairs(const BFloat16* src, int64_t channel_stride, int64_t pixe
     }
 }
 
-// src to pixels[head · head_step + column · pitch + channel]; the channels that pad a head are left alone.
+// src to pixels[head · head_step + column · pitch + channel]; padding channels are left unchanged.
 template <typename S>
 void pack_pixels(const S* src, int64_t channel_stride, int64_t pixel_stride, int64_t heads, int64_t channels,
                  int64_t columns, Arithmetic<S>* pixels, int64_t head_step, int64_t pitch) {
@@ -214,7 +230,7 @@ void pack_pixels(const S* src, int64_t channel_stride, int64_t pixel_stride, int
     }
 }
 
-// factor · pixels[column · pitch + channel] to a map, max(0, ·) of it if relu.
+// pixels[column · pitch + channel] to a map; with relu their maximum with 0.
 template <typename S>
 void write_pixels(const Arithmetic<S>* pixels, int64_t pitch, int64_t channels, int64_t columns, S* dst,
                   int64_t channel_stride, int64_t pixel_stride, bool relu) {
@@ -237,7 +253,7 @@ void write_pixels(const Arithmetic<S>* pixels, int64_t pitch, int64_t channels, 
   }
 }
 
-// planes[channel · pitch + column] of up to a vector's worth of pixels to a map.
+// The same for planes[channel · pitch + column] of up to a vector's worth of pixels.
 template <typename S>
 void write_planes(const Arithmetic<S>* planes, int64_t pitch, int64_t channels, int64_t columns, S* dst,
                   int64_t channel_stride, int64_t pixel_stride, bool relu) {

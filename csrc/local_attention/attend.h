@@ -1,21 +1,16 @@
 // The three steps of local attention for one vector of neighboring queries of a row: logits, softmax,
-// weighted sum. Forward and backward are both built of them.
+// weighted sum. The forward and the backward pass are both built of them.
 #pragma once
 
-#include "vec.h"
+#include "common/vec.h"
 
 namespace sasa {
 namespace SASA_CAPABILITY {
 
 // Query rows that share one pass over the keys, and logits that are summed at a time: as many as registers
 // hold. (rows · shifts accumulators, a query vector each row, a key vector.)
-#if defined(__AVX512F__)
-constexpr int kRows = 3;
-constexpr int kShifts = 7;
-#else
-constexpr int kRows = 2;
-constexpr int kShifts = 4;
-#endif
+constexpr int kRows = kVectorBytes == 64 ? 3 : 2;
+constexpr int kShifts = kVectorBytes == 64 ? 7 : 4;
 
 // Calls use(std::integral_constant<int, rows>()).
 template <typename Use>
@@ -33,7 +28,7 @@ SASA_INLINE void with_rows(int64_t rows, Use use) {
 // The query rows see this key row at different window rows, so their logits are `step` elements apart.
 // peak[r] becomes the largest logit so far.
 template <typename T, int ROWS, int SHIFTS, bool DILATED>
-SASA_INLINE void logits_of(const T* query, int64_t query_step, const T* key, int64_t pitch, int64_t width,
+SASA_INLINE void logits_of(const T* query, int64_t query_step, const T* key, int64_t pitch, int64_t head_dim,
                            int64_t dilation, const T* row_term, int64_t row_term_step,
                            const T* column_term, int64_t column_term_step, T* logits, int64_t step,
                            T* peak) {
@@ -46,7 +41,7 @@ SASA_INLINE void logits_of(const T* query, int64_t query_step, const T* key, int
 #pragma GCC unroll 8
     for (int b = 0; b < SHIFTS; ++b) sum[r][b] = row + load<T>(column_term + r * column_term_step + b * N);
   }
-  for (int64_t d = 0; d < width; ++d) {
+  for (int64_t d = 0; d < head_dim; ++d) {
     Vec<T> q[ROWS];
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; ++r) q[r] = load<T>(query + r * query_step + d * N);
@@ -72,20 +67,20 @@ SASA_INLINE void logits_of(const T* query, int64_t query_step, const T* key, int
 
 template <typename T, int ROWS, int SHIFTS>
 SASA_INLINE void logits_of(bool dilated, const T* query, int64_t query_step, const T* key, int64_t pitch,
-                           int64_t width, int64_t dilation, const T* row_term, int64_t row_term_step,
+                           int64_t head_dim, int64_t dilation, const T* row_term, int64_t row_term_step,
                            const T* column_term, int64_t column_term_step, T* logits, int64_t step,
                            T* peak) {
   if (dilated)
-    logits_of<T, ROWS, SHIFTS, true>(query, query_step, key, pitch, width, dilation, row_term, row_term_step,
+    logits_of<T, ROWS, SHIFTS, true>(query, query_step, key, pitch, head_dim, dilation, row_term, row_term_step,
                                      column_term, column_term_step, logits, step, peak);
   else
-    logits_of<T, ROWS, SHIFTS, false>(query, query_step, key, pitch, width, 1, row_term, row_term_step,
+    logits_of<T, ROWS, SHIFTS, false>(query, query_step, key, pitch, head_dim, 1, row_term, row_term_step,
                                       column_term, column_term_step, logits, step, peak);
 }
 
 // As above for a whole window row of `columns` shifts.
 template <typename T, int ROWS>
-void logits_of_row(const T* query, int64_t query_step, const T* key, int64_t pitch, int64_t width,
+void logits_of_row(const T* query, int64_t query_step, const T* key, int64_t pitch, int64_t head_dim,
                    int64_t columns, int64_t dilation, const T* row_term, int64_t row_term_step,
                    const T* column_term, int64_t column_term_step, T* logits, int64_t step, T* peak) {
   constexpr int N = kLanes<T>;
@@ -94,7 +89,7 @@ void logits_of_row(const T* query, int64_t query_step, const T* key, int64_t pit
     const auto run = [&](auto count) __attribute__((always_inline)) {
       if constexpr (decltype(count)::value <= kShifts)
         logits_of<T, ROWS, decltype(count)::value>(
-            dilation != 1, query, query_step, key + b * dilation, pitch, width, dilation, row_term,
+            dilation != 1, query, query_step, key + b * dilation, pitch, head_dim, dilation, row_term,
             row_term_step, column_term + b * N, column_term_step, logits + b * N, step, peak);
     };
     switch (shifts) {
@@ -109,7 +104,7 @@ void logits_of_row(const T* query, int64_t query_step, const T* key, int64_t pit
   }
 }
 
-// terms[r][t] = Σ_d query[r][d] · embedding[t][d] for ROWS vectors of queries, d over half the head's width.
+// terms[r][t] = Σ_d query[r][d] · embedding[t][d] for ROWS vectors of queries, d over half of head_dim.
 template <typename T, int ROWS, int TAPS>
 SASA_INLINE void embedding_terms_of(const T* query, int64_t query_step, const T* embedding, int64_t half, T* terms,
                                     int64_t terms_step) {

@@ -1,31 +1,25 @@
 // Pointwise projections of some pixels, as a matrix product in registers.
 //
-// x:      tiles of kTilePixels pixels, planar: [tile][channel][kLanes]
-// panels: the weights of kPanel outputs each: their biases, then [channel][kPanel]; the same for all capabilities
+// x:      tiles of kTile pixels, planar: [tile][channel][kLanes]
+// panels: kPanel biases, then the weights of these outputs [channel][kPanel]; the same for all capabilities
 //
-// bfloat16 is multiplied in pairs of channels where the machine can; there a channel is such a pair.
+// bfloat16 is multiplied in pairs of channels, with AVX512_BF16 alone; a channel is such a pair there.
 #pragma once
 
 #include <algorithm>
 
-#include "local_attention.h"
-#include "pack.h"
+#include "common/pack.h"
+#include "local_attention/local_attention.h"
 
 namespace sasa {
 namespace SASA_CAPABILITY {
 
-// Pixels and vectors of outputs that are summed at a time: as many sums as registers hold.
-#if defined(__AVX512F__)
-constexpr int kTilePixels = 14;
-#elif defined(__AVX2__)
-constexpr int kTilePixels = 6;
-#else
-constexpr int kTilePixels = 4;
-#endif
+// Pixels of a tile, each with two vectors of outputs: as many sums as registers hold.
+constexpr int kTilePixels = kVectorBytes == 64 ? 14 : kVectorBytes == 32 ? 6 : 4;
 template <typename T>
 constexpr int kTile = kTilePixels < kLanes<T> ? kTilePixels : kLanes<T>;
 
-// As many vectors of channels, or of their pairs.
+// The number of channels, or for bfloat16 of their pairs.
 template <typename S>
 int64_t channels_of(int64_t channels) {
   return std::is_same_v<S, BFloat16> ? (channels + 1) / 2 : channels;
@@ -41,9 +35,9 @@ void pack_operand(const S* src, int64_t channel_stride, int64_t pixel_stride, in
     pack_planar<S>(src, channel_stride, pixel_stride, channels, pixels, planes, pitch, 0, Arithmetic<S>(1));
 }
 
-// Panels number begin … end of a projection's weights.
+// The panels begin … end − 1 of a projection's weights.
 template <typename S>
-void pack_panels(const ProjectionWeights& w, void* panels, int64_t begin, int64_t end) {
+void pack_panels(const ProjectionWeights& w, int64_t begin, int64_t end) {
   using T = Arithmetic<S>;
   constexpr int N = kLanes<T>;
   const int64_t size = (channels_of<S>(w.channels) + 1) * kPanel;
@@ -51,7 +45,7 @@ void pack_panels(const ProjectionWeights& w, void* panels, int64_t begin, int64_
   for (int64_t i = begin; i < end; ++i) {
     const int64_t first = i % in_part * kPanel, count = std::min<int64_t>(kPanel, w.outputs - first);
     const int64_t output = i / in_part * w.outputs + first;
-    T* panel = static_cast<T*>(panels) + i * size;
+    T* panel = static_cast<T*>(w.panels) + i * size;
     std::fill_n(panel, size, T(0));
     if (w.bias)
       for (int64_t n = 0; n < count; ++n) panel[n] = to_arithmetic(static_cast<const S*>(w.bias)[output + n]);
@@ -60,12 +54,13 @@ void pack_panels(const ProjectionWeights& w, void* panels, int64_t begin, int64_
                       w.output_stride, w.channels, std::min<int64_t>(N, count - n), panel + kPanel + n, kPanel);
   }
 }
-// sum + x · w, lane by lane, or for pairs of bfloat16 in the lanes the sum of both products.
+
+// Adds x · w to sum, lane by lane; with PAIRS a lane holds two bfloat16, and the products of both are added.
 template <typename T, bool PAIRS>
 SASA_INLINE void multiply_add(Vec<T>& sum, Vec<T> x, Vec<T> w) {
 #if defined(__AVX512F__)
   if constexpr (PAIRS) {
-    asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));  // of AVX512_BF16: only where it was looked for
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));  // AVX512_BF16: PAIRS runs only if it is available
     return;
   }
 #endif

@@ -1,10 +1,17 @@
-// Backward pass. A task is one head of one image, so that no two tasks add to the same gradient. The weights
+// The backward pass. A task is one head of one image, so that no two tasks add to the same gradient. The weights
 // are computed again from q, k and the log-sum-exp; with g the gradient of the output,
 //   dp = g · v,  ds = p · (dp − Σ p · dp),  dq = Σ ds · (k + r),  dk = Σ ds · q,  dv = Σ p · g.
 // p and ds are kept for the query rows whose windows reach the key row that is summed next, in a ring.
 #pragma once
 
-#include "forward.h"
+#include <algorithm>
+#include <limits>
+
+#include "common/pack.h"
+#include "common/scratch.h"
+#include "local_attention/attend.h"
+#include "local_attention/local_attention.h"
+#include "local_attention/window.h"
 
 namespace sasa {
 namespace SASA_CAPABILITY {
@@ -13,18 +20,17 @@ template <typename S>
 class BackwardPass {
   using T = Arithmetic<S>;
   static constexpr int N = kLanes<T>;
-  static constexpr double kLog2E = 1.4426950408889634;
 
  public:
-  explicit BackwardPass(const Backward& f)
+  explicit BackwardPass(const LocalBackward& f)
       : f_(f),
         p_(f.problem),
         window_(p_),
         ring_(std::min(p_.height, 2 * window_.reach_rows + 1)),
         pitch_(round_up(window_.columns, N)),
-        width_pitch_(round_up(p_.width, kChannelUnit<T>)),
-        value_pitch_(round_up(p_.value_width, kChannelUnit<T>)),
-        half_(p_.width / 2) {}
+        key_pitch_(round_up(p_.head_dim, kChannelUnit<T>)),
+        value_pitch_(round_up(p_.value_head_dim, kChannelUnit<T>)),
+        half_(p_.head_dim / 2) {}
 
   int64_t tasks() const { return p_.batch * p_.heads; }
 
@@ -37,16 +43,16 @@ class BackwardPass {
   void allocate() {
     scratch_.reset();
     const int64_t map = p_.height * window_.columns, plane_rows = p_.height * pitch_;
-    key_planes_ = scratch_.zeros<T>(p_.content ? plane_rows * p_.width : 0);
-    value_planes_ = scratch_.zeros<T>(plane_rows * p_.value_width);
-    key_pixels_ = scratch_.zeros<T>(p_.content ? map * width_pitch_ : 0);
-    query_pixels_ = scratch_.zeros<T>(p_.content ? map * width_pitch_ : 0);
+    key_planes_ = scratch_.zeros<T>(p_.content ? plane_rows * p_.head_dim : 0);
+    value_planes_ = scratch_.zeros<T>(plane_rows * p_.value_head_dim);
+    key_pixels_ = scratch_.zeros<T>(p_.content ? map * key_pitch_ : 0);
+    query_pixels_ = scratch_.zeros<T>(p_.content ? map * key_pitch_ : 0);
     grad_pixels_ = scratch_.zeros<T>(map * value_pitch_);
-    // Weights and their gradients: a row's window positions, each a padded row of queries.
+    // Weights and their gradients: for a row of queries one padded row per window position.
     weights_ = scratch_.zeros<T>(ring_ * window_.positions * pitch_);
     slopes_ = scratch_.zeros<T>(ring_ * window_.positions * pitch_);
-    query_ = scratch_.zeros<T>(p_.width * N);
-    grad_ = scratch_.zeros<T>(p_.value_width * N);
+    query_ = scratch_.zeros<T>(p_.head_dim * N);
+    grad_ = scratch_.zeros<T>(p_.value_head_dim * N);
     logits_ = scratch_.zeros<T>(window_.positions * N);
     products_ = scratch_.zeros<T>(window_.positions * N);
     row_terms_ = scratch_.zeros<T>(p_.kernel_rows * N);
@@ -57,10 +63,10 @@ class BackwardPass {
     column_sums_ = scratch_.zeros<T>(p_.kernel_cols * N);
     embedding_row_ = scratch_.zeros<T>(p_.kernel_rows * half_ * N);
     embedding_col_ = scratch_.zeros<T>(p_.kernel_cols * half_ * N);
-    out_ = scratch_.zeros<T>(N * std::max(width_pitch_, value_pitch_));
-    query_slopes_ = scratch_.zeros<T>(p_.width * N);
-    masks_ = scratch_.zeros<T>(round_up(p_.map_width, N) * p_.kernel_cols);
-    for (int64_t column = 0; column < p_.map_width; column += N)
+    out_ = scratch_.zeros<T>(N * std::max(key_pitch_, value_pitch_));
+    query_slopes_ = scratch_.zeros<T>(p_.head_dim * N);
+    masks_ = scratch_.zeros<T>(round_up(p_.width, N) * p_.kernel_cols);
+    for (int64_t column = 0; column < p_.width; column += N)
       window_.mask_columns(column, masks_ + column * p_.kernel_cols);
     weight_rows_ = scratch_.zeros<const T*>(p_.kernel_rows);
     source_rows_ = scratch_.zeros<const T*>(p_.kernel_rows);
@@ -72,7 +78,7 @@ class BackwardPass {
     std::fill_n(embedding_col_, p_.kernel_cols * half_ * N, T(0));
     int64_t finished = 0;
     for (int64_t y = 0; y < p_.height; ++y) {
-      for (int64_t column = 0; column < p_.map_width; column += N) queries(image, head, y, column);
+      for (int64_t column = 0; column < p_.width; column += N) queries(image, head, y, column);
       const int64_t complete = y == p_.height - 1 ? p_.height : y - window_.reach_rows + 1;
       for (; finished < complete; ++finished) keys(image, head, finished);
     }
@@ -84,37 +90,37 @@ class BackwardPass {
   T* pixels(T* map, int64_t channel_pitch, int64_t y) const { return map + y * window_.columns * channel_pitch; }
 
   void pack(int64_t image, int64_t head) {
-    const int64_t reach = window_.reach_cols, columns = p_.map_width;
+    const int64_t reach = window_.reach_cols, columns = p_.width;
     for (int64_t y = 0; y < p_.height; ++y) {
-      const S* v = at<S>(p_.v, image, head * p_.value_width, y, 0);
-      pack_planar<S>(v, p_.v.channel, p_.v.column, p_.value_width, columns,
-                     plane(value_planes_, p_.value_width, y) + reach, pitch_, N, T(1));
+      const S* v = at<S>(p_.v, image, head * p_.value_head_dim, y, 0);
+      pack_planar<S>(v, p_.v.channel, p_.v.column, p_.value_head_dim, columns,
+                     plane(value_planes_, p_.value_head_dim, y) + reach, pitch_, N, T(1));
       pack_grad(image, head, y);
       if (!p_.content) continue;
-      const S* k = at<S>(p_.k, image, head * p_.width, y, 0);
-      const S* q = at<S>(p_.q, image, head * p_.width, y, 0);
-      pack_planar<S>(k, p_.k.channel, p_.k.column, p_.width, columns,
-                     plane(key_planes_, p_.width, y) + reach, pitch_, N, T(1));
-      pack_pixels<S>(k, p_.k.channel, p_.k.column, 1, p_.width, columns,
-                     pixels(key_pixels_, width_pitch_, y) + reach * width_pitch_, 0, width_pitch_);
-      pack_pixels<S>(q, p_.q.channel, p_.q.column, 1, p_.width, columns,
-                     pixels(query_pixels_, width_pitch_, y) + reach * width_pitch_, 0, width_pitch_);
+      const S* k = at<S>(p_.k, image, head * p_.head_dim, y, 0);
+      const S* q = at<S>(p_.q, image, head * p_.head_dim, y, 0);
+      pack_planar<S>(k, p_.k.channel, p_.k.column, p_.head_dim, columns,
+                     plane(key_planes_, p_.head_dim, y) + reach, pitch_, N, T(1));
+      pack_pixels<S>(k, p_.k.channel, p_.k.column, 1, p_.head_dim, columns,
+                     pixels(key_pixels_, key_pitch_, y) + reach * key_pitch_, 0, key_pitch_);
+      pack_pixels<S>(q, p_.q.channel, p_.q.column, 1, p_.head_dim, columns,
+                     pixels(query_pixels_, key_pitch_, y) + reach * key_pitch_, 0, key_pitch_);
     }
   }
 
-  // The output's gradient at full resolution: each pixel of a pooled block has its share.
+  // The gradient of the output at full resolution: each pixel of a pooled block has its share.
   void pack_grad(int64_t image, int64_t head, int64_t y) {
     T* row = pixels(grad_pixels_, value_pitch_, y) + window_.reach_cols * value_pitch_;
-    const S* g = at<S>(f_.grad_out, image, head * p_.value_width, y / p_.pool, 0);
+    const S* g = at<S>(f_.grad_out, image, head * p_.value_head_dim, y / p_.pool, 0);
     if (p_.pool == 1) {
-      pack_pixels<S>(g, f_.grad_out.channel, f_.grad_out.column, 1, p_.value_width, p_.map_width, row, 0,
+      pack_pixels<S>(g, f_.grad_out.channel, f_.grad_out.column, 1, p_.value_head_dim, p_.width, row, 0,
                      value_pitch_);
       return;
     }
     const int64_t rows = (y | 1) < p_.height ? 2 : 1;
-    for (int64_t x = 0; x < p_.map_width; ++x) {
-      const T share = T(1) / T(rows * ((x | 1) < p_.map_width ? 2 : 1));
-      for (int64_t c = 0; c < p_.value_width; ++c)
+    for (int64_t x = 0; x < p_.width; ++x) {
+      const T share = T(1) / T(rows * ((x | 1) < p_.width ? 2 : 1));
+      for (int64_t c = 0; c < p_.value_head_dim; ++c)
         row[x * value_pitch_ + c] =
             to_arithmetic(g[c * f_.grad_out.channel + x / 2 * f_.grad_out.column]) * share;
     }
@@ -122,16 +128,16 @@ class BackwardPass {
 
   // Weights, slopes and the queries' own gradient for one vector of queries.
   void queries(int64_t image, int64_t head, int64_t y, int64_t column) {
-    const int64_t lanes = std::min<int64_t>(N, p_.map_width - column);
+    const int64_t lanes = std::min<int64_t>(N, p_.width - column);
     const int64_t kw = p_.kernel_cols;
     const auto valid = lane_numbers<T>() < broadcast<IntOf<T>>(IntOf<T>(lanes));
     int64_t first, last;
     window_.rows_inside(y, &first, &last);
 
-    pack_planar<S>(at<S>(p_.q, image, head * p_.width, y, column), p_.q.channel, p_.q.column, p_.width, lanes,
+    pack_planar<S>(at<S>(p_.q, image, head * p_.head_dim, y, column), p_.q.channel, p_.q.column, p_.head_dim, lanes,
                    query_, N, N, T(p_.scale * kLog2E));
     pack_planar<T>(pixels(grad_pixels_, value_pitch_, y) + (window_.reach_cols + column) * value_pitch_, 1,
-                   value_pitch_, p_.value_width, lanes, grad_, N, N, T(1));
+                   value_pitch_, p_.value_head_dim, lanes, grad_, N, N, T(1));
     const T* rel_row = p_.rel_row ? static_cast<const T*>(p_.rel_row) + head * p_.kernel_rows * half_ : nullptr;
     const T* rel_col = p_.rel_col ? static_cast<const T*>(p_.rel_col) + head * kw * half_ : nullptr;
     if (p_.rel_row) embedding_terms<T>(query_, 0, 1, rel_row, half_, p_.kernel_rows, row_terms_, 0);
@@ -142,18 +148,18 @@ class BackwardPass {
     }
 
     const T* lse_row =
-        static_cast<const T*>(f_.lse) + ((image * p_.heads + head) * p_.height + y) * p_.map_width + column;
+        static_cast<const T*>(f_.lse) + ((image * p_.heads + head) * p_.height + y) * p_.width + column;
     Vec<T> lse = broadcast<T>(std::numeric_limits<T>::infinity());
     for (int64_t i = 0; i < lanes; ++i) lse[i] = lse_row[i];
 
     Vec<T> mean = {};  // Σ p · dp
     for (int64_t a = first; a < last; ++a) {
       const int64_t key_y = window_.key_row(y, a);
-      logits_of_row<T, 1>(query_, 0, p_.content ? plane(key_planes_, p_.width, key_y) + column : nullptr, pitch_,
-                          p_.content ? p_.width : 0, kw, p_.dilation_cols, row_terms_ + a * N, 0, column_terms_,
+      logits_of_row<T, 1>(query_, 0, p_.content ? plane(key_planes_, p_.head_dim, key_y) + column : nullptr, pitch_,
+                          p_.content ? p_.head_dim : 0, kw, p_.dilation_cols, row_terms_ + a * N, 0, column_terms_,
                           0, logits_ + a * kw * N, 0, peak_);
-      logits_of_row<T, 1>(grad_, 0, plane(value_planes_, p_.value_width, key_y) + column, pitch_,
-                          p_.value_width, kw, p_.dilation_cols, none_, 0, none_, 0, products_ + a * kw * N, 0,
+      logits_of_row<T, 1>(grad_, 0, plane(value_planes_, p_.value_head_dim, key_y) + column, pitch_,
+                          p_.value_head_dim, kw, p_.dilation_cols, none_, 0, none_, 0, products_ + a * kw * N, 0,
                           peak_);
       for (int64_t b = 0; b < kw; ++b) {
         const int64_t t = (a * kw + b) * N;
@@ -194,15 +200,15 @@ class BackwardPass {
       for (int64_t a = first; a < last; ++a) {
         weight_rows_[a - first] = ring_row(slopes_, y) + a * kw * pitch_ + window_.reach_cols + column;
         source_rows_[a - first] =
-            pixels(key_pixels_, width_pitch_, window_.key_row(y, a)) + column * width_pitch_;
+            pixels(key_pixels_, key_pitch_, window_.key_row(y, a)) + column * key_pitch_;
       }
       const WeightedSum<T> sum{weight_rows_, source_rows_, last - first, kw, pitch_, p_.dilation_cols,
-                               width_pitch_};
-      weighted_sum<T, 1>(sum, lanes, width_pitch_, out_, width_pitch_);
+                               key_pitch_};
+      weighted_sum<T, 1>(sum, lanes, key_pitch_, out_, key_pitch_);
     } else {
-      std::fill_n(out_, N * width_pitch_, T(0));
+      std::fill_n(out_, N * key_pitch_, T(0));
     }
-    // The embeddings' part, and theirs. query_ has the factor scale · log2 e.
+    // The embeddings' part of it, and the embeddings' own gradients. query_ has the factor scale · log2 e.
     for (int64_t d = 0; d < half_; ++d) {
       const Vec<T> row_query = load<T>(query_ + d * N), col_query = load<T>(query_ + (half_ + d) * N);
       Vec<T> by_row = {}, by_col = {};
@@ -224,23 +230,23 @@ class BackwardPass {
       store<T>(query_slopes_ + (half_ + d) * N, by_col);
     }
     for (int64_t t = 0; t < lanes; ++t)
-      for (int64_t d = 0; d < p_.width; ++d) {
-        T& g = out_[t * width_pitch_ + d];
+      for (int64_t d = 0; d < p_.head_dim; ++d) {
+        T& g = out_[t * key_pitch_ + d];
         g = (g + (d < 2 * half_ ? query_slopes_[d * N + t] : T(0))) * T(p_.scale);
       }
-    write_pixels<S>(out_, width_pitch_, p_.width, lanes, at<S>(f_.grad_q, image, head * p_.width, y, column),
+    write_pixels<S>(out_, key_pitch_, p_.head_dim, lanes, at<S>(f_.grad_q, image, head * p_.head_dim, y, column),
                     f_.grad_q.channel, f_.grad_q.column, false);
   }
 
-  // The gradients of one row of keys and values, of the queries whose windows hold them.
+  // The gradients of one row of keys and values, from the queries whose windows hold them.
   void keys(int64_t image, int64_t head, int64_t y) {
     const int64_t kw = p_.kernel_cols;
-    for (int64_t column = 0; column < p_.map_width; column += N) {
-      const int64_t lanes = std::min<int64_t>(N, p_.map_width - column);
+    for (int64_t column = 0; column < p_.width; column += N) {
+      const int64_t lanes = std::min<int64_t>(N, p_.width - column);
       for (int which = p_.content ? 0 : 1; which < 2; ++which) {
         T* ring = which ? weights_ : slopes_;
         T* sources = which ? grad_pixels_ : query_pixels_;
-        const int64_t pitch = which ? value_pitch_ : width_pitch_;
+        const int64_t pitch = which ? value_pitch_ : key_pitch_;
         int64_t used = 0;
         for (int64_t a = 0; a < p_.kernel_rows; ++a) {
           const int64_t query_y = y - a * p_.dilation_rows + window_.reach_rows;
@@ -253,12 +259,12 @@ class BackwardPass {
                                  p_.dilation_cols, pitch};
         weighted_sum<T, 1>(sum, lanes, pitch, out_, pitch);
         if (which) {
-          write_pixels<S>(out_, pitch, p_.value_width, lanes,
-                          at<S>(f_.grad_v, image, head * p_.value_width, y, column), f_.grad_v.channel,
+          write_pixels<S>(out_, pitch, p_.value_head_dim, lanes,
+                          at<S>(f_.grad_v, image, head * p_.value_head_dim, y, column), f_.grad_v.channel,
                           f_.grad_v.column, false);
         } else {
           for (int64_t i = 0; i < lanes * pitch; ++i) out_[i] *= T(p_.scale);
-          write_pixels<S>(out_, pitch, p_.width, lanes, at<S>(f_.grad_k, image, head * p_.width, y, column),
+          write_pixels<S>(out_, pitch, p_.head_dim, lanes, at<S>(f_.grad_k, image, head * p_.head_dim, y, column),
                           f_.grad_k.channel, f_.grad_k.column, false);
         }
       }
@@ -272,10 +278,10 @@ class BackwardPass {
       to[i] = sum_of_lanes<T, N>(load<T>(sums + i * N)) * T(1 / kLog2E);
   }
 
-  const Backward& f_;
-  const Problem& p_;
+  const LocalBackward& f_;
+  const LocalProblem& p_;
   const Window<T> window_;
-  const int64_t ring_, pitch_, width_pitch_, value_pitch_, half_;
+  const int64_t ring_, pitch_, key_pitch_, value_pitch_, half_;
 
   Scratch& scratch_ = Scratch::of_this_thread();
   T *key_planes_, *value_planes_, *key_pixels_, *query_pixels_, *grad_pixels_, *weights_, *slopes_, *query_,

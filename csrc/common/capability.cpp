@@ -1,4 +1,4 @@
-#include "capability.h"
+#include "common/capability.h"
 
 #include <torch/headeronly/util/Exception.h>
 

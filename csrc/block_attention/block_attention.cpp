@@ -1,7 +1,5 @@
-// The ops of sasa/ops/block_attn/schema.py for CPU tensors: arguments to plain structs, capability to
-// kernels, tasks to torch's threads.
-#include "block_attention.h"
-
+// The ops of sasa/ops/block_attn/schema.py for CPU tensors: checks the arguments, allocates the results and runs the
+// kernels' tasks on torch's threads.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -10,46 +8,26 @@
 #include <tuple>
 #include <vector>
 
-#include "capability.h"
-#include "tensors.h"
+#include "block_attention/block_attention.h"
+#include "common/capability.h"
+#include "common/tensors.h"
 
 namespace sasa {
 
-namespace portable {
-extern const SquareKernels block_kernels;
-}
-#if defined(__x86_64__)
-namespace avx2 {
-extern const SquareKernels block_kernels;
-}
-namespace avx512 {
-extern const SquareKernels block_kernels;
-}
-#endif
+SASA_DECLARE_KERNELS(BlockKernels, block_kernels)
 
 namespace {
-
-const SquareKernels& chosen_kernels() {
-#if defined(__x86_64__)
-  const Capability capability = chosen_capability();
-  if (capability == Capability::kAvx512) return avx512::block_kernels;
-  if (capability == Capability::kAvx2) return avx2::block_kernels;
-#else
-  chosen_capability();
-#endif
-  return portable::block_kernels;
-}
 
 void check_argument(const char* name, const Tensor& argument, const Tensor& x, std::vector<int64_t> size) {
   bool right = argument.is_cpu() && argument.is_contiguous() && argument.scalar_type() == arithmetic_of(x) &&
                argument.dim() == int64_t(size.size());
   for (int64_t i = 0; right && i < argument.dim(); ++i) right = argument.size(i) == size[i];
   STD_TORCH_CHECK(right, name, ": expected a contiguous CPU tensor of its shape and the arithmetic's dtype; ",
-                  "call sasa.ops.block_attention, which sees to it");
+                  "call sasa.ops.block_attention, which converts it");
 }
 
-BlockProblem problem_of(const Tensor& x, const Tensor& qk_weight, const Tensor& rel_weight, const Tensor& v_weight,
-                         int64_t block_size) {
+BlockProblem problem_of(const Tensor& x, const Tensor& qk_weight, const Tensor& rel_weight,
+                        const Tensor& v_weight, int64_t block_size) {
   STD_TORCH_CHECK(x.is_cpu() && x.dim() == 4 && x.size(1) > 0 && x.size(2) > 0 && x.size(3) > 0,
                   "x: expected a CPU map (B, C, H, W) with C, H, W >= 1");
   STD_TORCH_CHECK(block_size >= 1 && qk_weight.dim() == 3 && qk_weight.size(0) > 0 && v_weight.dim() == 3 &&
@@ -57,55 +35,52 @@ BlockProblem problem_of(const Tensor& x, const Tensor& qk_weight, const Tensor& 
                   "call sasa.ops.block_attention, which checks its arguments");
   BlockProblem p;
   p.storage = storage_of(x);
-  p.batch = x.size(0), p.channels = x.size(1), p.height = x.size(2), p.map_width = x.size(3);
-  p.heads = qk_weight.size(0), p.width = v_weight.size(1) / p.heads, p.block_size = block_size;
+  p.batch = x.size(0), p.channels = x.size(1), p.height = x.size(2), p.width = x.size(3);
+  p.heads = qk_weight.size(0), p.head_dim = v_weight.size(1) / p.heads, p.block_size = block_size;
   const int64_t positions = block_size * block_size;
   check_argument("qk_weight", qk_weight, x, {p.heads, p.channels, p.channels});
   check_argument("rel_weight", rel_weight, x, {p.heads, p.channels, positions, positions});
-  check_argument("v_weight", v_weight, x, {positions, p.heads * p.width, p.channels});
+  check_argument("v_weight", v_weight, x, {positions, p.heads * p.head_dim, p.channels});
   p.x = map_of(x);
   p.qk_weight = qk_weight.const_data_ptr(), p.rel_weight = rel_weight.const_data_ptr();
   p.v_weight = v_weight.const_data_ptr();
   return p;
 }
 
-int64_t grain(const BlockProblem& p, int64_t rows_of_a_task) {
+// Multiply-adds of a row of blocks in the forward pass.
+double work_of_row(const BlockProblem& p) {
   const double pairs = double(p.columns()) * p.block_size * p.block_size * p.block_size * p.block_size;
-  const double row = pairs * p.heads * double(2 * p.channels + p.width);
-  return std::max<int64_t>(1, int64_t(kGrain / std::max(1.0, row * double(rows_of_a_task))));
+  return pairs * p.heads * double(2 * p.channels + p.head_dim);
 }
 
-void run(const SquareForward& f) {
-  const BlockProblem& p = f.problem;
-  const auto kernel = chosen_kernels().forward;
-  if (p.batch > 0)
-    torch::stable::parallel_for(0, p.batch * p.rows(), grain(p, 1),
-                                [&](int64_t begin, int64_t end) { kernel(f, begin, end); });
+void run(const BlockForward& f) {
+  run_tasks(f.problem.batch * f.problem.rows(), work_of_row(f.problem), f, chosen_block_kernels().forward);
 }
 
-Tensor block_attention(Tensor x, Tensor qk_weight, Tensor rel_weight, Tensor v_weight, int64_t block_size, bool max_pool,
-                        bool channels_last) {
+Tensor block_attention(Tensor x, Tensor qk_weight, Tensor rel_weight, Tensor v_weight, int64_t block_size,
+                       bool max_pool, bool channels_last) {
   const BlockProblem p = problem_of(x, qk_weight, rel_weight, v_weight, block_size);
-  Tensor out = empty({p.batch, p.heads * p.width, max_pool ? p.rows() : p.height, max_pool ? p.columns() : p.map_width},
+  Tensor out = empty({p.batch, p.heads * p.head_dim, max_pool ? p.rows() : p.height,
+                      max_pool ? p.columns() : p.width},
                      x.scalar_type(), channels_last);
   run({p, max_pool, map_of(out), nullptr});
   return out;
 }
 
-// Mean and variance of all outputs from those of the rows of squares, in their order (Chan et al., 1979).
+// Mean and variance of all outputs from those of the rows of blocks, in their order (Chan et al., 1979).
 template <typename T>
 void merge(const BlockProblem& p, const Tensor& rows, Tensor& mean_of_all, Tensor& var_of_all) {
   const T* row = static_cast<const T*>(rows.const_data_ptr());
-  const int64_t outputs = p.heads * p.width, count = p.batch * p.rows();
-  std::vector<double> mean(outputs), squares(outputs);
+  const int64_t outputs = p.heads * p.head_dim, count = p.batch * p.rows();
+  std::vector<double> mean(outputs), squared(outputs);
   double merged = 0;
   for (int64_t r = 0; r < count; ++r, row += 2 * outputs) {
     const int64_t height = std::min(p.block_size, p.height - r % p.rows() * p.block_size);
-    const double size = double(height * p.map_width), all = merged + size;
+    const double size = double(height * p.width), all = merged + size;
     for (int64_t o = 0; o < outputs; ++o) {
       const double difference = row[o] - mean[o];
       mean[o] += difference * (size / all);
-      squares[o] += row[outputs + o] + difference * difference * (merged * size / all);
+      squared[o] += row[outputs + o] + difference * difference * (merged * size / all);
     }
     merged = all;
   }
@@ -113,15 +88,15 @@ void merge(const BlockProblem& p, const Tensor& rows, Tensor& mean_of_all, Tenso
   T* to_var = static_cast<T*>(var_of_all.mutable_data_ptr());
   for (int64_t o = 0; o < outputs; ++o) {
     to_mean[o] = T(merged > 0 ? mean[o] : NAN);
-    to_var[o] = T(squares[o] < 0 ? 0.0 : squares[o] / merged);
+    to_var[o] = T(squared[o] < 0 ? 0.0 : squared[o] / merged);
   }
 }
 
 std::tuple<Tensor, Tensor, Tensor> block_attention_statistics(Tensor x, Tensor qk_weight, Tensor rel_weight,
-                                                               Tensor v_weight, int64_t block_size,
-                                                               bool channels_last) {
+                                                              Tensor v_weight, int64_t block_size,
+                                                              bool channels_last) {
   const BlockProblem p = problem_of(x, qk_weight, rel_weight, v_weight, block_size);
-  const int64_t outputs = p.heads * p.width;
+  const int64_t outputs = p.heads * p.head_dim;
   const ScalarType dtype = arithmetic_of(x);
   Tensor out = empty({p.batch, outputs, p.rows(), p.columns()}, x.scalar_type(), channels_last);
   Tensor rows = empty({p.batch * p.rows(), 2, outputs}, dtype);
@@ -131,29 +106,16 @@ std::tuple<Tensor, Tensor, Tensor> block_attention_statistics(Tensor x, Tensor q
   return {out, mean, var};
 }
 
-// The sum over the first dimension, in its order.
-template <typename T>
-Tensor sum_of_chunks(const Tensor& chunks, std::vector<int64_t> size) {
-  Tensor sum = empty(size, chunks.scalar_type());
-  const T* from = static_cast<const T*>(chunks.const_data_ptr());
-  T* to = static_cast<T*>(sum.mutable_data_ptr());
-  const int64_t count = chunks.size(0), numel = sum.numel();
-  std::fill_n(to, numel, T(0));
-  for (int64_t chunk = 0; chunk < count; ++chunk)
-    for (int64_t i = 0; i < numel; ++i) to[i] += from[chunk * numel + i];
-  return sum;
-}
-
-// Chunks of the backward pass: as many threads find work, and no more memory than this.
+// The backward pass has as many chunks as kChunkBytes hold gradients, at most kChunks.
 constexpr int64_t kChunks = 128;
 constexpr int64_t kChunkBytes = 32 << 20;
 
-// Mean, shift and slope as SquareBackward has them, from the gradients of mean and variance.
+// Mean, shift and slope of BlockBackward, from the gradients of mean and variance.
 template <typename T>
 Tensor statistics_of(const BlockProblem& p, ScalarType dtype, const std::optional<Tensor>& mean,
                      const std::optional<Tensor>& grad_mean, const std::optional<Tensor>& grad_var) {
-  const int64_t outputs = p.heads * p.width;
-  const T count = T(p.batch * p.height * p.map_width);
+  const int64_t outputs = p.heads * p.head_dim;
+  const T count = T(p.batch * p.height * p.width);
   Tensor statistics = empty({3, outputs}, dtype);
   T* to = static_cast<T*>(statistics.mutable_data_ptr());
   const auto value = [&](const std::optional<Tensor>& x, int64_t o) {
@@ -172,41 +134,37 @@ std::tuple<Tensor, Tensor, Tensor> block_attention_backward(
     Tensor x, Tensor qk_weight, Tensor rel_weight, Tensor v_weight, int64_t block_size, bool max_pool) {
   const BlockProblem p = problem_of(x, qk_weight, rel_weight, v_weight, block_size);
   STD_TORCH_CHECK(grad.is_cpu() && grad.dim() == 4 && grad.scalar_type() == x.scalar_type() &&
-                      grad.size(0) == p.batch && grad.size(1) == p.heads * p.width &&
+                      grad.size(0) == p.batch && grad.size(1) == p.heads * p.head_dim &&
                       grad.size(2) == (max_pool ? p.rows() : p.height) &&
-                      grad.size(3) == (max_pool ? p.columns() : p.map_width),
+                      grad.size(3) == (max_pool ? p.columns() : p.width),
                   "grad: expected the output's shape and dtype");
   for (const auto* vector : {&grad_mean, &grad_var, &mean})
     STD_TORCH_CHECK(!*vector || (max_pool && (*vector)->is_cpu() && (*vector)->dim() == 1 &&
-                                 (*vector)->size(0) == p.heads * p.width &&
+                                 (*vector)->size(0) == p.heads * p.head_dim &&
                                  (*vector)->scalar_type() == arithmetic_of(x)),
                     "mean: expected a number of the arithmetic's dtype for each output, and max_pool");
   const ScalarType dtype = arithmetic_of(x);
   const int64_t positions = block_size * block_size, rows = p.batch * p.rows();
   const int64_t bytes = (qk_weight.numel() + rel_weight.numel() + v_weight.numel()) * 8;
   const int64_t chunks = std::min(rows, std::clamp<int64_t>(kChunkBytes / bytes, 1, kChunks));
-  Tensor grad_forms = empty({chunks, p.heads, p.channels, p.channels}, dtype);
-  Tensor grad_relative = empty({chunks, p.heads, p.channels, positions, positions}, dtype);
-  Tensor grad_matrices = empty({chunks, positions, p.heads * p.width, p.channels}, dtype);
+  Tensor grad_qk_weight = empty({chunks, p.heads, p.channels, p.channels}, dtype);
+  Tensor grad_rel_weight = empty({chunks, p.heads, p.channels, positions, positions}, dtype);
+  Tensor grad_v_weight = empty({chunks, positions, p.heads * p.head_dim, p.channels}, dtype);
   const Tensor statistics = (dtype == ScalarType::Double ? statistics_of<double> : statistics_of<float>)(
       p, dtype, mean, grad_mean, grad_var);
-  const SquareBackward b{p,
-                         max_pool,
-                         map_of(grad),
-                         statistics.const_data_ptr(),
-                         chunks,
-                         grad_forms.mutable_data_ptr(),
-                         grad_relative.mutable_data_ptr(),
-                         grad_matrices.mutable_data_ptr()};
-  if (chunks > 0) {
-    const auto kernel = chosen_kernels().backward;
-    torch::stable::parallel_for(0, chunks, grain(p, 3 * rows / chunks),
-                                [&](int64_t begin, int64_t end) { kernel(b, begin, end); });
-  }
-  const auto sum = dtype == ScalarType::Double ? sum_of_chunks<double> : sum_of_chunks<float>;
-  return {sum(grad_forms, {p.heads, p.channels, p.channels}),
-          sum(grad_relative, {p.heads, p.channels, positions, positions}),
-          sum(grad_matrices, {positions, p.heads * p.width, p.channels})};
+  const BlockBackward b{p,
+                        max_pool,
+                        map_of(grad),
+                        statistics.const_data_ptr(),
+                        chunks,
+                        grad_qk_weight.mutable_data_ptr(),
+                        grad_rel_weight.mutable_data_ptr(),
+                        grad_v_weight.mutable_data_ptr()};
+  if (chunks > 0)
+    run_tasks(chunks, work_of_row(p) * double(3 * rows / chunks), b, chosen_block_kernels().backward);
+  return {sum_of_parts(grad_qk_weight, {p.heads, p.channels, p.channels}),
+          sum_of_parts(grad_rel_weight, {p.heads, p.channels, positions, positions}),
+          sum_of_parts(grad_v_weight, {positions, p.heads * p.head_dim, p.channels})};
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Forward pass. A task is a strip of query rows of one image for a group of heads. Keys and values of the
+// The forward pass. A task is a strip of query rows of one image for a group of heads. Keys and values of the
 // rows that a strip's windows reach are kept packed in a ring of rows; the next strip of the same image
 // packs only the rows that are new to it.
 #pragma once
@@ -6,73 +6,25 @@
 #include <algorithm>
 #include <limits>
 
-#include "attend.h"
-#include "local_attention.h"
-#include "pack.h"
-#include "project.h"
-#include "scratch.h"
+#include "common/pack.h"
+#include "common/scratch.h"
+#include "local_attention/attend.h"
+#include "local_attention/local_attention.h"
+#include "local_attention/project.h"
+#include "local_attention/window.h"
 
 namespace sasa {
 namespace SASA_CAPABILITY {
-
-constexpr int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
-
-template <typename S>
-SASA_INLINE S* at(const Map& m, int64_t b, int64_t c, int64_t y, int64_t x) {
-  return static_cast<S*>(m.data) + b * m.batch + c * m.channel + y * m.row + x * m.column;
-}
-
-// What the forward and the backward pass derive from a problem in the same way.
-template <typename T>
-struct Window {
-  int64_t kernel_rows, kernel_cols, dilation_rows, dilation_cols;
-  int64_t height, width;
-  int64_t reach_rows, reach_cols;  // of the window from its center, in pixels
-  int64_t positions;
-  int64_t columns;  // of a packed row: the map's, rounded up to vectors, and the reach at both sides
-
-  explicit Window(const Problem& p)
-      : kernel_rows(p.kernel_rows),
-        kernel_cols(p.kernel_cols),
-        dilation_rows(p.dilation_rows),
-        dilation_cols(p.dilation_cols),
-        height(p.height),
-        width(p.map_width),
-        reach_rows(p.kernel_rows / 2 * p.dilation_rows),
-        reach_cols(p.kernel_cols / 2 * p.dilation_cols),
-        positions(p.kernel_rows * p.kernel_cols),
-        columns(round_up(p.map_width, kLanes<T>) + 2 * (p.kernel_cols / 2 * p.dilation_cols)) {}
-
-  int64_t key_row(int64_t y, int64_t a) const { return y + a * dilation_rows - reach_rows; }
-
-  // The window rows [first, last) of a query in row y that lie inside the map.
-  void rows_inside(int64_t y, int64_t* first, int64_t* last) const {
-    *first = 0;
-    *last = kernel_rows;
-    while (key_row(y, *first) < 0) ++*first;
-    while (key_row(y, *last - 1) >= height) --*last;
-  }
-
-  // −∞ where the window column b of a query lies outside the map, else 0; queries beyond the map get 0.
-  void mask_columns(int64_t first_query, T* mask) const {
-    for (int64_t b = 0; b < kernel_cols; ++b)
-      for (int64_t lane = 0; lane < kLanes<T>; ++lane) {
-        const int64_t j = first_query + lane, x = j + b * dilation_cols - reach_cols;
-        const bool outside = j < width && (x < 0 || x >= width);
-        mask[b * kLanes<T> + lane] = outside ? -std::numeric_limits<T>::infinity() : T(0);
-      }
-  }
-};
 
 template <typename S>
 class ForwardPass {
   using T = Arithmetic<S>;
   static constexpr int N = kLanes<T>;
-  // What the packed rows of a group of heads may take, so that they stay in the second-level cache.
+  // The most that the packed rows of a group of heads may take to stay in the second-level cache.
   static constexpr int64_t kRingBytes = 800 * 1024;
 
  public:
-  explicit ForwardPass(const Forward& f)
+  explicit ForwardPass(const LocalForward& f)
       : f_(f),
         p_(f.problem),
         window_(p_),
@@ -81,21 +33,21 @@ class ForwardPass {
         strips_((p_.height + query_rows_ - 1) / query_rows_),
         ring_(std::min(p_.height, query_rows_ + 2 * window_.reach_rows)),
         pitch_(round_up(window_.columns, N)),
-        narrow_(p_.pool == 1 && p_.dilation_rows == 1 && N > kNarrow && p_.value_width <= kNarrow),
-        value_pitch_(round_up(p_.value_width, kChannelUnit<T>)),
-        key_size_(p_.content ? p_.width * pitch_ : 0),
+        narrow_(p_.pool == 1 && p_.dilation_rows == 1 && N > kNarrow && p_.value_head_dim <= kNarrow),
+        value_pitch_(round_up(p_.value_head_dim, kChannelUnit<T>)),
+        key_size_(p_.content ? p_.head_dim * pitch_ : 0),
         value_size_((narrow_ ? pitch_ : window_.columns) * value_pitch_),
-        vectors_((p_.map_width + N - 1) / N),
+        vectors_((p_.width + N - 1) / N),
         query_ring_(f_.projection ? round_up(query_rows_ + window_.reach_rows, query_rows_) : query_rows_) {
     const int64_t bytes = ring_ * (key_size_ + value_size_) * int64_t(sizeof(T));
     group_ = std::clamp<int64_t>(kRingBytes / bytes, 1, p_.heads);
     // Threads that share an image share its heads, not its rows, since neighboring strips need the same keys.
     // A projection computes whole panels.
-    const int64_t fewest = f_.projection ? (kPanel + p_.width - 1) / p_.width : 1;
+    const int64_t fewest = f_.projection ? (kPanel + p_.head_dim - 1) / p_.head_dim : 1;
     const int64_t wanted = (f_.threads + p_.batch - 1) / p_.batch;
     groups_ = std::max((p_.heads + group_ - 1) / group_, std::min(wanted, p_.heads / fewest));
     group_ = (p_.heads + groups_ - 1) / groups_;
-    query_size_ = vectors_ * group_ * p_.width * N;
+    query_size_ = vectors_ * group_ * p_.head_dim * N;
     key_step_ = spread(group_ * key_size_, key_size_);
     value_step_ = spread(group_ * value_size_, value_size_);
   }
@@ -123,11 +75,11 @@ class ForwardPass {
       } else {
         for (int64_t row = packed; row < reach_end; ++row) pack_row(image, first_head, heads, row);
         for (int64_t r = 0; r < rows; ++r)
-          pack_queries(at<S>(p_.q, image, first_head * p_.width, y + r, 0), p_.q.channel, p_.q.column, heads,
+          pack_queries(at<S>(p_.q, image, first_head * p_.head_dim, y + r, 0), p_.q.channel, p_.q.column, heads,
                        queries(0, r, 0));
       }
       for (int64_t head = first_head; head < last_head; ++head)
-        for (int64_t column = 0; column < p_.map_width; column += N)
+        for (int64_t column = 0; column < p_.width; column += N)
           attend(image, head, head - first_head, y, rows, column);
     }
   }
@@ -149,18 +101,16 @@ class ForwardPass {
     merged_row_ = scratch_.zeros<T>((p_.kernel_cols + 1) * N);
     merged_weights_ = scratch_.zeros<T>(merged_ ? (p_.kernel_rows + 1) * (p_.kernel_cols + 1) * N : 0);
     if (f_.projection) {
-      const int64_t tiles = (p_.map_width + kTile<T> - 1) / kTile<T>;
+      const int64_t tiles = (p_.width + kTile<T> - 1) / kTile<T>;
       x_ = scratch_.any<T>(rows_together() * tiles * channels_of<S>(f_.projection->channels) * N);
       // A group of heads may begin and end inside a panel.
-      const int64_t panels = group_ * std::max(p_.width, p_.value_width) / kPanel + 2;
-      projected_ = scratch_.any<T>(rows_together() * p_.map_width * panels * kPanel);
+      const int64_t panels = group_ * std::max(p_.head_dim, p_.value_head_dim) / kPanel + 2;
+      projected_ = scratch_.any<T>(rows_together() * p_.width * panels * kPanel);
     }
     weight_rows_ = scratch_.zeros<const T*>(p_.kernel_rows + 1);
     source_rows_ = scratch_.zeros<const T*>(p_.kernel_rows + 1);
   }
 
-  // A packed row of keys holds the planes of all heads of the group; one of values the pixels of each head,
-  // or, if they are narrow, the planes.
   // The distance of a ring's rows: at least `size`, and such that a head's part of all rows spreads over the
   // first-level cache as if the parts lay one behind the other.
   static int64_t spread(int64_t size, int64_t part) {
@@ -168,109 +118,110 @@ class ForwardPass {
     return size == 0 ? 0 : round_up(size - part % kWay, kWay) + part % kWay;
   }
 
+  // A packed row of keys holds the planes of all heads of the group; a packed row of values holds the pixels of each
+  // head or, if the heads are narrow, their planes.
   T* key_row(int64_t slot_head, int64_t y) const {
     return keys_ + y % ring_ * key_step_ + slot_head * key_size_;
   }
   T* value_row(int64_t slot_head, int64_t y) const {
     return values_ + y % ring_ * value_step_ + slot_head * value_size_;
   }
-  // Of row number r of the strip.
+  // Those of row number r of the strip.
   T* queries(int64_t slot_head, int64_t r, int64_t column) const {
-    return strip_queries_ + r * query_size_ + (column / N * group_ + slot_head) * p_.width * N;
+    return strip_queries_ + r * query_size_ + (column / N * group_ + slot_head) * p_.head_dim * N;
   }
 
-  static constexpr int64_t kTogether = 84;  // pixels, about
-  int64_t rows_together() const { return std::max<int64_t>(1, kTogether / p_.map_width); }
+  static constexpr int64_t kTogether = 84;  // about as many pixels are projected at a time
+  int64_t rows_together() const { return std::max<int64_t>(1, kTogether / p_.width); }
 
-  // `rows` rows of x from row y on to x_.
+  // The rows y … y + rows − 1 of x to x_.
   void pack_x(int64_t image, int64_t y, int64_t rows) {
     const Projection& j = *f_.projection;
     const int64_t size = channels_of<S>(j.channels) * N;
     T* tile = x_;
     for (int64_t r = 0; r < rows; ++r)
-      for (int64_t x = 0; x < p_.map_width; x += kTile<T>, tile += size)
+      for (int64_t x = 0; x < p_.width; x += kTile<T>, tile += size)
         pack_operand<S>(at<S>(j.x, image, 0, y + r, x), j.x.channel, j.x.column, j.channels,
-                        std::min<int64_t>(kTile<T>, p_.map_width - x), tile, N);
+                        std::min<int64_t>(kTile<T>, p_.width - x), tile, N);
   }
 
   // The outputs of a group of heads for the `rows` rows in x_: calls use(first output, pixel pitch, row) for each.
-  // Parts are numbered as in the weights, and have `width` outputs a head.
+  // Parts are numbered as in the weights, and have `head_dim` outputs a head.
   template <typename Use>
-  void project_part(int64_t part, int64_t width, int64_t head, int64_t heads, int64_t rows, Use use) {
+  void project_part(int64_t part, int64_t head_dim, int64_t head, int64_t heads, int64_t rows, Use use) {
     const int64_t channels = channels_of<S>(f_.projection->channels), size = channels * N;
-    const int64_t first = head * width / kPanel, last = ((head + heads) * width + kPanel - 1) / kPanel;
-    const int64_t in_part = (p_.heads * width + kPanel - 1) / kPanel, pitch = (last - first) * kPanel;
+    const int64_t first = head * head_dim / kPanel, last = ((head + heads) * head_dim + kPanel - 1) / kPanel;
+    const int64_t in_part = (p_.heads * head_dim + kPanel - 1) / kPanel, pitch = (last - first) * kPanel;
     const int64_t panel_size = (channels + 1) * kPanel;
     const T* panel = static_cast<const T*>(f_.projection->panels) + (part * in_part + first) * panel_size;
     for (int64_t i = 0; i < last - first; ++i, panel += panel_size) {
       const T* tile = x_;
       for (int64_t r = 0; r < rows; ++r)
-        for (int64_t x = 0; x < p_.map_width; x += kTile<T>, tile += size)
+        for (int64_t x = 0; x < p_.width; x += kTile<T>, tile += size)
           project<T, std::is_same_v<S, BFloat16>>(
-              tile, std::min<int64_t>(kTile<T>, p_.map_width - x), channels, panel,
-              projected_ + (r * p_.map_width + x) * pitch + i * kPanel, pitch);
+              tile, std::min<int64_t>(kTile<T>, p_.width - x), channels, panel,
+              projected_ + (r * p_.width + x) * pitch + i * kPanel, pitch);
     }
     for (int64_t r = 0; r < rows; ++r)
-      use(projected_ + r * p_.map_width * pitch + head * width % kPanel, pitch, r);
+      use(projected_ + r * p_.width * pitch + head * head_dim % kPanel, pitch, r);
   }
 
-  // Keys and values of the rows begin … end, and queries of those from first_query on, which strips to come need
-  // too: theirs are in a ring of rows as well.
+  // Keys and values of the rows begin … end − 1, and queries of the rows from first_query on. Later strips need some
+  // of these queries, so that they are in a ring of rows as well.
   void project_rows(int64_t image, int64_t head, int64_t heads, int64_t begin, int64_t end,
                     int64_t first_query) {
     for (int64_t y = begin; y < end; y += rows_together()) {
       const int64_t rows = std::min(rows_together(), end - y);
       pack_x(image, y, rows);
       if (y + rows > first_query)
-        project_part(0, p_.width, head, heads, rows, [&](const T* q, int64_t pitch, int64_t r) {
+        project_part(0, p_.head_dim, head, heads, rows, [&](const T* q, int64_t pitch, int64_t r) {
           if (y + r >= first_query)
             pack_queries(q, 1, pitch, heads, queries_ + (y + r) % query_ring_ * query_size_);
         });
       if (p_.content)
-        project_part(1, p_.width, head, heads, rows, [&](const T* k, int64_t pitch, int64_t r) {
+        project_part(1, p_.head_dim, head, heads, rows, [&](const T* k, int64_t pitch, int64_t r) {
           pack_keys(k, 1, pitch, heads, y + r);
         });
-      project_part(p_.content ? 2 : 1, p_.value_width, head, heads, rows,
+      project_part(p_.content ? 2 : 1, p_.value_head_dim, head, heads, rows,
                    [&](const T* v, int64_t pitch, int64_t r) { pack_values(v, 1, pitch, heads, y + r); });
     }
   }
 
   void pack_row(int64_t image, int64_t head, int64_t heads, int64_t y) {
     if (p_.content)
-      pack_keys(at<S>(p_.k, image, head * p_.width, y, 0), p_.k.channel, p_.k.column, heads, y);
-    pack_values(at<S>(p_.v, image, head * p_.value_width, y, 0), p_.v.channel, p_.v.column, heads, y);
+      pack_keys(at<S>(p_.k, image, head * p_.head_dim, y, 0), p_.k.channel, p_.k.column, heads, y);
+    pack_values(at<S>(p_.v, image, head * p_.value_head_dim, y, 0), p_.v.channel, p_.v.column, heads, y);
   }
 
   template <typename From>
   void pack_keys(const From* k, int64_t channel, int64_t column, int64_t heads, int64_t y) {
-    pack_planar<From>(k, channel, column, heads * p_.width, p_.map_width, key_row(0, y) + window_.reach_cols,
+    pack_planar<From>(k, channel, column, heads * p_.head_dim, p_.width, key_row(0, y) + window_.reach_cols,
                       pitch_, N, T(1));
   }
 
   template <typename From>
   void pack_values(const From* v, int64_t channel, int64_t column, int64_t heads, int64_t y) {
     if (!narrow_)
-      return pack_pixels<From>(v, channel, column, heads, p_.value_width, p_.map_width,
+      return pack_pixels<From>(v, channel, column, heads, p_.value_head_dim, p_.width,
                                value_row(0, y) + window_.reach_cols * value_pitch_, value_size_, value_pitch_);
     T* row = value_row(0, y) + window_.reach_cols;
-    if (p_.value_width == kNarrow)  // no plane pads a head
-      return pack_planar<From>(v, channel, column, heads * kNarrow, p_.map_width, row, pitch_, N, T(1));
+    if (p_.value_head_dim == kNarrow)  // no plane pads a head
+      return pack_planar<From>(v, channel, column, heads * kNarrow, p_.width, row, pitch_, N, T(1));
     for (int64_t i = 0; i < heads; ++i)
-      pack_planar<From>(v + i * p_.value_width * channel, channel, column, p_.value_width, p_.map_width,
+      pack_planar<From>(v + i * p_.value_head_dim * channel, channel, column, p_.value_head_dim, p_.width,
                         row + i * kNarrow * pitch_, pitch_, N, T(1));
   }
 
   // Queries times scale · log2 e, so that the softmax is one of powers of two.
   template <typename From>
   void pack_queries(const From* q, int64_t channel, int64_t column, int64_t heads, T* to) {
-    constexpr double kLog2E = 1.4426950408889634;
-    pack_planar<From>(q, channel, column, heads * p_.width, p_.map_width, to, N, group_ * p_.width * N,
+    pack_planar<From>(q, channel, column, heads * p_.head_dim, p_.width, to, N, group_ * p_.head_dim * N,
                       T(p_.scale * kLog2E));
   }
 
   // The queries (y …, column …): `rows` rows of up to one vector.
   void attend(int64_t image, int64_t head, int64_t slot_head, int64_t y, int64_t rows, int64_t column) {
-    const int64_t lanes = std::min<int64_t>(N, p_.map_width - column);
+    const int64_t lanes = std::min<int64_t>(N, p_.width - column);
     prepare_terms(head, slot_head, rows, column);
     find_logits(slot_head, y, rows, column);
 
@@ -283,7 +234,7 @@ class ForwardPass {
                                 (last - first) * p_.kernel_cols, peak, lanes);
       if (f_.lse) {
         T* lse = static_cast<T*>(f_.lse) +
-                 ((image * p_.heads + head) * p_.height + y + r) * p_.map_width + column;
+                 ((image * p_.heads + head) * p_.height + y + r) * p_.width + column;
         for (int64_t i = 0; i < lanes; ++i) lse[i] = peak[i] + std::log2(sums[r][i]);
       }
     }
@@ -297,7 +248,7 @@ class ForwardPass {
 
   // The queries' terms with the embeddings and the mask of the window's columns.
   void prepare_terms(int64_t head, int64_t slot_head, int64_t rows, int64_t column) {
-    const int64_t half = p_.width / 2;
+    const int64_t half = p_.head_dim / 2;
     const T* masks = masks_ + column * p_.kernel_cols;
     const T* query = queries(slot_head, 0, column);
     if (p_.rel_row)
@@ -319,10 +270,10 @@ class ForwardPass {
   }
 
   void find_logits(int64_t slot_head, int64_t y, int64_t rows, int64_t column) {
-    const int64_t width = p_.content ? p_.width : 0;
+    const int64_t head_dim = p_.content ? p_.head_dim : 0;
     const int64_t window_row = p_.kernel_cols * N;
     for (int64_t r0 = 0; r0 < rows;) {
-      // Rows that share keys: all of the strip where the window is not dilated, else each alone.
+      // Rows that share keys: all of the strip if the window is not dilated, else each alone.
       const int64_t together = p_.dilation_rows == 1 ? rows : 1;
       const int64_t top = y + r0;
       for (int64_t a = 0; a < p_.kernel_rows + together - 1; ++a) {
@@ -335,7 +286,7 @@ class ForwardPass {
         const auto run = [&](auto number) __attribute__((always_inline)) {
           logits_of_row<T, decltype(number)::value>(
               queries(slot_head, r, column), query_size_,
-              p_.content ? key_row(slot_head, key_y) + column : nullptr, pitch_, width, p_.kernel_cols,
+              p_.content ? key_row(slot_head, key_y) + column : nullptr, pitch_, head_dim, p_.kernel_cols,
               p_.dilation_cols, row_terms_ + (r * p_.kernel_rows + a - first) * N, (p_.kernel_rows - 1) * N,
               column_terms_ + r * window_row, window_row,
               logits_ + (r * window_.positions + (a - first) * p_.kernel_cols) * N, step, peak_ + r * N);
@@ -365,13 +316,13 @@ class ForwardPass {
     }
     if (p_.pool == 2) {
       average_blocks(rows, lanes);
-      write_pixels<S>(out_, value_pitch_, p_.value_width, (lanes + 1) / 2,
-                      at<S>(f_.out, image, head * p_.value_width, y / 2, column / 2), f_.out.channel,
+      write_pixels<S>(out_, value_pitch_, p_.value_head_dim, (lanes + 1) / 2,
+                      at<S>(f_.out, image, head * p_.value_head_dim, y / 2, column / 2), f_.out.channel,
                       f_.out.column, f_.relu);
     } else {
       for (int64_t r = 0; r < rows; ++r)
-        write_pixels<S>(out_ + r * N * value_pitch_, value_pitch_, p_.value_width, lanes,
-                        at<S>(f_.out, image, head * p_.value_width, y + r, column), f_.out.channel,
+        write_pixels<S>(out_ + r * N * value_pitch_, value_pitch_, p_.value_head_dim, lanes,
+                        at<S>(f_.out, image, head * p_.value_head_dim, y + r, column), f_.out.channel,
                         f_.out.column, f_.relu);
     }
   }
@@ -401,8 +352,8 @@ class ForwardPass {
       const Vec<T> share = T(1) / sums[r];
       T* planes = planes_ + r * kNarrow * N;
       for (int c = 0; c < kNarrow; ++c) store<T>(planes + c * N, load<T>(planes + c * N) * share);
-      write_planes<S>(planes, N, p_.value_width, lanes,
-                      at<S>(f_.out, image, head * p_.value_width, y + r, column), f_.out.channel,
+      write_planes<S>(planes, N, p_.value_head_dim, lanes,
+                      at<S>(f_.out, image, head * p_.value_head_dim, y + r, column), f_.out.channel,
                       f_.out.column, f_.relu);
     }
   }
@@ -416,7 +367,7 @@ class ForwardPass {
       }
   }
 
-  // The mean of the 2 × 2 blocks of out_'s rows, of the pixels that they have, to out_.
+  // The means of the 2 × 2 blocks of out_'s rows, over the pixels inside the map, to out_.
   void average_blocks(int64_t rows, int64_t lanes) {
     for (int64_t j = 0; j < lanes; j += 2) {
       const int64_t columns = std::min<int64_t>(2, lanes - j);
@@ -434,10 +385,10 @@ class ForwardPass {
   void write_merged(int64_t image, int64_t head, int64_t slot_head, int64_t y, int64_t rows, int64_t column,
                     int64_t lanes, const Vec<T>* sums) {
     const int64_t kh = p_.kernel_rows, kw = p_.kernel_cols;
-    Vec<T> share[2];  // of a query in the mean: 1 / (its sum · the block's number of pixels)
+    Vec<T> share[2];  // of a query in the mean: 1 / (its sum · the number of pixels in the block)
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t i = 0; i < N; ++i) {
-        const bool alone = column + (i | 1) >= p_.map_width;
+        const bool alone = column + (i | 1) >= p_.width;
         share[r][i] = i < lanes ? T(1) / (sums[r][i] * T(rows * (alone ? 1 : 2))) : T(0);
       }
     int64_t used = 0;
@@ -465,13 +416,13 @@ class ForwardPass {
     }
     const WeightedSum<T> sum{weight_rows_, source_rows_, used, kw + 1, N, 1, value_pitch_};
     weighted_sum<T, 2>(sum, (lanes + 1) / 2, value_pitch_, out_, value_pitch_);
-    write_pixels<S>(out_, value_pitch_, p_.value_width, (lanes + 1) / 2,
-                    at<S>(f_.out, image, head * p_.value_width, y / 2, column / 2), f_.out.channel,
+    write_pixels<S>(out_, value_pitch_, p_.value_head_dim, (lanes + 1) / 2,
+                    at<S>(f_.out, image, head * p_.value_head_dim, y / 2, column / 2), f_.out.channel,
                     f_.out.column, f_.relu);
   }
 
-  const Forward& f_;
-  const Problem& p_;
+  const LocalForward& f_;
+  const LocalProblem& p_;
   const Window<T> window_;
   const int64_t query_rows_;
   const bool merged_;

@@ -15,7 +15,7 @@
 #endif
 
 #if !defined(SASA_CAPABILITY)
-#error "SASA_CAPABILITY names the namespace of this capability's code"
+#error "SASA_CAPABILITY must name the namespace of the capability that this is compiled for"
 #endif
 
 #define SASA_INLINE inline __attribute__((always_inline))
@@ -31,7 +31,11 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 
-// The number of elements that a vector holds.
+constexpr double kLog2E = 1.4426950408889634;
+
+constexpr int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+
+// The number of elements in a vector.
 template <typename T>
 constexpr int kLanes = kVectorBytes / int(sizeof(T));
 
@@ -61,7 +65,7 @@ SASA_INLINE Vec<T, N> broadcast(T x) {
   return x - Vec<T, N>{};  // the compilers' broadcast; x − 0 keeps every bit of x
 }
 
-// Keeps a value that is used several times in a register; compilers would rather load it each time.
+// Keeps a value that is used several times in a register; otherwise compilers load it each time.
 template <typename V>
 SASA_INLINE void keep(V& x) {
 #if defined(__AVX512F__)
@@ -73,7 +77,7 @@ SASA_INLINE void keep(V& x) {
 #endif
 }
 
-// The same for a pointer that runs through memory, where compilers would rather keep many.
+// The same for a pointer that runs through memory; otherwise compilers keep many pointers.
 template <typename T>
 SASA_INLINE void keep_address(const T*& p) {
   asm("" : "+r"(p));
@@ -87,7 +91,7 @@ SASA_INLINE Vec<IntOf<T>, N> lane_numbers() {
   return lanes;
 }
 
-// b where a is smaller or not a number, else a: NaN in b passes.
+// b if a is smaller or not a number, else a; NaN in b passes.
 template <typename T, int N>
 SASA_INLINE Vec<T, N> maximum_of(Vec<T, N> a, Vec<T, N> b) {
 #if defined(__AVX512F__)
@@ -141,7 +145,7 @@ SASA_INLINE T sum_of_lanes(Vec<T, N> x) {
   return sum;
 }
 
-// The first halves of a and b, element by element in turn, or (HIGH) the second halves.
+// The elements of the first halves of a and b alternately, or (HIGH) those of the second halves.
 template <typename T, int N, bool HIGH, std::size_t... I>
 SASA_INLINE Vec<T, N> interleave(Vec<T, N> a, Vec<T, N> b, std::index_sequence<I...>) {
   return __builtin_shufflevector(a, b, int(HIGH * N / 2 + I / 2 + (I % 2) * N)...);

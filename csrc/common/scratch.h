@@ -8,12 +8,12 @@
 #include <new>
 #include <vector>
 
-#include "vec.h"
+#include "common/vec.h"
 
 namespace sasa {
 namespace SASA_CAPABILITY {
 
-// AddressSanitizer sees an access beyond a piece only if the memory ends there.
+// AddressSanitizer detects an access beyond a piece only if the memory ends there.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool kExactPieces = true;
 #else
@@ -37,7 +37,7 @@ class Scratch {
     return static_cast<T*>(std::memset(next(bytes), 0, bytes));
   }
 
-  // Whatever is in it.
+  // With unspecified contents.
   template <typename T>
   T* any(int64_t count) {
     return static_cast<T*>(next(with_guard(std::size_t(count) * sizeof(T))));

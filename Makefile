@@ -68,10 +68,10 @@ tables: .venv/train.installed  ## Print the paper's tables, ours beside them
 	$(BIN)/sasa tables
 	$(BIN)/sasa tables --detection
 
-bench: .venv/dev.installed  ## Measure speed and memory against the rivals, on an otherwise idle machine (ARGS=--quick)
+bench: .venv/dev.installed  ## Measure speed and memory against the baselines, on an otherwise idle machine (ARGS=--quick)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-gpu-check: .venv/dev.installed  ## On a CUDA GPU: run the op's tests there, then measure it against the rivals (nine minutes; ARGS=--out FOLDER)
+gpu-check: .venv/dev.installed  ## Test and measure the ops on a CUDA GPU (nine minutes; ARGS=--out FOLDER)
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 clean:  ## Remove the environment and caches, keep the runs

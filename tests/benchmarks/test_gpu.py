@@ -25,7 +25,7 @@ from benchmarks.shapes import Spatial
 
 
 def check(tmp_path: Path, seconds: float = 100.0) -> gpu.Check:
-    return gpu.Check(tmp_path, 2, seconds, gpu.new_record())
+    return gpu.Check(tmp_path, 2, seconds, gpu.new_gpu_record())
 
 
 def written(tmp_path: Path) -> dict[str, Any]:
@@ -39,8 +39,8 @@ def test_it_says_that_it_needs_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-def section(name: str, run: Callable[[], Any], wants: float = 0, at_most: float = 100) -> gpu.Section:
-    return gpu.Section(name, wants, at_most, run)
+def section(name: str, run: Callable[[], Any], needed: float = 0, at_most: float = 100) -> gpu.Section:
+    return gpu.Section(name, needed, at_most, run)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(gpu, "sections", named)
     monkeypatch.setattr(gpu, "correctness", correctness)
     monkeypatch.setattr(gpu, "machine", lambda: {"gpu": "one"})
-    monkeypatch.setattr(gpu, "_commit", lambda: "0123456789ab")
+    monkeypatch.setattr("benchmarks.record.commit", lambda: "0123456789ab")
     monkeypatch.setattr(gpu.Check, "release", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     return names
@@ -124,7 +124,7 @@ def test_only_adds_to_nothing_else(
     text = json.dumps(written(tmp_path) | then)
     (tmp_path / "gpu.json").write_text(text, encoding="utf-8")
     ran.clear()
-    monkeypatch.setattr(gpu, "_commit", lambda: now)
+    monkeypatch.setattr("benchmarks.record.commit", lambda: now)
     with pytest.raises(SystemExit, match="choose another --out"):
         gpu.main(["--out", str(tmp_path), "--only", "ceilings"])
     assert ran == []
@@ -220,7 +220,7 @@ def alive(pid: int) -> bool:
 def test_a_part_that_would_end_too_late_is_left_out_and_named(tmp_path: Path) -> None:
     one = check(tmp_path, seconds=5)
     assert one.section(section("quick", lambda: 3)) == 3
-    assert one.section(section("long", lambda: pytest.fail("run all the same"), wants=60)) is None
+    assert one.section(section("long", lambda: pytest.fail("run all the same"), needed=60)) is None
     assert "left out" in one.record["not measured"]["long"]
 
 
@@ -422,8 +422,8 @@ def test_flex_attention_and_ours_agree(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["inference", "training"])
 def test_networks_keep_time_and_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str) -> None:
     create = partial(gpu.sasa.create_model, "sasa_resnet26", width_mult=0.25)
-    steady = gpu.network.steady
-    stand_ins = {"ResNet-50": lambda _: steady(create()), "ours": lambda _: steady(create())}
+    stabilized = gpu.network.stabilized
+    stand_ins = {"ResNet-50": lambda _: stabilized(create()), "ours": lambda _: stabilized(create())}
     images = gpu.network.smooth_images(8, 32)
     monkeypatch.setattr(gpu, "NETWORKS", stand_ins)
     monkeypatch.setattr(gpu.network, "smooth_images", lambda *_: images)
@@ -446,5 +446,5 @@ def test_networks_are_checked_and_called() -> None:
     images = gpu.network.smooth_images(8, 32)
     create = partial(gpu.sasa.create_model, "sasa_resnet26_convstem", width_mult=0.25)
     for make in (gpu.inference_call, gpu.training_call):
-        call, error = make(gpu.network.steady(create()), images)
+        call, error = make(gpu.network.stabilized(create()), images)
         assert error(call()) < 0.15

@@ -53,7 +53,8 @@ def run_arms(
             print(json.dumps(results[-1], ensure_ascii=False), flush=True)
             if args.out is not None:
                 write_record(record, args.out)
-    columns = [key for key, value in results[0].items() if isinstance(value, float)]
+    floats = {key for row in results for key, value in row.items() if isinstance(value, float)}
+    columns = [key for key in results[0] if key in floats and key != "seconds"]
     width = max(map(len, arms))
     print(f"{'mean ± standard error':{width}}  " + "".join(f"{column:>20}" for column in columns))
     for arm in arms:

@@ -235,8 +235,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         sys.exit(
-            "gpu-check needs a CUDA GPU, and this torch "
-            f"({torch.__version__}) sees none. Without one, `make test` interprets and compiles the kernels."
+            f"gpu-check: expected a CUDA GPU, got none with torch {torch.__version__}; run `make test` to "
+            "interpret and compile the kernels without one"
         )
     record = new_gpu_record() | {"batch": args.batch}
     record["machine"] |= machine()

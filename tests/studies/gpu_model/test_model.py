@@ -49,7 +49,7 @@ def test_the_form_that_runs_is_the_one_predicted_to_be_faster(shape: Spatial, ki
 
 @pytest.mark.parametrize("shape", SMALL, ids=str)
 def test_the_floor_is_every_product_counted_one_by_one(shape: Spatial) -> None:
-    """A product and sum of a head's width is 2·D FLOPs, of an embedding, which has half of it, D."""
+    """A product of length head_dim D has 2·D FLOPs, one with an embedding, of half the length, D."""
     width, reach, batch = shape.channels // HEADS, KERNEL // 2, 3
     forward = backward = exponentials = 0
     for y, x in product(range(shape.side), repeat=2):
@@ -125,7 +125,7 @@ def test_a_kernel_reads_each_tile_with_its_halo(shape: Spatial, dot: bool) -> No
 
 
 def test_the_interior_of_a_large_map_wastes_nothing() -> None:
-    """49 positions each of 4·C FLOPs, and two dot products of half a head's width for 7 offsets each."""
+    """49 positions each of 4·C FLOPs, and two products of half the head_dim for 7 offsets each."""
     least = model.floor(Spatial(64, 4000, 1, 1), 1, "forward")
     assert least.flops / 4000**2 == pytest.approx(64 * (4 * 49 + 2 * 7), rel=0.01)
     assert least.exponentials / 4000**2 == pytest.approx(8 * 49, rel=0.01)

@@ -34,7 +34,7 @@ class Block(nn.Module):
 
 
 def test_an_op_takes_the_larger_of_its_bytes_and_products() -> None:
-    """By hand: maps of 3 and of 16 channels, each read and written as the module's docstring says."""
+    """By hand: maps of 3 and of 16 channels, each read and written as in the module's docstring."""
     pixels = 128 * 224**2
     traced = model.trace(Block(), 128)
     weights = (3 * 16, 9 * 16 * 16)
@@ -85,7 +85,7 @@ def test_attention_is_that_of_the_op_at_its_sixteen_shapes() -> None:
         assert step(traced).attention == pytest.approx(want)
 
 
-def test_an_op_that_nobody_counted_on_is_an_error() -> None:
+def test_an_unknown_op_is_an_error() -> None:
     traced = model.trace(nn.Sequential(nn.Conv2d(3, 16, 1), nn.GELU()), 128)
     with pytest.raises(ValueError, match="got aten::gelu"):
         model.inference(traced)

@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint types test-oldest sweep sanitize api tables bench gpu-check clean
+.PHONY: help demo test setup lint types test-oldest sweep sanitize api tables figures bench gpu-check clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -68,10 +68,13 @@ tables: .venv/train.installed  ## Print the paper's tables, ours beside them
 	$(BIN)/sasa tables
 	$(BIN)/sasa tables --detection
 
-bench: .venv/dev.installed  ## Measure speed and memory against the rivals, on an otherwise idle machine (ARGS=--quick)
+figures: .venv/train.installed  ## Draw the README's pictures from a folder of CIFAR-10 (half an hour; DATA=cifar10)
+	$(BIN)/python -m studies.readme_figures $(DATA)
+
+bench: .venv/dev.installed  ## Measure speed and memory against the baselines, on an otherwise idle machine (ARGS=--quick)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-gpu-check: .venv/dev.installed  ## On a CUDA GPU: run the op's tests there, then measure it against the rivals (nine minutes; ARGS=--out FOLDER)
+gpu-check: .venv/dev.installed  ## Test and measure the ops on a CUDA GPU (nine minutes; ARGS=--out FOLDER)
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 clean:  ## Remove the environment and caches, keep the runs

@@ -1,11 +1,11 @@
-"""What the Triton kernels should take on an H100, counted on paper; nothing here is measured.
+"""Predicted time of the Triton kernels of the op on an H100; nothing is measured.
 
-For each of ResNet-50's sixteen layers, batch 128, bf16 or tf32, forward and backward: bytes, products and
-exponentials that there have to be (the floor) and that our kernels have, those on tensor cores where `tiles`
-selects them, and the time that follows from the device's rates, beside the 3 × 3 convolution's. docs/gpu.md
-says what the columns mean.
+For the sixteen layers of ResNet-50 at batch 128, in bf16 or TF32, forward and backward: the bytes, products
+and exponentials that are necessary (the floor) and those of our kernels, in the form that `tiles` selects;
+the time that follows from the rates of the device; and that of the 3 × 3 convolution. README.md explains
+the columns.
 
-    python -m benchmarks.gpu_model [--batch 128] [--tf32]
+    python -m studies.gpu_model.model [--batch 128] [--tf32]
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_counts import (
+from benchmarks.shapes import RESNET50, Spatial
+from sasa.ops.local_attn.backends.triton.launch import Launch
+from studies.gpu_model.counts import (
     Count,
     attention_maps,
     backward_floor,
@@ -27,14 +29,12 @@ from benchmarks.gpu_counts import (
     launches,
     partial_sums,
 )
-from benchmarks.shapes import RESNET50, Spatial
-from sasa.ops.local_attn.backends.triton.launch import Launch
 
-# Taken for an H100 SXM; `make gpu-check` measures the first two. Each multiprocessor has four schedulers, and
-# computes 16 exponentials a cycle. Products of a warp (mma.sync) reach half of the peak, which is for groups
-# of four.
+# Assumed for an H100 SXM; `make gpu-check` measures the rates of bytes and products. A multiprocessor has
+# four schedulers and computes 16 exponentials per cycle. Products of one warp (mma.sync) reach half of the
+# peak, which needs groups of four warps.
 BYTES_PER_S = 3.0e12
-SLOTS_PER_S = 132 * 4 * 1.755e9  # instructions of a warp: each scheduler issues at most one a cycle
+SLOTS_PER_S = 132 * 4 * 1.755e9  # instructions of warps: each scheduler issues at most one per cycle
 EXPONENTIALS_PER_S = 132 * 16 * 1.755e9
 
 DIRECTIONS = {"forward": ("forward",), "backward": ("queries", "keys")}
@@ -42,42 +42,53 @@ DIRECTIONS = {"forward": ("forward",), "backward": ("queries", "keys")}
 
 @dataclass(frozen=True)
 class Kind:
-    """A dtype of maps and its products."""
+    """A dtype of the maps.
+
+    Attributes:
+        dtype: The dtype.
+        flops_per_s: Rate of its products on tensor cores.
+        instructions: Machine instructions of a thread per kernel for sm_90, compiled by Triton 3.9: what
+            `python -m tests.ops.local_attn.triton.offline 90 bfloat16 --all`, or tf32, prints.
+    """
 
     dtype: torch.dtype
     flops_per_s: float
-    # Machine instructions of a thread for sm_90, by Triton 3.9: what `python -m tests.ops.triton.offline 90
-    # bfloat16 --all`, or tf32, prints.
     instructions: dict[str, Any]
 
 
 def instructions(file: str) -> dict[str, Any]:
-    """Of a file beside this one."""
-    found: dict[str, Any] = json.loads(Path(__file__).with_name(file).read_text(encoding="utf-8"))
-    return found
+    """Return the contents of a JSON file in this folder."""
+    contents: dict[str, Any] = json.loads(Path(__file__).with_name(file).read_text(encoding="utf-8"))
+    return contents
 
 
-BF16 = Kind(torch.bfloat16, 790e12, instructions("gpu_instructions.json"))
-TF32 = Kind(torch.float32, 395e12, instructions("gpu_instructions_tf32.json"))
+BF16 = Kind(torch.bfloat16, 790e12, instructions("instructions.json"))
+TF32 = Kind(torch.float32, 395e12, instructions("instructions_tf32.json"))
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one layer in one direction, by kernels of one form."""
+    """The prediction for one layer in one direction, by kernels of one form.
 
-    counts: list[Count]  # of each kernel
+    Attributes:
+        counts: Work of each kernel.
+        seconds: Time of all kernels.
+        bound: Scarcest resource of the slowest kernel.
+    """
+
+    counts: list[Count]
     seconds: float
-    bound: str  # what takes the longest part of it
+    bound: str
 
 
 def floor(shape: Spatial, batch: int, direction: str, kind: Kind = BF16) -> Count:
-    """What a perfect kernel has to do."""
+    """Count the work of a perfect kernel."""
     least = forward_floor if direction == "forward" else backward_floor
     return least(shape, batch, kind.dtype.itemsize)
 
 
 def floor_seconds(shape: Spatial, batch: int, direction: str, kind: Kind = BF16) -> float:
-    """Of a perfect kernel."""
+    """Return the time of a perfect kernel."""
     least = floor(shape, batch, direction, kind)
     return max(
         least.memory / BYTES_PER_S, least.flops / kind.flops_per_s, least.exponentials / EXPONENTIALS_PER_S
@@ -85,12 +96,12 @@ def floor_seconds(shape: Spatial, batch: int, direction: str, kind: Kind = BF16)
 
 
 def with_dot(shape: Spatial, direction: str, kind: Kind = BF16) -> bool:
-    """Whether a direction's kernels with products on tensor cores are those that run."""
+    """Return whether the kernels on tensor cores are selected for a direction."""
     return attention_maps(shape, 1, kind.dtype).dot(DIRECTIONS[direction][0])
 
 
 def predict(shape: Spatial, batch: int, direction: str, kind: Kind = BF16, *, dot: bool) -> Prediction:
-    """The kernels of a direction, one after the other, each as fast as its scarcest resource."""
+    """Add up the kernels of a direction, each as fast as its scarcest resource."""
     maps = attention_maps(shape, batch, kind.dtype)
     counts, parts = [], []
     for name, one in launches(maps, dot=dot):
@@ -107,7 +118,7 @@ def predict(shape: Spatial, batch: int, direction: str, kind: Kind = BF16, *, do
 
 
 def resources(one: Count, kind: Kind) -> dict[str, float]:
-    """Seconds that a kernel needs of each."""
+    """Return the seconds that a kernel needs of each resource."""
     return {
         "bytes": one.memory / BYTES_PER_S,
         "products": one.tensor_flops / (kind.flops_per_s / 2),
@@ -116,20 +127,21 @@ def resources(one: Count, kind: Kind) -> dict[str, float]:
 
 
 def issue(one: Launch, counted: Count, shape: Spatial, kind: Kind) -> float:
-    """Seconds to issue the instructions of a kernel, which nothing stalls."""
-    found = kind.instructions[
+    """Return the seconds to issue the instructions of a kernel without stalls."""
+    compiled = kind.instructions[
         f"{shape.channels} @ {shape.side}, pool {shape.stride}, {one.kernel.fn.__name__}"
     ]
-    return one.warps * (counted.once * found["ONCE"] + counted.turns * sum(found["LOOPS"])) / SLOTS_PER_S
+    return (
+        one.warps * (counted.once * compiled["ONCE"] + counted.turns * sum(compiled["LOOPS"])) / SLOTS_PER_S
+    )
 
 
 def convolution_seconds(shape: Spatial, batch: int, direction: str, kind: Kind = BF16) -> float:
-    """Of the 3 × 3 convolution's output, or of its two gradients, from their own bytes and products.
+    """Return the time of the 3 × 3 convolution, or of its two gradients, from bytes and products.
 
-    Each reads two of input, weight and output, or their gradients, and writes the third.
+    Each reads two of input, weight and output, or of their gradients, and writes the third.
     """
-    side = -(-shape.side // shape.stride)
-    written = side**2
+    written = shape.out_side**2
     elements = batch * shape.channels * (shape.side**2 + written) + 9 * shape.channels**2
     flops = 2 * 9 * batch * written * shape.channels**2
     one = max(kind.dtype.itemsize * elements / BYTES_PER_S, flops / kind.flops_per_s)
@@ -137,7 +149,7 @@ def convolution_seconds(shape: Spatial, batch: int, direction: str, kind: Kind =
 
 
 def table(direction: str, batch: int, kind: Kind) -> str:
-    """In Markdown, of all sixteen layers."""
+    """Return the table of all sixteen layers in Markdown."""
     columns = (
         f"{direction}, MB, through L2, GFLOP, ours, tensor, waste, Gexp, ours, floor ms, form, predicted ms, "
         "bound, other ms, conv ms"
@@ -175,12 +187,14 @@ def table(direction: str, batch: int, kind: Kind) -> str:
 
 
 def main() -> None:
-    """Print the tables of docs/gpu.md."""
+    """Print the tables of README.md."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--batch", type=int, default=128, help="images")
-    parser.add_argument("--tf32", action="store_true", help="float32 maps with products in tf32, not bf16")
+    parser.add_argument("--batch", type=int, default=128, help="images (default: 128)")
+    parser.add_argument(
+        "--tf32", action="store_true", help="float32 maps with products in TF32 instead of bf16"
+    )
     given = parser.parse_args()
     kind = TF32 if given.tf32 else BF16
     print("\n\n".join(table(direction, given.batch, kind) for direction in DIRECTIONS))

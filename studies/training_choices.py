@@ -1,19 +1,15 @@
-"""Which choices of training cost attention its accuracy? One choice changed at a time, on CIFAR-10.
+"""The effect of training choices on the accuracy of attention on CIFAR-10, one choice at a time.
 
-    python benchmarks/training_choices.py cifar10 --json results.json
+    python -m studies.training_choices cifar10 [--out results.json]
 
-cifar10 is a folder of train/CLASS/IMAGE and test/CLASS/IMAGE. A SASA-ResNet-26 of a quarter of the width with
-two heads, so that its heads are as wide as in the full network (8, 16, 32, 64), is trained with a short
+cifar10 is a folder of train/CLASS/IMAGE and test/CLASS/IMAGE. A sasa_resnet26 of a quarter of the width with
+two heads, so that the head dimensions are those of the full network (8, 16, 32, 64), is trained with a short
 warm-up and cosine decay; position embeddings, norms and biases are not decayed.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,41 +24,42 @@ from torchvision.datasets import ImageFolder
 
 import sasa
 from sasa.train.schedule import warmup_cosine
+from studies.arms import arguments, run_arms, top1
 
 BATCH, PADDING, MOMENTUM = 128, 4, 0.9
-# name: (learning rate, weight decay)
+# Learning rate and weight decay of each optimizer.
 OPTIMIZERS = {"sgd": (0.5, 5e-4), "adamw": (0.003, 0.02), "muon": (0.01, 0.02)}
 MEAN = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
 STD = torch.tensor([0.2470, 0.2435, 0.2616]).view(3, 1, 1)
 
 
 def attention_layers(model: nn.Module) -> list[sasa.LocalSelfAttention2d]:
-    """The groups' layers; the stem's are left as they are."""
+    """Return the attention layers of the stages, without the stem."""
     return [module for module in model.modules() if isinstance(module, sasa.LocalSelfAttention2d)]
 
 
 def divide_logits(model: nn.Module) -> None:
-    """Scale 1/√D, as Transformers have it; the paper has 1 (Eq. 3)."""
+    """Use the scale 1/√D, as in Transformers; the paper has 1 (Eq. 3)."""
     for layer in attention_layers(model):
         layer.scale = (layer.out_channels // layer.num_heads) ** -0.5
 
 
 def shrink_embeddings(model: nn.Module) -> None:
-    """Relative embeddings from N(0, 1/D), as tables of embeddings often start."""
+    """Draw relative embeddings from N(0, 1/D), a common initialization of embeddings."""
     for layer in attention_layers(model):
         for embedding in (layer.rel_row, layer.rel_col):
             nn.init.normal_(embedding, std=(layer.out_channels // layer.num_heads) ** -0.5)
 
 
 def enlarge_embeddings(model: nn.Module) -> None:
-    """Relative embeddings from N(0, 9): each head starts with few positions."""
+    """Draw relative embeddings from N(0, 9), so that each head attends to few positions at first."""
     for layer in attention_layers(model):
         for embedding in (layer.rel_row, layer.rel_col):
             nn.init.normal_(embedding, std=3)
 
 
 def pool_first(model: nn.Module) -> None:
-    """The 2 × 2 average pool of strided layers before the attention and not after it (§4.1)."""
+    """Move the 2 × 2 average pooling of strided layers before the attention (the paper: after it, §4.1)."""
     for block in model.modules():
         spatial = getattr(block, "spatial", None)
         if isinstance(spatial, sasa.LocalSelfAttention2d) and spatial.stride != 1:
@@ -74,19 +71,27 @@ def pool_first(model: nn.Module) -> None:
 
 
 def slow_batch_norm(model: nn.Module) -> None:
-    """Running statistics with decay 0.99 and not 0.9."""
+    """Use a momentum of 0.01 instead of 0.1 for the running statistics."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.01
 
 
 def nothing(model: nn.Module) -> None:
-    """As it is."""
+    """Leave the network as it is."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train; warmup is a part of the training."""
+    """One way to train.
+
+    Attributes:
+        network: Name of the network.
+        optimizer: Key of `OPTIMIZERS`.
+        change: Function that changes the new network.
+        warmup: Part of the training that is warm-up, in [0, 1].
+        decay_embeddings: Whether weight decay applies to position embeddings.
+    """
 
     network: str = "sasa_resnet26"
     optimizer: str = "sgd"
@@ -113,14 +118,14 @@ ARMS = {
 
 
 def images(folder: Path) -> tuple[Tensor, Tensor]:
-    """All pixels (count, 3, 32, 32), uint8, and labels of a split's folder."""
+    """Return all pixels, (count, 3, 32, 32) uint8, and labels in the folder of a split."""
     split = ImageFolder(str(folder))
     pixels = torch.stack([torch.from_numpy(np.array(image)) for image, _ in split])
     return pixels.permute(0, 3, 1, 2).contiguous(), torch.tensor(split.targets)
 
 
 def augment(x: Tensor) -> Tensor:
-    """A shift of up to PADDING pixels and a flip for each image, then normalization."""
+    """Shift each image by up to PADDING pixels, flip it with probability 1/2, and normalize it."""
     count, _, height, width = x.shape
     x = F.pad(x.float(), (PADDING,) * 4)
     top, left = torch.randint(0, 2 * PADDING + 1, (2, count, 1))
@@ -131,12 +136,10 @@ def augment(x: Tensor) -> Tensor:
     return (x.permute(0, 3, 1, 2) / 255 - MEAN) / STD
 
 
-def run(
-    arm: str, seed: int, epochs: float, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
-) -> dict[str, float | int | str]:
+def train(
+    way: Arm, epochs: float, training: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
+) -> dict[str, float]:
     """Train one network and evaluate the moving average of its weights."""
-    way = ARMS[arm]
-    torch.manual_seed(seed)
     options = {} if way.network.endswith("_conv") else {"num_heads": 2}
     model = sasa.create_model(way.network, num_classes=10, width_mult=0.25, **options)
     way.change(model)
@@ -153,7 +156,7 @@ def run(
         fallback_no_weight_decay=True,
     )
     average = ModelEmaV3(model, 0.99, use_warmup=True, warmup_gamma=9, warmup_power=1)
-    (x, y), losses, start = train, [], time.time()
+    (x, y), losses = training, []
     steps = int(epochs * len(x) / BATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: warmup_cosine(step, steps, round(way.warmup * steps))
@@ -167,53 +170,20 @@ def run(
         schedule.step()
         losses.append(loss.item())
         average.update(model, step=len(losses))
-    evaluated = average.module.eval()
-    with torch.inference_mode():
-        correct = sum(
-            (evaluated((a / 255 - MEAN) / STD).argmax(1) == b).sum().item()
-            for a, b in zip(test[0].split(250), test[1].split(250), strict=True)
-        )
     return {
-        "arm": arm,
-        "seed": seed,
-        "test_top1": 100 * correct / len(test[0]),
+        "test_top1": top1(average.module, (test[0] / 255 - MEAN) / STD, test[1]),
         "last_train_loss": statistics.mean(losses[-20:]),
-        "seconds": round(time.time() - start, 1),
     }
 
 
 def main() -> None:
-    """Run every arm with every seed and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    """Run all arms with all seeds."""
+    parser = arguments(__doc__, ARMS)
     parser.add_argument("data", type=Path, help="folder of train/CLASS/IMAGE and test/CLASS/IMAGE")
-    parser.add_argument("--arms", type=int, nargs="+", default=range(len(ARMS)), help="numbers of the arms")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=float, default=1)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--epochs", type=float, default=1, help="default: 1")
     args = parser.parse_args()
-    train, test = images(args.data / "train"), images(args.data / "test")
-    arms = [list(ARMS)[number] for number in args.arms]
-    results = []
-    for seed in range(args.seeds):
-        for arm in arms:
-            results.append(run(arm, seed, args.epochs, train, test))
-            print(json.dumps(results[-1], ensure_ascii=False), flush=True)
-            if args.json:
-                record = {
-                    "epochs": args.epochs,
-                    "torch": torch.__version__,
-                    "sasa": sasa.__version__,
-                    "machine": platform.processor() or platform.machine(),
-                    "results": results,
-                }
-                args.json.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    print(f"{'arm':<44} top-1 %: mean ± standard error   training loss")
-    for arm in arms:
-        of_arm = [r for r in results if r["arm"] == arm]
-        top1 = [float(r["test_top1"]) for r in of_arm]
-        error = statistics.stdev(top1) / len(top1) ** 0.5 if len(top1) > 1 else float("nan")
-        loss = statistics.mean(float(r["last_train_loss"]) for r in of_arm)
-        print(f"{arm:<44} {statistics.mean(top1):6.2f} ± {error:.2f}  {loss:20.3f}")
+    training, test = images(args.data / "train"), images(args.data / "test")
+    run_arms("training_choices", args, ARMS, lambda arm: train(ARMS[arm], args.epochs, training, test))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""What whole networks should take on an H100, counted on paper, roughly; nothing here is measured.
+"""Rough predicted time of whole networks on an H100; nothing is measured.
 
 sasa_resnet50 and sasa_resnet50_convstem against torchvision's ResNet-50, batch 128 at 224 × 224, bf16,
-channels-last. Each network is traced once, forward and backward, without computing anything. An op takes the
-larger of its bytes and its products at the rates of `benchmarks.gpu_model`; attention takes what that
-predicts, the attention stem the time to issue its instructions. Nothing is launched, stalls or is slower than
-its rate, in any network.
+channels-last. Each network is traced once, forward and backward, on fake tensors. An op takes the larger of
+the times for its bytes and its products at the rates of `studies.gpu_model.model`; attention takes the time
+predicted there, and the attention stem the time to issue its instructions. Launches, stalls and lower rates
+are left out for all networks.
 
-What is fused is the same for all. Inference: norms are in the weights, and ReLUs and casts in the ops before
-them; a residual addition costs the reading of its second operand. Training: a norm with the ReLU that follows
-passes twice over its input, forward and backward, and writes once; a convolution's two gradients are two
-passes. SGD with momentum reads three float32 numbers of each parameter and writes two.
+Fusion is the same for all networks. In inference, norms are part of the weights, ReLUs and casts part of the
+ops before them, and a residual addition takes the reading of its second operand. In training, a norm and the
+ReLU after it read their input twice, forward and backward, and write once; the two gradients of a convolution
+are two passes. SGD with momentum reads three float32 numbers per parameter and writes two.
 
-    python -m benchmarks.gpu_network_model [--batch 128]
+    python -m studies.gpu_model.network_model [--batch 128]
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 import sasa
-from benchmarks.gpu_model import (
+from benchmarks.shapes import Spatial
+from sasa.ops.block_attn.backends.triton import launch
+from studies.gpu_model.model import (
     BF16,
     BYTES_PER_S,
     SLOTS_PER_S,
@@ -39,8 +41,6 @@ from benchmarks.gpu_model import (
     predict,
     with_dot,
 )
-from benchmarks.shapes import Spatial
-from sasa.ops.block_attn.backends.triton import launch
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "ResNet-50": lambda: torchvision.models.resnet50(),
@@ -49,14 +49,14 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 SIDE = 224
 # What `python -m tests.ops.block_attn.offline 90 bfloat16` prints.
-STEM = instructions("gpu_instructions_stem.json")
+STEM = instructions("instructions_stem.json")
 
-# How often an op of a training step reads its inputs and writes its outputs; those left out of inference.
+# How often an op of a training step reads its inputs and writes its outputs.
 TRAFFIC = {
     "aten::convolution": (1, 1),
     "aten::native_batch_norm": (2, 1),
     "aten::relu_": (0, 0),
-    "aten::add": (0.5, 0),  # one of two; its sum is the next op's to write
+    "aten::add": (0.5, 0),  # reads one of two; the next op writes the sum
     "aten::add_": (0.5, 0),
     "aten::addcmul": (1, 1),  # the norm after the attention stem
     "aten::max_pool2d_with_indices": (1, 1),
@@ -69,16 +69,16 @@ TRAFFIC = {
     "aten::cat": (1, 1),  # gradients of q, k and v
     "aten::max_pool2d_with_indices_backward": (1, 1),
     "aten::native_batch_norm_backward": (2, 1),
-    "aten::threshold_backward": (1, 0),  # of two inputs it is what was kept that is read, in both passes
+    "aten::threshold_backward": (1, 0),  # reads the kept input of two, in both passes
     "aten::_to_copy": (0, 0),
 }
-FOLDED = {"aten::native_batch_norm"}
-SMALL = 2**20  # elements; ops on less, such as those on parameters, are left out
+FOLDED = {"aten::native_batch_norm"}  # not part of inference
+SMALL = 2**20  # elements; ops on smaller tensors, such as parameters, are left out
 
 
 @dataclass(frozen=True)
 class Call:
-    """An op with what it was called with."""
+    """One call of an op, with its arguments and its result."""
 
     op: Any
     arguments: tuple[Any, ...]
@@ -87,26 +87,26 @@ class Call:
 
     @property
     def name(self) -> str:
-        """Without its overload."""
+        """The op's name without its overload."""
         name: str = self.op.name().partition(".")[0]
         return name
 
     @property
     def flops(self) -> int:
-        """As torch counts them: of convolutions and products of matrices."""
+        """FLOPs of convolutions and matrix products, as torch counts them."""
         formula = flop_registry.get(self.op.overloadpacket)
         return formula(*self.arguments, **self.options, out_val=self.result) if formula else 0
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A network's calls, the maps that it keeps for its backward pass, and its parameters.
+    """The calls and the memory of one training step of a network.
 
-    Args:
-        forward: In training; without what `FOLDED` names it is inference too.
-        backward: Of all parameters, not of the images.
-        kept: Bytes.
-        parameters: Their number.
+    Attributes:
+        forward: Calls of the forward pass; without those in `FOLDED` they are inference too.
+        backward: Calls for the gradients of all parameters, without those of the images.
+        kept: Bytes of the maps that are kept for the backward pass.
+        parameters: Number of parameters.
     """
 
     forward: list[Call]
@@ -116,7 +116,7 @@ class Trace:
 
 
 class Recorder(TorchDispatchMode):
-    """Every call on large tensors that is no view."""
+    """A mode that keeps all calls on large tensors except views."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,9 +131,9 @@ class Recorder(TorchDispatchMode):
 
 
 def trace(network: nn.Module, batch: int, side: int = SIDE) -> Trace:
-    """Of a training step in bf16, on tensors without storage; the network is converted.
+    """Trace a training step in bf16 on fake tensors; the network is converted.
 
-    They are said to be on the CPU, whose compiled kernels are behind the same schemas as those for GPUs.
+    Their device is the CPU, because its compiled kernels have the same schemas as those for GPUs.
     """
     network = network.to(torch.bfloat16).to(memory_format=torch.channels_last).train()
     kept: dict[int, Tensor] = {}
@@ -161,15 +161,23 @@ def trace(network: nn.Module, batch: int, side: int = SIDE) -> Trace:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of a pass, by what takes them."""
+    """The time of a pass by its parts.
+
+    Attributes:
+        attention: Time of the op.
+        attention_floor: Time of the op with perfect kernels.
+        stem: Time of the attention stem.
+        others: Time of everything else.
+    """
 
     attention: float = 0.0
-    attention_floor: float = 0.0  # what perfect kernels would take in the place of ours
+    attention_floor: float = 0.0
     stem: float = 0.0
     others: float = 0.0
 
     @property
     def total(self) -> float:
+        """Time of the whole pass."""
         return self.attention + self.stem + self.others
 
     def __add__(self, other: Seconds) -> Seconds:
@@ -177,21 +185,21 @@ class Seconds:
 
 
 def inference(traced: Trace) -> Seconds:
-    """Of the forward pass, without what is folded into its neighbors."""
+    """Return the time of the forward pass without the norms, which are folded into other layers."""
     return sum((seconds(one, training=False) for one in traced.forward if one.name not in FOLDED), Seconds())
 
 
 def training_step(traced: Trace) -> Seconds:
-    """Of forward pass, backward pass and optimizer."""
+    """Return the time of forward pass, backward pass and optimizer."""
     optimizer = Seconds(others=5 * 4 * traced.parameters / BYTES_PER_S)
     return sum((seconds(one, training=True) for one in traced.forward + traced.backward), optimizer)
 
 
 def seconds(one: Call, *, training: bool) -> Seconds:
-    """Of one call.
+    """Return the time of one call.
 
     Raises:
-        ValueError: It is none that was counted on, as where the compiled kernels are missing.
+        ValueError: The op is unknown to this model, for example because the compiled kernels are missing.
     """
     if one.name in ("sasa::local_attention", "sasa::local_attention_backward"):
         return attention(one)
@@ -201,8 +209,8 @@ def seconds(one: Call, *, training: bool) -> Seconds:
         return Seconds(others=gradients_of_convolution(one))
     if one.name not in TRAFFIC:
         raise ValueError(
-            f"network: expected the ops in TRAFFIC and those of sasa's compiled kernels, got {one.name}; add "
-            "how often it reads and writes its maps, or build the kernels"
+            f"network: expected the ops in TRAFFIC and the compiled ops of sasa, got {one.name}; add its "
+            "reads and writes to TRAFFIC, or build the kernels"
         )
     read, written = TRAFFIC[one.name]
     moved = read * size(one.arguments) + written * size(one.result)
@@ -210,27 +218,27 @@ def seconds(one: Call, *, training: bool) -> Seconds:
 
 
 def size(of: Any) -> int:
-    """Bytes of tensors of floating point, in bf16."""
+    """Return the bytes of all floating-point tensors in bf16."""
     return 2 * sum(x.numel() for x in tree_leaves(of) if isinstance(x, Tensor) and x.is_floating_point())
 
 
 def slower(moved: float, flops: float) -> float:
-    """Seconds for as many bytes or FLOPs."""
+    """Return the larger of the times for bytes and FLOPs."""
     return max(moved / BYTES_PER_S, flops / BF16.flops_per_s)
 
 
 def gradients_of_convolution(one: Call) -> float:
-    """Of each that is wanted: two of the three maps are read, the third is written."""
+    """Return the time of the computed gradients: each reads two of three tensors and writes the third."""
     grad, x, weight = one.arguments[:3]
     wanted = sum(one.arguments[-1][:2])
     return wanted * slower(size((grad, x, weight)), one.flops / wanted)
 
 
 def attention(one: Call) -> Seconds:
-    """As `benchmarks.gpu_model` predicts it."""
+    """Return the time that `studies.gpu_model.model` predicts."""
     direction = "backward" if one.name.endswith("backward") else "forward"
     q = one.arguments[1 if direction == "backward" else 0]
-    # num_heads, the window and so on follow the tensors; the pooling is the last of them.
+    # num_heads, the window and so on follow the tensors; pool is the last integer.
     pool = [x for x in one.arguments if type(x) is int][-1]
     shape, batch = Spatial(q.shape[1], q.shape[2], pool, 1), len(q)
     ours = predict(shape, batch, direction, dot=with_dot(shape, direction))
@@ -238,7 +246,7 @@ def attention(one: Call) -> Seconds:
 
 
 def stem(one: Call, *, training: bool) -> float:
-    """The time to issue the instructions of the attention stem's kernel, or to move its bytes."""
+    """Return the time to issue the instructions of the attention stem's kernel, or to move its bytes."""
     tensors = [x for x in tree_leaves(one.arguments) if isinstance(x, Tensor)]
     block = next(x for x in one.arguments if type(x) is int)
     images, *learned = tensors[-4:]
@@ -258,25 +266,25 @@ def stem(one: Call, *, training: bool) -> float:
 
 
 def main() -> None:
-    """Print the tables of docs/gpu.md."""
+    """Print the tables of README.md."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--batch", type=int, default=128, help="images")
+    parser.add_argument("--batch", type=int, default=128, help="images (default: 128)")
     batch = parser.parse_args().batch
     traces = {name: trace(create(), batch) for name, create in NETWORKS.items()}
     for what, of in (("inference", inference), ("training step", training_step)):
         columns = f"{what}, attention ms, stem ms, others ms, all ms, images/s, of ResNet-50"
         columns += ", with perfect attention, with others twice as slow"
         print(f"| {columns.replace(', ', ' | ')} |\n| :--- |" + " ---: |" * 8)
-        found = {name: of(traced) for name, traced in traces.items()}
-        for name, one in found.items():
+        times = {name: of(traced) for name, traced in traces.items()}
+        conv = times["ResNet-50"]
+        for name, one in times.items():
             ms = [f"{1e3 * x:.2f}" for x in (one.attention, one.stem, one.others, one.total)]
-            rival = found["ResNet-50"]
             ratios = [
-                rival.total / one.total,
-                rival.total / (one.total - one.attention + one.attention_floor),
-                (rival.total + rival.others) / (one.total + one.others),
+                conv.total / one.total,
+                conv.total / (one.total - one.attention + one.attention_floor),
+                (conv.total + conv.others) / (one.total + one.others),
             ]
             cells = [name, *ms, f"{batch / one.total:.0f}", *(f"{ratio:.2f}" for ratio in ratios)]
             print(f"| {' | '.join(cells)} |")

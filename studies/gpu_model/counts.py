@@ -1,7 +1,7 @@
-"""What local attention has to compute and to move, and what its Triton kernels do: counted, nothing measured.
+"""Bytes and products that local attention needs at least, and those of its Triton kernels, by counting.
 
-The floor counts each window position inside the map once. A kernel's counts follow from its launch, as
-`sasa.ops.local_attn.backends.triton.launch` would make it, and from what one turn of its loops does.
+The floor counts each window position inside the map once. The counts of a kernel follow from its launch, as
+`sasa.ops.local_attn.backends.triton.launch` makes it, and from the work of one turn of its loops.
 """
 
 from __future__ import annotations
@@ -23,26 +23,42 @@ HEADS, KERNEL = 8, 7
 
 @dataclass(frozen=True)
 class Count:
-    """Of the op as it has to be, or of one kernel."""
+    """The work of a perfect kernel, or of one of ours.
 
-    memory: float  # bytes: each map once
-    cached: float = 0.0  # bytes that programs ask the second-level cache for, with every tile's halo
-    flops: float = 0.0  # all products and sums of pairs
+    Attributes:
+        memory: Bytes, each map once.
+        cached: Bytes requested from the second-level cache, with the halo of every tile.
+        flops: Products and sums.
+        exponentials: Exponentials.
+        tensor_flops: The part of `flops` that runs on tensor cores.
+        once: Executions of the code around the loops, by all programs together.
+        turns: Turns of the loops, by all programs together.
+    """
+
+    memory: float
+    cached: float = 0.0
+    flops: float = 0.0
     exponentials: float = 0.0
-    tensor_flops: float = 0.0  # those of the FLOPs that are on tensor cores
-    once: float = 0.0  # how often all programs together do what is around the loops, and what is in each
+    tensor_flops: float = 0.0
+    once: float = 0.0
     turns: float = 0.0
 
 
 class Maps(NamedTuple):
-    """How many maps are read or written, by what they have for a pixel of one head."""
+    """Numbers of maps that are read or written, by their kind.
 
-    full: int = 0  # a head's width of numbers
-    pooled: int = 0  # the same for each block of pooled pixels
-    numbers: int = 0  # one number in float32
+    Attributes:
+        full: Maps with head_dim numbers per pixel and head.
+        pooled: The same per block of pooled pixels.
+        numbers: Maps with one float32 number per pixel and head.
+    """
+
+    full: int = 0
+    pooled: int = 0
+    numbers: int = 0
 
     def bytes(self, maps: launch.Maps) -> float:
-        """Of a pixel of one head, on average."""
+        """Return the mean number of bytes per pixel and head."""
         channels, *size = maps.q.shape[1:]
         row = channels // HEADS * maps.q.element_size()
         share = math.prod(maps.spec.output_size(*size)) / math.prod(size)
@@ -50,15 +66,25 @@ class Maps(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """What a kernel does, with ordinary arithmetic or on tensor cores; see the file of its name."""
+    """The work of a kernel, with ordinary arithmetic or on tensor cores; see the file of its name.
 
-    own: Maps  # read at a program's own pixels
-    others: Maps  # read wherever their windows reach
+    Attributes:
+        own: Maps read at the program's own pixels.
+        others: Maps read within reach of their windows.
+        written: Maps written.
+        passes: Passes over the window, each with one exponential per logit.
+        products: Products of length head_dim per logit, all passes together.
+        table: Products with the table of embeddings per query, with ordinary arithmetic. The kernel "keys"
+            has none: it adds the embeddings to its keys, or multiplies queries in its loop.
+        precise: The same on tensor cores, in float32 precision.
+        rounded: The same on tensor cores, rounded.
+    """
+
+    own: Maps
+    others: Maps
     written: Maps
-    passes: int  # over the window, each with an exponential for every logit
-    products: int  # of a head's width, for a logit, all passes together
-    # With the table of embeddings: of a query on ordinary arithmetic; on tensor cores those in float32's
-    # precision, and those rounded. `keys` adds the embeddings to its keys, or multiplies queries as it goes.
+    passes: int
+    products: int
     table: int = 0
     precise: int = 0
     rounded: int = 0
@@ -67,8 +93,8 @@ class Kernel(NamedTuple):
 KERNELS = {
     # q; k and v; out and lse. q·k, p·v.
     "forward": Kernel(Maps(1), Maps(2), Maps(0, 1, 1), 1, 2, table=1, precise=1),
-    # q, grad, lse; k and v; dq and delta. Twice q·k and g·v, then slopes·k. With the table: q·r in each pass,
-    # slopes·r, slopes·q.
+    # q, grad, lse; k and v; dq and delta. Twice q·k and g·v, then slopes·k, where slopes are the gradients of
+    # the logits. With the table: q·r in each pass, slopes·r, slopes·q.
     "queries": Kernel(Maps(1, 1, 1), Maps(2), Maps(1, 0, 1), 2, 5, table=4, precise=2, rounded=1),
     # k and v; q, grad, lse, delta; dk and dv. q·k, g·v, p·g, slopes·q.
     "keys": Kernel(Maps(2), Maps(1, 1, 2), Maps(2), 1, 4),
@@ -76,12 +102,12 @@ KERNELS = {
 
 
 def window(shape: Spatial) -> LocalAttentionSpec:
-    """Of the attention that stands for the convolution."""
+    """Return the window of the attention that replaces the convolution."""
     return LocalAttentionSpec(HEADS, (KERNEL, KERNEL), (1, 1), 1.0, shape.stride)
 
 
 def positions(shape: Spatial) -> tuple[int, int]:
-    """Window positions inside the map, and rows and columns of windows inside it, of all queries."""
+    """Count positions, and rows and columns, of the windows of all queries that lie inside the map."""
     spec, side = window(shape), shape.side
     axes = [
         LocalAttentionSpec(HEADS, size, (1, 1), 1.0, 1).positions_inside(side, side)
@@ -91,7 +117,7 @@ def positions(shape: Spatial) -> tuple[int, int]:
 
 
 def forward_floor(shape: Spatial, batch: int, itemsize: int) -> Count:
-    """Reads q, k and v, writes the output. q·k and p·v; q·r of half a head's width."""
+    """Count the forward pass: reads q, k and v, writes the output; q·k, p·v and, of half the length, q·r."""
     window_positions, offsets = positions(shape)
     pixels = 3 * shape.side**2 + math.prod(window(shape).output_size(shape.side, shape.side))
     return Count(
@@ -102,10 +128,11 @@ def forward_floor(shape: Spatial, batch: int, itemsize: int) -> Count:
 
 
 def backward_floor(shape: Spatial, batch: int, itemsize: int) -> Count:
-    """Reads q, k, v, the output's gradient and the log-sum-exp, writes the gradients of q, k and v.
+    """Count the backward pass.
 
-    q·k, g·v, and a product each for the gradients of q, k and v; q·r, and one each for what the embeddings
-    give to q and get from it. The weights need their exponentials again.
+    It reads q, k, v, the gradient of the output and the log-sum-exp, and writes the gradients of q, k and v.
+    Its products are q·k, g·v and one for each of these gradients; with half the length, q·r and one each for
+    the gradients of q and of the embeddings. It computes the exponentials again.
     """
     window_positions, offsets = positions(shape)
     pixels = 6 * shape.side**2 + math.prod(window(shape).output_size(shape.side, shape.side))
@@ -117,7 +144,7 @@ def backward_floor(shape: Spatial, batch: int, itemsize: int) -> Count:
 
 
 def attention_maps(shape: Spatial, batch: int, dtype: torch.dtype) -> launch.Maps:
-    """q, k and v as a layer's projection gives them, channels-last and without storage."""
+    """Return q, k and v as the projection of a layer returns them: channels-last, on the meta device."""
     qkv = _empty(batch, 3 * shape.channels, shape.side, shape.side, dtype=dtype)
     q, k, v = qkv.split(shape.channels, 1)
     rel = torch.empty(HEADS, 2 * KERNEL, shape.channels // HEADS, device="meta")
@@ -125,7 +152,7 @@ def attention_maps(shape: Spatial, batch: int, dtype: torch.dtype) -> launch.Map
 
 
 def launches(maps: launch.Maps, *, dot: bool) -> Iterator[tuple[str, launch.Launch]]:
-    """Each kernel by its name, in one of both forms; the forward pass is that of training."""
+    """Yield name and launch of each kernel in one of its forms; the forward pass is that of training."""
     (batch, channels, height, width), dtype = maps.q.shape, maps.q.dtype
     forward, queries, keys = (maps.table(kernel, dot=dot) for kernel in KERNELS)
     out = _empty(batch, channels, *maps.spec.output_size(height, width), dtype=dtype)
@@ -143,16 +170,16 @@ def _empty(*size: int, dtype: torch.dtype) -> Tensor:
 
 
 def count(name: str, one: launch.Launch, maps: launch.Maps) -> Count:
-    """Of the kernel of this name in `KERNELS`, all programs together."""
+    """Count the work of all programs of a kernel in `KERNELS`."""
     kernel, given, dot = KERNELS[name], one.arguments, "TAPS" in one.arguments
     done = (_on_tensor_cores if dot else _ordinary)(name, one, maps)
     own, others, written = (which.bytes(maps) for which in (kernel.own, kernel.others, kernel.written))
     batch, _, height, width = maps.q.shape
     pixels = batch * HEADS * height * width
     memory = pixels * (own + others + written)
-    cached = pixels * (own + written) + kernel.passes * batch * HEADS * done.seen * others
+    cached = pixels * (own + written) + kernel.passes * batch * HEADS * done.reached * others
     if name == "queries":
-        # Ordinary arithmetic reads and writes the half of a row that its embedding has.
+        # With ordinary arithmetic only the half of a row that belongs to its embedding is read and written.
         tiles, place = batch * given["tiles_y"] * given["tiles_x"], given["partial"][0].numel()
         memory += 2 * 4 * given["partial"].numel()
         cached += 2 * 4 * tiles * place / (1 if dot else 2)
@@ -160,7 +187,7 @@ def count(name: str, one: launch.Launch, maps: launch.Maps) -> Count:
         memory,
         cached,
         done.flops,
-        kernel.passes * done.logits + (done.shrunk if name == "forward" else 0),
+        kernel.passes * done.logits + (done.rescaled if name == "forward" else 0),
         done.flops if dot else 0.0,
         done.once,
         done.turns,
@@ -168,18 +195,27 @@ def count(name: str, one: launch.Launch, maps: launch.Maps) -> Count:
 
 
 class Done(NamedTuple):
-    """By all programs together, with what they mask."""
+    """The work of all programs, including what they mask.
 
-    once: int  # as in `Count`
+    Attributes:
+        once: As in `Count`.
+        turns: As in `Count`.
+        logits: Logits per pass.
+        rescaled: Sums of the forward pass that are rescaled to a new maximum.
+        flops: Products and sums.
+        reached: Pixels of one image within reach of the windows of a tile, all tiles together.
+    """
+
+    once: int
     turns: int
-    logits: int  # of one pass
-    shrunk: int  # sums that a new maximum shrinks, forward
+    logits: int
+    rescaled: int
     flops: int
-    seen: int  # pixels of one image that the windows of a tile reach, all tiles together
+    reached: int
 
 
 def _on_tensor_cores(name: str, one: launch.Launch, maps: launch.Maps) -> Done:
-    """A program has a tile for one head and passes over rows of keys, or queries, of a fixed width."""
+    """Count programs that have a tile of one head and pass over rows of keys or queries of a fixed width."""
     kernel, given = KERNELS[name], one.arguments
     (batch, _, height, width), reach = maps.q.shape, KERNEL // 2
     rows, cols = given["TILE_ROWS"], given["TILE_COLS"]
@@ -190,7 +226,7 @@ def _on_tensor_cores(name: str, one: launch.Launch, maps: launch.Maps) -> Done:
     turns = batch * HEADS * given["tiles_x"] * sum(-(-n // at_once) for n in seen_rows)
     logits = turns * at_once * key_cols * rows * cols
     with_table = 2 * given["TAPS"] * given["BLOCK_D"]
-    precise = 3 if maps.q.element_size() == 2 else 1  # products for one in float32's precision
+    precise = 3 if maps.q.element_size() == 2 else 1  # products per product in float32 precision
     flops = 2 * kernel.products * logits * given["BLOCK_D"]
     flops += once * rows * cols * (kernel.precise * precise + kernel.rounded) * with_table
     if name == "keys":
@@ -199,11 +235,11 @@ def _on_tensor_cores(name: str, one: launch.Launch, maps: launch.Maps) -> Done:
 
 
 def _ordinary(name: str, one: launch.Launch, maps: launch.Maps) -> Done:
-    """A program has a tile for some heads and passes over the rows of the window."""
+    """Count programs that have a tile of some heads and pass over the rows of the window."""
     kernel, given = KERNELS[name], one.arguments
     (batch, _, height, width), reach = maps.q.shape, KERNEL // 2
     rows, cols, heads = (given[f"TILE_{x}"] for x in ("ROWS", "COLS", "HEADS"))
-    # Queries in a row of its tile; `forward` passes for each row of them.
+    # Queries per row of the tile; the forward kernel makes one pass per row of queries.
     down, across = (maps.spec.pool, given["QUERIES"]) if name == "forward" else (1, 1)
     seen_rows, seen_cols = (
         sum(min(start + step + reach, n) - max(start - reach, 0) for start in range(0, n, step))
@@ -220,6 +256,6 @@ def _ordinary(name: str, one: launch.Launch, maps: launch.Maps) -> Done:
 
 
 def partial_sums(queries: launch.Launch) -> Count:
-    """What torch does around `queries`: places for the embeddings' gradients are made 0, and added."""
+    """Count torch's work for the gradients of the embeddings, whose parts are set to zero and summed."""
     partial: Tensor = queries.arguments["partial"]
     return Count(2 * 4 * partial.numel(), 2 * 4 * partial.numel(), partial.numel())

@@ -1,10 +1,8 @@
-"""The networks on paper: what is counted of each op, and that the design note shows the command's output."""
+"""The model of networks: the counts of each op."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from torch import Tensor, nn
@@ -12,10 +10,10 @@ from torch import Tensor, nn
 pytest.importorskip("triton", reason="triton is not installed; torch brings it on Linux")
 
 import sasa
-from benchmarks import gpu_network_model as model
-from benchmarks.gpu_model import BF16, BYTES_PER_S, predict, with_dot
 from benchmarks.shapes import RESNET50
 from sasa.ops import compiled
+from studies.gpu_model import network_model as model
+from studies.gpu_model.model import BF16, BYTES_PER_S, predict, with_dot
 
 needs_kernels = pytest.mark.skipif(not compiled.is_available(), reason="the CPU kernels are not built")
 
@@ -36,7 +34,7 @@ class Block(nn.Module):
 
 
 def test_an_op_takes_the_larger_of_its_bytes_and_products() -> None:
-    """By hand: maps of 3 and of 16 channels, each read and written as the module's docstring says."""
+    """By hand: maps of 3 and of 16 channels, each read and written as in the module's docstring."""
     pixels = 128 * 224**2
     traced = model.trace(Block(), 128)
     weights = (3 * 16, 9 * 16 * 16)
@@ -87,17 +85,7 @@ def test_attention_is_that_of_the_op_at_its_sixteen_shapes() -> None:
         assert step(traced).attention == pytest.approx(want)
 
 
-def test_an_op_that_nobody_counted_on_is_an_error() -> None:
+def test_an_unknown_op_is_an_error() -> None:
     traced = model.trace(nn.Sequential(nn.Conv2d(3, 16, 1), nn.GELU()), 128)
     with pytest.raises(ValueError, match="got aten::gelu"):
         model.inference(traced)
-
-
-@needs_kernels
-def test_the_documentation_shows_it(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["gpu_network_model"])
-    model.main()
-    docs = Path(__file__).parents[2] / "studies" / "gpu_model" / "README.md"
-    assert capsys.readouterr().out in docs.read_text(encoding="utf-8")

@@ -94,7 +94,7 @@ def evaluation_loader(
     if isinstance(dataset, ImageStream):
         if world > 1:
             raise ValueError(
-                f"{dataset.where}: a stream cannot be divided exactly among {world} processes for "
+                f"{dataset.location}: a stream cannot be divided exactly among {world} processes for "
                 "evaluation; evaluate in one process, or give a folder or archive"
             )
         dataset.set_workers(workers)

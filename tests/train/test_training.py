@@ -382,8 +382,8 @@ def test_gradient_clip_reaches_the_step(make_config: MakeConfig, monkeypatch: py
             "optimizer.batch_size must be at most 20, the number of training",
         ),
         ({"runtime": {"precision": "16-mixed"}}, "runtime.precision must be 32-true or bf16-mixed on this"),
-        ({"data": {"test_split": "exam"}}, "no folder for split 'exam'"),
-        ({"data": {"source": "/nowhere"}}, "'/nowhere' does not exist"),
+        ({"data": {"test_split": "exam"}}, "split: expected a folder of .*, got 'exam'"),
+        ({"data": {"source": "/nowhere"}}, "got '/nowhere', which does not exist"),
         ({"model": {"name": "test_resnett"}}, "no model is called 'test_resnett'"),
         (
             {"augmentation": {"mixup": 0.5}, "optimizer": {"batch_size": 5}},

@@ -303,7 +303,7 @@ def test_two_sweeps_at_once_in_a_folder_are_refused(sweep: str, recipe: Path, tm
         (["--budget", "-1"], "minutes: expected a positive number, got -1.0"),
         (["--epochz", "3"], "--epochz: unknown key"),
         (["--config", "nowhere.yaml"], "no such file: nowhere.yaml"),
-        (["--data", "nowhere"], "source 'nowhere' does not exist"),
+        (["--data", "nowhere"], "got 'nowhere', which does not exist"),
     ],
 )
 def test_faulty_commands(

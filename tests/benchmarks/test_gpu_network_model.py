@@ -15,9 +15,9 @@ import sasa
 from benchmarks import gpu_network_model as model
 from benchmarks.gpu_model import BF16, BYTES_PER_S, predict, with_dot
 from benchmarks.shapes import RESNET50
-from sasa.ops import compiled
+from sasa.ops import cpu_extension
 
-needs_kernels = pytest.mark.skipif(not compiled.is_available(), reason="the CPU kernels are not built")
+needs_kernels = pytest.mark.skipif(not cpu_extension.is_available(), reason="the CPU kernels are not built")
 
 
 class Block(nn.Module):

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.record import new_record, write_record
-from sasa.ops import support
+from sasa.ops import local_attention, support
 
 RESULTS = Path(__file__).parent / "results"
 Output = Tensor | Sequence[Tensor]
@@ -288,7 +288,7 @@ class Report:
         """Return the backend that `name` selects; note why if the compiled one cannot run."""
         x = torch.zeros(1, 64, 14, 14)
         rel = torch.zeros(8, 7, 4)
-        table = support(x, x, x, rel, rel, num_heads=8)
+        table = support(local_attention, x, x, x, rel, rel, num_heads=8)
         reasons = table.get("cpu", ["it is not built in this version"])
         if name != "reference" and reasons:
             self.note(f"backend cpu cannot run: {'; '.join(reasons)}")

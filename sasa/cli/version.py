@@ -19,17 +19,17 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     import sasa
-    from sasa.ops import compiled
-    from sasa.ops.local_attn.backends import BACKENDS
+    from sasa.ops import cpu_extension
+    from sasa.ops.dispatch import backend_names
 
     print(f"sasa {sasa.__version__}, torch {torch.__version__}, Python {platform.python_version()}")
-    print(f"backends: {', '.join(backend.NAME for backend in BACKENDS)}")
-    if compiled.is_available():
-        best, *others = compiled.capabilities()
+    print(f"backends: {', '.join(backend_names(sasa.local_attention))}")
+    if cpu_extension.is_available():
+        best, *others = cpu_extension.capabilities()
         hint = f" (or SASA_CPU_CAPABILITY={'|'.join(others)})" if others else ""
         print(f"CPU kernels: {best}{hint}")
     else:
-        print(f"CPU kernels: none; {compiled.MISSING}")
+        print(f"CPU kernels: none; {cpu_extension.MISSING}")
     try:
         triton = f"triton {version('triton')}"
     except PackageNotFoundError:

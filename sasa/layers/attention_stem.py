@@ -11,7 +11,7 @@ from sasa.layers.torchscript import called_in_python
 from sasa.ops import block_attention, block_attention_statistics
 from sasa.ops.autocast import autocast_off
 from sasa.ops.block_attn.blocks import as_maps, block_softmax, from_blocks, to_blocks
-from sasa.ops.local_attn.spec import positive_int
+from sasa.ops.checks import positive_int
 
 STEM_VALUES = ("spatially_aware", "convolution", "pointwise")
 

@@ -15,7 +15,7 @@ from sasa.ops import (
     local_attention_maps,
     local_self_attention,
 )
-from sasa.ops.local_attn.api import check_backend
+from sasa.ops.dispatch import backend_names, check_backend_name
 
 POSITIONS = ("relative", "absolute", "none")
 
@@ -78,7 +78,7 @@ class LocalSelfAttention2d(nn.Module):
         spec = LocalAttentionSpec.validated(
             num_heads=num_heads, kernel_size=kernel_size, dilation=dilation, scale=scale, pool=stride
         )
-        check_backend(backend)
+        check_backend_name(backend_names(local_self_attention), backend)
         unit = 2 * num_heads if position == "relative" else num_heads
         if out_channels < 1 or out_channels % unit:
             raise ValueError(

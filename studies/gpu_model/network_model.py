@@ -250,18 +250,18 @@ def stem(one: Call, *, training: bool) -> float:
     tensors = [x for x in tree_leaves(one.arguments) if isinstance(x, Tensor)]
     block = next(x for x in one.arguments if type(x) is int)
     images, *learned = tensors[-4:]
-    problem = launch.Problem(images, *learned, block)
+    problem = launch.Problem(images, *learned, block, max_pool=True)
     if one.name.endswith("backward"):
         name = "backward, statistics"
-        launched = launch.backward(problem, tensors[0], tensors[1], learned, max_pool=True)
+        launched = launch.backward(problem, tensors[0], tensors[1], learned)
         programs = launch.backward_programs(problem)
     else:
         name = "forward, statistics" if training else "forward, pooled"
         out = tree_leaves(one.result)[0]
-        launched = launch.forward(problem, out, max_pool=True, parts=learned[0] if training else None)
+        launched = launch.forward(problem, out, learned[0] if training else None)
         programs = launch.forward_programs(problem)
     around, (loop,) = STEM[name]["ONCE"], STEM[name]["LOOPS"]
-    issued = launched.warps * problem.heads * (programs * around + problem.blocks * loop)
+    issued = launched.warps * problem.num_heads * (programs * around + problem.blocks * loop)
     return max(issued / SLOTS_PER_S, slower(size((one.arguments, one.result)), 0))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sasa import AttentionStem
-from sasa.ops import compiled
+from sasa.ops import cpu_extension
 
 from .test_attention_stem import LargestTensor, build
 
@@ -102,7 +102,7 @@ def test_float32_and_bfloat16_are_near_float64() -> None:
         torch.testing.assert_close(out.double(), want, rtol=0, atol=atol)
 
 
-@pytest.mark.skipif(not compiled.is_available(), reason="without the compiled part")
+@pytest.mark.skipif(not cpu_extension.is_available(), reason="without the compiled part")
 @pytest.mark.parametrize("training", [True, False])
 def test_no_map_of_the_full_resolution(training: bool) -> None:
     stem = AttentionStem().train(training)

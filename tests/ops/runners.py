@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 import sasa
-from sasa.ops import compiled, support
+from sasa.ops import cpu_extension, support
 
 needs_kernels = pytest.mark.skipif(
-    not compiled.is_available(), reason="nothing was compiled; `sasa version` says what may be why"
+    not cpu_extension.is_available(), reason="nothing was compiled; `sasa version` says what may be why"
 )
 DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
@@ -74,7 +74,7 @@ class Runner:
 
 def capabilities(backend: str) -> tuple[str, ...]:
     """The instruction sets that a backend can be told to use on this machine."""
-    return compiled.capabilities() if backend == "cpu" else ("",)
+    return cpu_extension.capabilities() if backend == "cpu" else ("",)
 
 
 def use_capability(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
@@ -89,7 +89,9 @@ def _most_precise() -> list[Runner]:
         for dtype in (torch.float64, torch.float32, torch.bfloat16):
             x = torch.ones(1, 4, 3, 3, dtype=dtype, device=device)
             rel = torch.ones(1, 3, 2, dtype=dtype, device=device)
-            table = support(x, x, x, rel, rel, num_heads=1, kernel_size=3, dilation=2, pool=2)
+            table = support(
+                sasa.local_attention, x, x, x, rel, rel, num_heads=1, kernel_size=3, dilation=2, pool=2
+            )
             for name, reasons in table.items():
                 known = [(runner.backend, runner.device) for runner in runners]
                 if not reasons and (name, device) not in known:

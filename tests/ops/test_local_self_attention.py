@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from sasa import LocalSelfAttention2d
-from sasa.ops import compiled, local_attention, local_self_attention
+from sasa.ops import cpu_extension, local_attention, local_self_attention
 
 from .runners import needs_kernels, use_capability
 
@@ -26,7 +26,7 @@ FACTOR = 16.0
 KERNEL = "sasa::local_self_attention"
 
 
-@pytest.fixture(params=compiled.capabilities() or [pytest.param("", marks=needs_kernels)])
+@pytest.fixture(params=cpu_extension.capabilities() or [pytest.param("", marks=needs_kernels)])
 def capability(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     name: str = request.param
     use_capability(monkeypatch, name)
@@ -110,7 +110,7 @@ def test_sweep(capability: str, part: int) -> None:
         want = composition(doubled(tensors), **options)
         plain = composition(tensors, **options)
         with torch.no_grad():
-            out = local_self_attention(*tensors, **options, backend="cpu")  # type: ignore[arg-type]
+            out = local_self_attention(*tensors, **options, backend="fused_cpu")  # type: ignore[arg-type]
         assert out.dtype == torch.float32
         assert out.shape == want.shape
         if want.numel():
@@ -122,12 +122,12 @@ def test_float64(capability: str) -> None:
     for seed in range(1000, 1030):
         tensors, options = draw(seed, torch.float64)
         with torch.no_grad():
-            out = local_self_attention(*tensors, **options, backend="cpu")  # type: ignore[arg-type]
+            out = local_self_attention(*tensors, **options, backend="fused_cpu")  # type: ignore[arg-type]
         torch.testing.assert_close(out, composition(tensors, **options), rtol=0, atol=1e-12)
 
 
 needs_bfloat16 = pytest.mark.skipif(
-    not compiled.multiplies_bfloat16(), reason="the machine has no AVX512_BF16 (or nothing was compiled)"
+    not cpu_extension.multiplies_bfloat16(), reason="the machine has no AVX512_BF16 (or nothing was compiled)"
 )
 
 
@@ -182,7 +182,7 @@ def test_what_is_not_finite_spreads_as_in_the_reference(capability: str, bad: fl
     x, weight = torch.randn(1, 4, 9, 20), torch.randn(24, 4, 1, 1)
     x[0, 1, 4, 17] = bad
     with torch.no_grad():
-        out = local_self_attention(x, weight, num_heads=2, kernel_size=3, backend="cpu")
+        out = local_self_attention(x, weight, num_heads=2, kernel_size=3, backend="fused_cpu")
     want = composition([x, weight, None, None, None], num_heads=2, kernel_size=3, content=True)
     assert torch.equal(out.isfinite(), want.isfinite())
 
@@ -196,7 +196,7 @@ def test_registered(seed: int, dtype: torch.dtype) -> None:
     assert weight is not None
     parts = 3 if options["content"] else 2
     opcheck(torch.ops.sasa.pack_projection.default, (weight, bias, parts))
-    if dtype == torch.bfloat16 and not compiled.multiplies_bfloat16():
+    if dtype == torch.bfloat16 and not cpu_extension.multiplies_bfloat16():
         return
     packed = torch.ops.sasa.pack_projection(weight, bias, parts)
     rels = [None if rel is None else rel.to(packed.dtype) for rel in rels]
@@ -237,7 +237,7 @@ def test_packed_for_another_call(capability: str) -> None:
 def test_flops_are_those_of_the_parts() -> None:
     tensors, options = draw(5)
     with torch.no_grad(), FlopCounterMode(display=False) as fused:
-        local_self_attention(*tensors, **options, backend="cpu")  # type: ignore[arg-type]
+        local_self_attention(*tensors, **options, backend="fused_cpu")  # type: ignore[arg-type]
     x, weight, bias, *rels = tensors
     content = options.pop("content")
     with torch.no_grad(), FlopCounterMode(display=False) as apart:
@@ -277,7 +277,7 @@ def test_the_kernel_is_not_for_these() -> None:
 def test_bfloat16_only_where_the_machine_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = X.bfloat16(), WEIGHT.bfloat16()
     with torch.no_grad():
-        assert (KERNEL in called(lambda: attend(x, weight))) is compiled.multiplies_bfloat16()
+        assert (KERNEL in called(lambda: attend(x, weight))) is cpu_extension.multiplies_bfloat16()
         want = attend(x, weight)
         monkeypatch.setenv("SASA_CPU_CAPABILITY", "portable")
         assert KERNEL not in called(lambda: attend(x, weight))

@@ -9,7 +9,7 @@ import torch
 from torch.library import opcheck
 from torch.profiler import profile
 
-from sasa.ops.local_attn import schema
+from sasa.ops.dtypes import arithmetic_dtype
 
 from .runners import needs_kernels
 
@@ -51,7 +51,7 @@ def arguments(
             x = x.to(memory_format=torch.channels_last)
         return x.requires_grad_(gradients)
 
-    arithmetic = schema.arithmetic_dtype(dtype)
+    arithmetic = arithmetic_dtype(dtype)
     half = shape[1] // heads // 2
     tensors = {
         "q": draw(dtype, *shape),

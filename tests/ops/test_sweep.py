@@ -28,7 +28,7 @@ def test_case(seed: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outputs, and gradients in every second case; a backend that cannot run it has to say so."""
     case = Case.draw(seed)
     args = case.tensors(device)
-    for backend, reasons in support(*args, **case.options()).items():
+    for backend, reasons in support(sasa.local_attention, *args, **case.options()).items():
         op = partial(sasa.local_attention, backend=backend)
         if reasons:
             with pytest.raises(ValueError, match=f"backend='{backend}'") as refusal:
@@ -47,7 +47,7 @@ def test_case(seed: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_larger_case(seed: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outputs and gradients of every backend but the reference, whose float64 is the judge."""
     case = Case.draw_large(seed)
-    for backend, reasons in support(*case.tensors(device), **case.options()).items():
+    for backend, reasons in support(sasa.local_attention, *case.tensors(device), **case.options()).items():
         for capability in () if reasons or backend == "reference" else capabilities(backend):
             use_capability(monkeypatch, capability)
             op = partial(sasa.local_attention, backend=backend)

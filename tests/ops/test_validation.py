@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -125,7 +126,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
 def test_wrong_argument(name: str) -> None:
     """For the op and for `support`, which reads arguments in the same way."""
     changes, exception, words = WRONG[name]
-    for function in (local_attention, support):
+    for function in (local_attention, partial(support, local_attention)):
         with pytest.raises(exception) as caught:
             function(**arguments(**changes))
         message = str(caught.value)

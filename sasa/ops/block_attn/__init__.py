@@ -1,5 +1,6 @@
 """Attention inside the blocks of an image of few channels (Ramachandran et al., 2019, App. A.1)."""
 
+from sasa.ops.block_attn import double_backward  # noqa: F401  (registers it)
 from sasa.ops.block_attn.api import block_attention, block_attention_statistics
 
 __all__ = ["block_attention", "block_attention_statistics"]

@@ -34,6 +34,13 @@ def block_softmax(logits: Tensor, block_size: int, height: int, width: int) -> T
     return logits.softmax(-1)
 
 
+def attend(weights: Tensor, values: Tensor, block_size: int, height: int, width: int) -> Tensor:
+    """The sums of values (B, L, P, N·D) by weights (B, L, N, P, P), as a map (B, N·D, height, width)."""
+    heads = values.unflatten(-1, (weights.shape[2], -1))  # (B, L, P, N, D)
+    out = torch.einsum("blnij,bljnd->blind", weights, heads).flatten(-2)
+    return from_blocks(out, block_size, height, width)
+
+
 def as_maps(weights: Tensor, block_size: int, height: int, width: int) -> Tensor:
     """(B, L, N, P, P) to a map of each pixel's weights, (B, N, height, width, block_size, block_size)."""
     maps = from_blocks(weights.transpose(2, 3).flatten(3), block_size, height, width)

@@ -1,18 +1,21 @@
-"""What torch knows of the compiled ops: schemas, fake kernels, gradients and FLOPs.
+"""The ops as torch knows them: schemas, fake kernels, the first derivative and FLOPs.
 
-The kernels are in csrc/ for CPUs and in backends/triton/ for CUDA devices.
+The schemas are here, so that the ops exist before anything is traced and even if nothing was compiled; csrc/
+and backends/triton/ add implementations.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from sasa.ops.block_attn.backends import reference
+from sasa.ops.block_attn.flops import block_attention_flops
+from sasa.ops.block_attn.inputs import BlockAttentionInputs
+from sasa.ops.dtypes import arithmetic_dtype
+from sasa.ops.memory_format import empty_map, is_channels_last
 
 _INPUTS = "Tensor x, Tensor qk_weight, Tensor rel_weight, Tensor v_weight, int block_size"
 
@@ -28,45 +31,47 @@ torch.library.define(
 )
 
 
+def call(inputs: BlockAttentionInputs) -> Tensor:
+    """Call the registered op; the weights are cast to the dtype of the sums."""
+    *tensors, channels_last = _in_arithmetic(inputs)
+    out: Tensor = torch.ops.sasa.block_attention(*tensors, inputs.block_size, inputs.max_pool, channels_last)
+    return out
+
+
+def call_statistics(inputs: BlockAttentionInputs) -> tuple[Tensor, Tensor, Tensor]:
+    """Call the registered op of maxima and statistics, as `call`."""
+    *tensors, channels_last = _in_arithmetic(inputs)
+    out: tuple[Tensor, Tensor, Tensor] = torch.ops.sasa.block_attention_statistics(
+        *tensors, inputs.block_size, channels_last
+    )
+    return out
+
+
+def _in_arithmetic(inputs: BlockAttentionInputs) -> tuple[Any, ...]:
+    """The tensors with weights as the kernels take them, and whether x is channels-last."""
+    x, dtype = inputs.x, arithmetic_dtype(inputs.x.dtype)
+    return (x, *(w.to(dtype).contiguous() for w in inputs.weights.values()), is_channels_last(x))
+
+
 @torch.library.register_fake("sasa::block_attention")
-def _fake(
-    x: Tensor,
-    qk_weight: Tensor,
-    rel_weight: Tensor,
-    v_weight: Tensor,
-    block_size: int,
-    max_pool: bool,
-    channels_last: bool,
-) -> Tensor:
-    batch, _, height, width = x.shape
-    step = block_size if max_pool else 1
-    size = (batch, v_weight.shape[1], (height + step - 1) // step, (width + step - 1) // step)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return x.new_empty(size).to(memory_format=layout)
+def _fake(*arguments: Any) -> Tensor:
+    *given, channels_last = arguments
+    inputs = BlockAttentionInputs(*given)
+    return empty_map(inputs.x, inputs.output_shape, channels_last)
 
 
 @torch.library.register_fake("sasa::block_attention_statistics")
-def _fake_statistics(
-    x: Tensor, qk_weight: Tensor, rel_weight: Tensor, v_weight: Tensor, block_size: int, channels_last: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    out = _fake(x, qk_weight, rel_weight, v_weight, block_size, True, channels_last)
-    return out, qk_weight.new_empty(out.shape[1]), qk_weight.new_empty(out.shape[1])
+def _fake_statistics(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    x, qk_weight, rel_weight, v_weight, block_size, channels_last = arguments
+    inputs = BlockAttentionInputs(x, qk_weight, rel_weight, v_weight, block_size, max_pool=True)
+    out = empty_map(inputs.x, inputs.output_shape, channels_last)
+    return out, inputs.qk_weight.new_empty(out.shape[1]), inputs.qk_weight.new_empty(out.shape[1])
 
 
 @torch.library.register_fake("sasa::block_attention_backward")
-def _fake_backward(
-    grad: Tensor,
-    grad_mean: Tensor | None,
-    grad_var: Tensor | None,
-    mean: Tensor | None,
-    x: Tensor,
-    qk_weight: Tensor,
-    rel_weight: Tensor,
-    v_weight: Tensor,
-    block_size: int,
-    max_pool: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(qk_weight), torch.empty_like(rel_weight), torch.empty_like(v_weight)
+def _fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    """The gradients of qk_weight, rel_weight and v_weight, which follow four upstream tensors and x."""
+    return tuple(torch.empty_like(weight) for weight in arguments[5:8])
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -102,66 +107,32 @@ def _refuse_gradient_of_x(ctx: Any) -> None:
         )
 
 
-def _keep_all(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.block_size, ctx.max_pool = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _second_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-    """Differentiate the reference's gradients: rarely wanted, so right and not fast."""
-    upstream = [None if g is None else g.detach().requires_grad_() for g in ctx.saved_tensors[:3]]
-    with torch.enable_grad():
-        x, *learned = inputs = [x.detach().requires_grad_() for x in ctx.saved_tensors[4:]]
-        qk_weight, rel_weight, v_weight = learned
-        outs: tuple[Tensor, ...]
-        if upstream[1] is None:
-            outs = (
-                reference.block_attention(x, qk_weight, rel_weight, v_weight, ctx.block_size, ctx.max_pool),
-            )
-        else:
-            outs = reference.block_attention_statistics(x, qk_weight, rel_weight, v_weight, ctx.block_size)
-        given = [g for g in upstream if g is not None]
-        first = torch.autograd.grad(outs, learned, given, create_graph=True, materialize_grads=True)
-        second = iter(torch.autograd.grad(first, [*given, *inputs], grads, allow_unused=True))
-    by_upstream = [None if g is None else next(second) for g in upstream]
-    return (*by_upstream, None, *second, None, None)
-
-
 torch.library.register_autograd("sasa::block_attention", _backward, setup_context=_keep)
 torch.library.register_autograd(
     "sasa::block_attention_statistics", _backward_statistics, setup_context=_keep_statistics
 )
-torch.library.register_autograd("sasa::block_attention_backward", _second_backward, setup_context=_keep_all)
 
 
 @register_flop_formula(torch.ops.sasa.block_attention)
 def _flops(
     x_shape: tuple[int, ...],
-    forms_shape: tuple[int, ...],
-    relative_shape: tuple[int, ...],
-    matrices_shape: tuple[int, ...],
+    qk_shape: tuple[int, ...],
+    rel_shape: tuple[int, ...],
+    v_shape: tuple[int, ...],
     block_size: int,
     max_pool: bool,
     *args: Any,
     **kwargs: Any,
 ) -> int:
-    """The equations of `sasa.ops.block_attention`, by the convention of `sasa.ops.local_attention_flops`."""
-    batch, channels, height, width = x_shape
-    heads, outputs = forms_shape[0], matrices_shape[1]
-    pixel = 2 * heads * channels**2 + 2 * outputs * channels + (outputs if max_pool else 0)
-    pair = heads * (2 * 2 * channels + 1 + 5) + 2 * outputs
-    pairs = math.prod(
-        size // block_size * block_size**2 + (size % block_size) ** 2 for size in (height, width)
-    )
-    return batch * (height * width * pixel + pairs * pair)
+    return block_attention_flops(x_shape, qk_shape[0], v_shape[1], block_size, max_pool=max_pool)
 
 
 @register_flop_formula(torch.ops.sasa.block_attention_statistics)
-def _statistics_flops(x_shape: tuple[int, ...], *learned_and_block: Any, **kwargs: Any) -> int:
+def _statistics_flops(x_shape: tuple[int, ...], *weights_and_block: Any, **kwargs: Any) -> int:
     """Four more for each output: a sum, a difference, its square and the sum of those."""
     batch, _, height, width = x_shape
-    _, _, matrices_shape, _ = learned_and_block[:4]
-    return _flops(x_shape, *learned_and_block[:4], True) + 4 * batch * height * width * matrices_shape[1]
+    _, _, v_shape, _ = weights_and_block[:4]
+    return _flops(x_shape, *weights_and_block[:4], True) + 4 * batch * height * width * v_shape[1]
 
 
 @register_flop_formula(torch.ops.sasa.block_attention_backward)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from sasa.ops.checks import check_bool, pair, positive_int
+
 
 @dataclass(frozen=True)
 class LocalAttentionSpec:
@@ -36,7 +38,7 @@ class LocalAttentionSpec:
         relu: bool = False,
     ) -> LocalAttentionSpec:
         """The spec of arguments as users give them; raises as `sasa.local_attention` promises."""
-        extent = _pair("kernel_size", kernel_size)
+        extent = pair("kernel_size", kernel_size)
         if any(size % 2 == 0 for size in extent):
             raise ValueError(f"kernel_size: expected odd sizes, got {kernel_size}")
         if isinstance(scale, bool) or not isinstance(scale, (int, float)):
@@ -45,16 +47,26 @@ class LocalAttentionSpec:
             raise ValueError(f"scale: expected a finite float, got {scale}")
         if positive_int("pool", pool) > 2:
             raise ValueError(f"pool: expected 1 or 2, got {pool}")
-        if not isinstance(relu, bool):
-            raise TypeError(f"relu: expected a bool, got {type(relu).__name__} {relu!r}")
         return cls(
             num_heads=positive_int("num_heads", num_heads),
             kernel_size=extent,
-            dilation=_pair("dilation", dilation),
+            dilation=pair("dilation", dilation),
             scale=float(scale),
             pool=pool,
-            relu=relu,
+            relu=check_bool("relu", relu),
         )
+
+    @classmethod
+    def of_arguments(
+        cls, num_heads: int, kh: int, kw: int, dh: int, dw: int, scale: float, pool: int, relu: bool = False
+    ) -> LocalAttentionSpec:
+        """The spec of the arguments of a registered op, which are `arguments` and possibly relu."""
+        return cls(num_heads, (kh, kw), (dh, dw), scale, pool, relu)
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What the registered ops take, without relu."""
+        return (self.num_heads, *self.kernel_size, *self.dilation, self.scale, self.pool)
 
     @property
     def radius(self) -> tuple[int, int]:
@@ -64,7 +76,8 @@ class LocalAttentionSpec:
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the output map: ceil(size / pool)."""
-        return -(-height // self.pool), -(-width // self.pool)
+        # Written as a strided convolution's size is, so that torch.export finds that both are equal.
+        return (height - 1) // self.pool + 1, (width - 1) // self.pool + 1
 
     def positions_inside(self, height: int, width: int) -> int:
         """Window positions that lie inside a map of height × width, summed over all its queries."""
@@ -72,21 +85,3 @@ class LocalAttentionSpec:
         for size, k, d in zip((height, width), self.kernel_size, self.dilation, strict=True):
             count *= sum(max(0, size - abs(tap) * d) for tap in range(-(k // 2), k // 2 + 1))
         return count
-
-
-def positive_int(name: str, value: Any) -> int:
-    """The value, if it is an int of at least 1; TypeError or ValueError, which name it, if not."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected an int, got {type(value).__name__} {value!r}")
-    if value < 1:
-        raise ValueError(f"{name}: expected at least 1, got {value}")
-    return value
-
-
-def _pair(name: str, value: Any) -> tuple[int, int]:
-    if isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            raise ValueError(f"{name}: expected an int or a pair, got {value!r}")
-        return positive_int(name, value[0]), positive_int(name, value[1])
-    size = positive_int(name, value)
-    return size, size

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from sasa.ops.dtypes import arithmetic_dtype
 from sasa.ops.local_attn.flops import local_attention_flops
-from sasa.ops.local_attn.schema import arithmetic_dtype
+from sasa.ops.local_attn.schema import in_arithmetic
 from sasa.ops.local_attn.spec import LocalAttentionSpec
+from sasa.ops.local_self_attn.inputs import LocalSelfAttentionInputs
+from sasa.ops.memory_format import empty_map, is_channels_last
 
 _PANEL = 32  # outputs whose weights lie together, as in csrc/local_attention/local_attention.h
 
@@ -24,36 +28,22 @@ torch.library.define(
 )
 
 
-def call(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    rel_row: Tensor | None,
-    rel_col: Tensor | None,
-    spec: LocalAttentionSpec,
-    *,
-    content: bool,
-    channels_last: bool,
-) -> Tensor:
-    """Call the registered op: x, weight and bias of one dtype."""
-    arithmetic = arithmetic_dtype(x.dtype)
-    rel_row, rel_col = (None if e is None else e.to(arithmetic).contiguous() for e in (rel_row, rel_col))
-    parts = 3 if content else 2
+def call(inputs: LocalSelfAttentionInputs) -> Tensor:
+    """Call the registered ops: one packs the weights, the other projects and attends."""
+    weight, bias, parts = inputs.weight, inputs.bias, inputs.parts
     packed = torch.ops.sasa.pack_projection(weight, None if bias is None else bias.contiguous(), parts)
+    *_, rel_row, rel_col = in_arithmetic(inputs.attention).tensors
+    spec = inputs.attention.spec
     out: Tensor = torch.ops.sasa.local_self_attention(
-        x,
+        inputs.x,
         packed,
         rel_row,
         rel_col,
         weight.shape[0] // parts,
-        spec.num_heads,
-        *spec.kernel_size,
-        *spec.dilation,
-        spec.scale,
-        spec.pool,
-        content,
+        *spec.arguments,
+        inputs.content,
         spec.relu,
-        channels_last,
+        is_channels_last(inputs.x) or is_channels_last(weight),
     )
     return out
 
@@ -66,28 +56,11 @@ def _fake_packed(weight: Tensor, bias: Tensor | None, parts: int) -> Tensor:
 
 
 @torch.library.register_fake("sasa::local_self_attention")
-def _fake(
-    x: Tensor,
-    packed: Tensor,
-    rel_row: Tensor | None,
-    rel_col: Tensor | None,
-    channels: int,
-    num_heads: int,
-    kernel_rows: int,
-    kernel_cols: int,
-    dilation_rows: int,
-    dilation_cols: int,
-    scale: float,
-    pool: int,
-    content: bool,
-    relu: bool,
-    channels_last: bool,
-) -> Tensor:
+def _fake(x: Tensor, packed: Tensor, *arguments: Any) -> Tensor:
+    _row, _col, channels, *window, _content, _relu, channels_last = arguments
     batch, _, height, width = x.shape
-    size = (batch, channels, (height - 1) // pool + 1, (width - 1) // pool + 1)
-    return x.new_empty(size).to(
-        memory_format=torch.channels_last if channels_last else torch.contiguous_format
-    )
+    size = LocalAttentionSpec.of_arguments(*window).output_size(height, width)
+    return empty_map(x, (batch, channels, *size), channels_last)
 
 
 @register_flop_formula(torch.ops.sasa.local_self_attention)
@@ -100,10 +73,10 @@ def _flops(
     **kwargs: Any,
 ) -> int:
     """The projections as torch counts a convolution's, and the attention."""
-    outputs, num_heads, rows, cols, dilation_rows, dilation_cols, scale, pool, content, relu = options[:10]
+    outputs, *window, content, relu, _channels_last = options
     batch, channels, height, width = x_shape
-    spec = LocalAttentionSpec(num_heads, (rows, cols), (dilation_rows, dilation_cols), scale, pool, relu)
     shape = (batch, outputs, height, width)
     position = row_shape is not None or col_shape is not None
     projections = 2 * batch * height * width * channels * packed_shape[0] * outputs
+    spec = replace(LocalAttentionSpec.of_arguments(*window), relu=relu)
     return projections + local_attention_flops(shape, shape, spec, content=content, position=position)

@@ -58,7 +58,7 @@ def install() -> None:
     for name, kernel in OPS.items():
         library.impl(name, kernel, "CPU", allow_override=True)
     reasons = triton.why_not
-    triton.why_not = lambda *x: [reason for reason in reasons(*x) if "x is on cpu" not in reason]
+    triton.why_not = lambda *x: [reason for reason in reasons(*x) if "the tensors are on cpu" not in reason]
     install.library = library  # type: ignore[attr-defined]  # it ends with its object
 
 
@@ -77,7 +77,7 @@ def programs() -> Iterator[tuple[str, float]]:
     yield from judged(
         "three blocks, of two images", Case(size=(2, 3), batch=3, block_size=2, heads=1, channels=1, seed=4)
     )
-    launch.SQUARES = 2
+    launch.BLOCKS = 2
     yield from judged("two blocks at most", Case(size=(5, 2), batch=1, block_size=2, heads=1, seed=2))
     tests.check_variance_of_outputs_far_from_zero("triton", 1e3, (1, 2, 8, 12))
     yield "variance of outputs far from zero", 0.0

@@ -39,18 +39,20 @@ def launches(dtype: torch.dtype) -> Iterator[tuple[str, Launch]]:
         numbers(HEADS, CHANNELS, positions, positions),
         numbers(positions, HEADS * WIDTH, CHANNELS),
     )
-    problem = launch.Problem(image(CHANNELS, SIDE), *learned, BLOCK)
+    problem, pooling = (
+        launch.Problem(image(CHANNELS, SIDE), *learned, BLOCK, pool) for pool in (False, True)
+    )
     out, pooled = image(HEADS * WIDTH, SIDE), image(HEADS * WIDTH, SIDE // BLOCK)
     parts = numbers(launch.forward_programs(problem), 3, HEADS * WIDTH)
     programs = launch.backward_programs(problem)
     grads, of_outputs = [numbers(programs, *x.shape) for x in learned], numbers(3, HEADS * WIDTH)
-    yield "forward", launch.forward(problem, out, max_pool=False)
-    yield "forward, pooled", launch.forward(problem, pooled, max_pool=True)
-    yield "forward, statistics", launch.forward(problem, pooled, max_pool=True, parts=parts)
+    yield "forward", launch.forward(problem, out)
+    yield "forward, pooled", launch.forward(pooling, pooled)
+    yield "forward, statistics", launch.forward(pooling, pooled, parts)
     yield "merge", launch.merge(parts, *of_outputs[:2])
-    yield "backward", launch.backward(problem, out, None, grads, max_pool=False)
-    yield "backward, pooled", launch.backward(problem, pooled, None, grads, max_pool=True)
-    yield "backward, statistics", launch.backward(problem, pooled, of_outputs, grads, max_pool=True)
+    yield "backward", launch.backward(problem, out, None, grads)
+    yield "backward, pooled", launch.backward(pooling, pooled, None, grads)
+    yield "backward, statistics", launch.backward(pooling, pooled, of_outputs, grads)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.library import opcheck
 
 import sasa
-from sasa.ops import block_attention, block_attention_statistics
-from sasa.ops.block_attn.backends import triton
+from sasa.ops import block_attention, block_attention_statistics, support
 
 from . import test_block_attention as tests
 from .cases import Case, judge
@@ -52,7 +51,7 @@ def test_sweep(seed: int) -> None:
 
 def test_auto_takes_triton() -> None:
     args = inputs()
-    assert triton.why_not(*args) == []
+    assert support(block_attention, *args, block_size=4)["triton"] == []
     got = block_attention(*args, block_size=4)
     assert torch.equal(got, block_attention(*args, block_size=4, backend="triton"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from sasa.ops import block_attention, block_attention_statistics
+from sasa.ops import block_attention, block_attention_statistics, reasons
 from sasa.ops.block_attn.backends import BACKENDS, triton
+from sasa.ops.block_attn.inputs import BlockAttentionInputs
 
 from ..triton.needs import needs_triton
 from .cases import Case
@@ -69,6 +71,10 @@ def test_it_comes_before_the_reference() -> None:
     assert [backend.NAME for backend in BACKENDS] == ["cpu", "triton", "reference"]
 
 
+def why_not(x: Tensor, *weights: Tensor) -> list[str]:
+    return triton.why_not(BlockAttentionInputs(x, *weights, block_size=math.isqrt(len(weights[-1]))))
+
+
 def fake(**changes: Any) -> list[Tensor]:
     """Arguments that are said to be on a CUDA device."""
     return [a.to("cuda") for a in Case(**{**vars(STEM), **changes}).arguments()]
@@ -80,7 +86,7 @@ def fake(**changes: Any) -> list[Tensor]:
 def test_auto_takes_it_for_cuda_tensors(dtype: torch.dtype, layout: str) -> None:
     with FakeTensorMode() as mode:
         args = fake(dtype=dtype, layout=layout)
-        assert triton.why_not(*args) == []
+        assert why_not(*args) == []
         with Names() as called:
             out = block_attention(*args, block_size=4, max_pool=True)
             _, mean, var = block_attention_statistics(*args, block_size=4)
@@ -111,7 +117,7 @@ class Names(torch.utils._python_dispatch.TorchDispatchMode):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"dtype": torch.float64}, "x has torch.float64, not torch.float32"),
+        ({"dtype": torch.float64}, "x is torch.float64, not all of one of torch.float32"),
         ({"channels": 5}, "5 channels of x are more than 4"),
         ({"block_size": 9}, "81 positions of a block are more than 64"),
         ({"head_dim": 65}, "65 outputs of a head are more than 64"),
@@ -120,11 +126,9 @@ class Names(torch.utils._python_dispatch.TorchDispatchMode):
 def test_why_it_cannot(changes: dict[str, Any], reason: str) -> None:
     with FakeTensorMode():
         args = fake(**changes)
-        assert any(reason in one for one in triton.why_not(*args))
+        assert any(reason in one for one in why_not(*args))
         block_size = changes.get("block_size", 4)
-        with pytest.raises(
-            ValueError, match=f"backend='triton' cannot run these arguments. triton: {reason}"
-        ):
+        with pytest.raises(ValueError, match=f"backend: expected one .*, got 'triton' \\(triton: {reason}"):
             block_attention(*args, block_size=block_size, backend="triton")
         assert block_attention(*args, block_size=block_size).device.type == "cuda"  # auto takes the reference
 
@@ -133,33 +137,31 @@ def test_why_it_cannot(changes: dict[str, Any], reason: str) -> None:
 def test_why_it_cannot_take_these_either() -> None:
     with FakeTensorMode():
         x, qk_weight, rel_weight, v_weight = fake()
-        wide = "; ".join(triton.why_not(x, qk_weight, rel_weight.double(), v_weight))
-        assert wide == "rel_weight has torch.float64, more precise than the torch.float32 of the sums"
-        assert triton.why_not(x.requires_grad_(), qk_weight, rel_weight, v_weight) == [
-            "x requires a gradient"
-        ]
+        wide = "; ".join(why_not(x, qk_weight, rel_weight.double(), v_weight))
+        assert wide == "rel_weight is torch.float64, wider than the torch.float32 of the sums"
+        assert why_not(x.requires_grad_(), qk_weight, rel_weight, v_weight) == ["a gradient of x is wanted"]
         with torch.no_grad():
-            assert triton.why_not(x, qk_weight, rel_weight, v_weight) == []
+            assert why_not(x, qk_weight, rel_weight, v_weight) == []
 
 
 def test_images_beyond_32_bit_offsets_are_refused() -> None:
-    def reasons(height: int, width: int, outputs: int) -> str:
+    def found(height: int, width: int, outputs: int) -> str:
         x = torch.empty(1, 3, height, width, device="meta")
-        return "; ".join(triton.why_not(x, *learned(outputs)))
+        return "; ".join(why_not(x, *learned(outputs)))
 
     def learned(outputs: int) -> list[Tensor]:
         shapes = (4, 3, 3), (4, 3, 16, 16), (16, outputs, 3)
         return [torch.empty(shape, device="meta") for shape in shapes]
 
-    assert "an image of x spans more than 2**31 elements" in reasons(2**15, 2**15, 4)
-    assert "image" not in reasons(2**13, 2**12, 64)
-    assert "an image of the output has more than 2**31 elements" in reasons(2**13, 2**12 + 1, 64)
+    assert "an image of x spans more than 2**31 elements" in found(2**15, 2**15, 4)
+    assert "image" not in found(2**13, 2**12, 64)
+    assert "an image of the output has more than 2**31 elements" in found(2**13, 2**12 + 1, 64)
 
 
 def test_a_cpu_and_triton_missing_are_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     args = STEM.arguments()
-    monkeypatch.setattr(triton, "_INSTALLED", False)
-    with pytest.raises(ValueError, match=r"triton is not installed.*; x is on cpu, not on a CUDA device"):
+    monkeypatch.setattr(reasons, "_TRITON_INSTALLED", False)
+    with pytest.raises(ValueError, match=r"triton is not installed.*; the tensors are on cpu, not"):
         block_attention(*args, block_size=4, backend="triton")
 
 
@@ -168,7 +170,7 @@ def test_why_not_can_be_traced(dynamic: bool) -> None:
     """Else torch.compile(fullgraph) could not choose a backend."""
 
     def count(*args: Tensor) -> Tensor:
-        return args[0] + len(triton.why_not(*args))
+        return args[0] + len(why_not(*args))
 
     args = STEM.arguments()
     traced = torch.compile(count, backend="eager", fullgraph=True, dynamic=dynamic)

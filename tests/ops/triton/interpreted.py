@@ -24,11 +24,12 @@ from triton._C.libtriton.ir import INPUT_PRECISION
 from triton.runtime import interpreter
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle, interpreter_builder
 
-from sasa.ops.local_attn import schema, tuning
-from sasa.ops.local_attn.backends.triton import launch, op, tiles
+from sasa.ops.local_attn import schema
+from sasa.ops.local_attn.backends.triton import launch, op, tiles, tuning
 from sasa.ops.local_attn.backends.triton.choices import CHOICES, Choice
-from sasa.ops.local_attn.memory_format import is_channels_last
+from sasa.ops.local_attn.inputs import LocalAttentionInputs
 from sasa.ops.local_attn.spec import LocalAttentionSpec
+from sasa.ops.memory_format import is_channels_last
 
 from .. import test_nonfinite, test_registration
 from ..cases import Case, judge
@@ -108,7 +109,7 @@ class _Attention(torch.autograd.Function):
         rel_col: Tensor | None,
         spec: LocalAttentionSpec,
     ) -> Tensor:
-        ctx.window = (spec.num_heads, *spec.kernel_size, *spec.dilation, spec.scale, spec.pool)
+        ctx.window = spec.arguments
         ctx.last = is_channels_last(q)
         save = any(ctx.needs_input_grad)
         out, lse = op.forward(q, k, v, rel_row, rel_col, *ctx.window, spec.relu, ctx.last, save)
@@ -263,11 +264,9 @@ def tuned() -> Iterator[tuple[str, float]]:
 
     launch.Launch.__call__ = recorded
     case = replace(PLAIN, size=(5, 9), head_dim=16, value_head_dim=16, dtype=torch.bfloat16, batch=1)
-    spec = LocalAttentionSpec.validated(**case.options())
+    inputs = LocalAttentionInputs.validated(*case.tensors(), **case.options())
     for wanted in (Choice(False, 8), Choice(True, 2)):
-        found, _ = tuning._measure(
-            *case.tensors(), spec, lambda one, wanted=wanted: float(form(one) != wanted)
-        )
+        found, _ = tuning._measure(inputs, lambda one, wanted=wanted: float(form(one) != wanted))
         CHOICES.clear()
         CHOICES.update(found)
         used.clear()

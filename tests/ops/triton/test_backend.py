@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import sasa
 from sasa.ops import support
 from sasa.ops.local_attn.backends import BACKENDS, triton
+from sasa.ops.local_attn.inputs import LocalAttentionInputs
 from sasa.ops.local_attn.spec import LocalAttentionSpec
 
 from .needs import needs_triton
@@ -22,7 +23,7 @@ X = torch.zeros(1, 4, 3, 3)
 
 
 def reasons(*args: Any) -> str:
-    return "; ".join(triton.why_not(*args, SPEC))
+    return "; ".join(triton.why_not(LocalAttentionInputs(*args, SPEC)))
 
 
 def test_it_comes_before_the_reference() -> None:
@@ -30,11 +31,13 @@ def test_it_comes_before_the_reference() -> None:
 
 
 def test_a_cpu_is_refused_by_name_and_passed_over_by_auto() -> None:
-    assert "the tensors are on cpu" in "; ".join(support(X, X, X, num_heads=2)["triton"])
+    assert "the tensors are on cpu" in "; ".join(
+        support(sasa.local_attention, X, X, X, num_heads=2)["triton"]
+    )
 
 
 def test_triton_missing_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton, "_INSTALLED", False)
+    monkeypatch.setattr(sasa.ops.reasons, "_TRITON_INSTALLED", False)
     assert "triton is not installed" in reasons(X, X, X, None, None)
 
 
@@ -74,7 +77,7 @@ def test_auto_takes_it_for_cuda_tensors(pool: int) -> None:
     with FakeTensorMode():
         q = torch.empty(1, 4, 7, 8, device="cuda").to(memory_format=torch.channels_last)
         rel = torch.empty(2, 3, 1, device="cuda")
-        table = support(q, q, q, rel, rel, num_heads=2, kernel_size=3)
+        table = support(sasa.local_attention, q, q, q, rel, rel, num_heads=2, kernel_size=3)
         assert next(name for name, reasons in table.items() if not reasons) == "triton"
         out = sasa.local_attention(q, q, q, rel, rel, num_heads=2, kernel_size=3, pool=pool)
     assert (out.device.type, out.shape) == ("cuda", (1, 4, -(-7 // pool), 8 // pool))
@@ -86,7 +89,7 @@ def test_why_not_can_be_traced(dynamic: bool) -> None:
     """Else torch.compile(fullgraph) could not choose a backend."""
 
     def count(q: torch.Tensor, rel: torch.Tensor) -> torch.Tensor:
-        return q + len(triton.why_not(q, q, q, rel, rel, SPEC))
+        return q + len(triton.why_not(LocalAttentionInputs(q, q, q, rel, rel, SPEC)))
 
     traced = torch.compile(count, backend="eager", fullgraph=True, dynamic=dynamic)
     rel = torch.zeros(2, 3, 1)
@@ -105,7 +108,7 @@ import torch, torch.utils.flop_counter  # it looks for triton
 before = set(sys.modules)
 import sasa
 x = torch.zeros(1, 4, 3, 3)
-sasa.ops.support(x, x, x, num_heads=2)
+sasa.ops.support(sasa.local_attention, x, x, x, num_heads=2)
 new = {name for name in set(sys.modules) - before if name.partition(".")[0] == "triton"}
 sys.exit(f"imported {new}" if new else 0)
 """

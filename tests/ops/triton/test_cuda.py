@@ -18,8 +18,9 @@ from torch.library import opcheck
 from torch.nn.parallel import DistributedDataParallel
 
 import sasa
-from sasa.ops.local_attn.backends.triton import tiles
+from sasa.ops.local_attn.backends.triton import tiles, tuning
 from sasa.ops.local_attn.backends.triton.choices import CHOICES
+from sasa.ops.local_attn.inputs import LocalAttentionInputs
 
 from .. import test_nonfinite
 from ..cases import Case, judge
@@ -57,7 +58,7 @@ def test_auto_takes_triton(device: str) -> None:
     args = [x.to(device) for x in inputs()]
     auto = sasa.local_attention(*args, **(OPTIONS | {"backend": "auto"}))
     assert torch.equal(auto, sasa.local_attention(*args, **OPTIONS))
-    assert sasa.ops.support(*args, num_heads=4)["triton"] == []
+    assert sasa.ops.support(sasa.local_attention, *args, num_heads=4)["triton"] == []
 
 
 @pytest.fixture
@@ -239,13 +240,14 @@ def test_what_is_fastest_is_right_and_read_again(device: str, tmp_path: Path) ->
     args = [x.to(device) for x in inputs()]
     want = results(args)
     file = tmp_path / "tuning.json"
-    options = {name: value for name, value in OPTIONS.items() if name != "backend"}
+    window = {"dilation": 1, "scale": 1.0, "pool": 1} | OPTIONS
+    del window["backend"]
     try:
-        times = sasa.ops.tune_local_attention(*args, **options, file=file)
+        times = tuning.tune_local_attention(LocalAttentionInputs.validated(*args, **window), file)
         measured = dict(CHOICES)
         got = results(args)
         CHOICES.clear()
-        sasa.ops.load_tuning(file)
+        tuning.load_tuning(file)
         assert measured == CHOICES
     finally:
         CHOICES.clear()

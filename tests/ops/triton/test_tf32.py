@@ -101,19 +101,19 @@ def test_heads_of_8_and_float32_keep_their_precision(launched: list[str]) -> Non
 def test_can_and_pays() -> None:
     window: dict[str, Any] = {"kernel_size": (7, 7), "dilation": (1, 1), "scale": 1.0, "pool": 1}
     spec = LocalAttentionSpec(num_heads=8, **window)
-    assert tiles.can_dot(spec, itemsize=4, head_width=16, tf32=True)
-    assert not tiles.can_dot(spec, itemsize=4, head_width=16)
+    assert tiles.can_dot(spec, itemsize=4, head_dim=16, tf32=True)
+    assert not tiles.can_dot(spec, itemsize=4, head_dim=16)
     for width in (8, 16, 32, 64, 128):
         for forward in (True, False):
-            pays = tiles.dot_pays(spec, query_width=width, head_width=width, forward=forward, itemsize=4)
+            pays = tiles.dot_pays(spec, query_dim=width, head_dim=width, forward=forward, itemsize=4)
             assert pays == (16 <= width <= 64)
 
 
 @needs_triton
 def test_a_tile_of_float32_holds_as_many_bytes() -> None:
     """Of keys at once; a wider row has as many threads as it needs registers for."""
-    half = [tiles.choose_dot(width=56, kernel_cols=7, head_width=n) for n in (16, 32, 64)]
-    single = [tiles.choose_dot(width=56, kernel_cols=7, head_width=n, itemsize=4) for n in (8, 16, 32, 64)]
+    half = [tiles.choose_dot(width=56, kernel_cols=7, head_dim=n) for n in (16, 32, 64)]
+    single = [tiles.choose_dot(width=56, kernel_cols=7, head_dim=n, itemsize=4) for n in (8, 16, 32, 64)]
     assert [t.key_rows * t.key_cols for t in half] == [64, 32, 32]
     assert [t.key_rows * t.key_cols for t in single] == [32, 32, 32, 32]
     assert [t.warps for t in half] == [1, 1, 1]

@@ -21,7 +21,7 @@ def test_every_tile_can_run(channels_last: bool, wide: bool) -> None:
             height=height,
             width=width,
             heads=heads,
-            head_width=head,
+            head_dim=head,
             itemsize=itemsize,
             channels_last=channels_last,
             warps=4,
@@ -52,24 +52,24 @@ def spec(**changes: Any) -> LocalAttentionSpec:
 
 def test_tensor_cores_where_they_can_and_pay() -> None:
     """ResNet-50's heads in half precision; not narrower ones, nor what the kernel does not do."""
-    assert all(tiles.can_dot(spec(), itemsize=2, head_width=width) for width in (8, 16, 64, 128))
+    assert all(tiles.can_dot(spec(), itemsize=2, head_dim=width) for width in (8, 16, 64, 128))
     for forward, narrowest in ((True, 16), (False, 8)):
         for width in (4, 8, 16, 32, 64, 128):
-            pays = tiles.dot_pays(spec(), query_width=width, head_width=width, forward=forward)
+            pays = tiles.dot_pays(spec(), query_dim=width, head_dim=width, forward=forward)
             assert pays == (narrowest <= width <= 64)
-        assert not tiles.dot_pays(spec(), query_width=4, head_width=8, forward=forward)
-        assert not tiles.dot_pays(spec(), query_width=16, head_width=128, forward=forward)
+        assert not tiles.dot_pays(spec(), query_dim=4, head_dim=8, forward=forward)
+        assert not tiles.dot_pays(spec(), query_dim=16, head_dim=128, forward=forward)
         small = spec(kernel_size=(3, 7))
-        assert not tiles.dot_pays(small, query_width=16, head_width=16, forward=forward)
-    assert not tiles.can_dot(spec(), itemsize=4, head_width=16)
+        assert not tiles.dot_pays(small, query_dim=16, head_dim=16, forward=forward)
+    assert not tiles.can_dot(spec(), itemsize=4, head_dim=16)
     for changes in ({"dilation": (1, 2)}, {"kernel_size": (17, 17)}, {"scale": 0.0}, {"scale": -1.0}):
-        assert not tiles.can_dot(spec(**changes), itemsize=2, head_width=16)
+        assert not tiles.can_dot(spec(**changes), itemsize=2, head_dim=16)
 
 
 @pytest.mark.parametrize("width", [1, 7, 14, 28, 56])
 @pytest.mark.parametrize("columns", [1, 7, 15])
 def test_the_halo_of_a_tile_fits_its_keys(width: int, columns: int) -> None:
-    tile = tiles.choose_dot(width=width, kernel_cols=columns, head_width=16)
+    tile = tiles.choose_dot(width=width, kernel_cols=columns, head_dim=16)
     assert tile.rows * tile.cols == 16, "as many queries as a product has at least"
     assert tile.key_cols >= min(width, tile.cols + columns - 1)
     assert tile.key_rows >= 1

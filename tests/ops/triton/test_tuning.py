@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 import torch
 
-from sasa.ops import load_tuning, tune_local_attention
-from sasa.ops.local_attn import tuning
 from sasa.ops.local_attn.backends import triton
-from sasa.ops.local_attn.backends.triton import choices
+from sasa.ops.local_attn.backends.triton import choices, tuning
 from sasa.ops.local_attn.backends.triton.choices import CHOICES, Choice, Machine
+from sasa.ops.local_attn.backends.triton.tuning import load_tuning, tune_local_attention
+from sasa.ops.local_attn.inputs import LocalAttentionInputs
+from sasa.ops.local_attn.spec import LocalAttentionSpec
 
 from .needs import needs_triton
 
 HERE = Machine("NVIDIA H100", "3.9.0")
-OPTIONS: dict[str, Any] = {"num_heads": 2, "kernel_size": 7}
+SPEC = LocalAttentionSpec(num_heads=2, kernel_size=(7, 7), dilation=(1, 1), scale=1.0, pool=1)
 FORMS = ["ordinary, warps 4", "ordinary, warps 8", "dot, warps 1", "dot, warps 2", "dot, warps 4"]
 KEY = "forward: a shape"
 
@@ -60,18 +61,18 @@ def fastest(monkeypatch: pytest.MonkeyPatch, *wanted: Choice) -> None:
     monkeypatch.setattr(tuning, "_time", time)
 
 
-def maps(batch: int = 1, dtype: torch.dtype = torch.bfloat16) -> list[torch.Tensor]:
-    """q, k, v and embeddings of two heads of 16."""
-    return [torch.zeros(batch, 32, 9, 9, dtype=dtype)] * 3 + [torch.zeros(2, 7, 8)] * 2
+def maps(batch: int = 1, dtype: torch.dtype = torch.bfloat16) -> LocalAttentionInputs:
+    """Two heads of 16."""
+    x, rel = torch.zeros(batch, 32, 9, 9, dtype=dtype), torch.zeros(2, 7, 8)
+    return LocalAttentionInputs(x, x, x, rel, rel, SPEC)
 
 
-def train(given: list[torch.Tensor]) -> None:
+def train(given: LocalAttentionInputs) -> None:
     """The op, forward and backward."""
     from sasa.ops.local_attn.backends.triton import op
 
-    window = (2, 7, 7, 1, 1, 1.0, 1)
-    out, lse = op.forward(*given, *window, False, False, True)
-    op.backward(out, *given, lse, *window, False)
+    out, lse = op.forward(*given.arguments, False, False, True)
+    op.backward(out, *given.tensors, lse, *SPEC.arguments, False)
 
 
 TABLE = [Choice(True, 1)] * 3
@@ -91,7 +92,7 @@ def test_the_fastest_is_used_for_these_arguments_alone(
     choice: Choice, launched: list[Choice], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fastest(monkeypatch, choice)
-    times = tune_local_attention(*maps(), **OPTIONS, file=tmp_path / "here.json")
+    times = tune_local_attention(maps(), file=tmp_path / "here.json")
     assert set(times) == {"forward", "queries", "keys"}
     for one in times.values():
         assert sorted(one) == sorted(FORMS)
@@ -110,7 +111,7 @@ def test_of_equal_ones_the_table_stays(
     launched: list[Choice], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fastest(monkeypatch)
-    tune_local_attention(*maps(), **OPTIONS, file=tmp_path / "here.json")
+    tune_local_attention(maps(), file=tmp_path / "here.json")
     assert set(CHOICES.values()) == set(TABLE)
 
 
@@ -121,13 +122,13 @@ def test_tensor_cores_are_for_float32_where_tf32_is_allowed(
     """While it is: what was measured with it is not used without."""
     fastest(monkeypatch, Choice(True, 2))
     single = maps(dtype=torch.float32)
-    plain = tune_local_attention(*single, **OPTIONS, file=tmp_path / "here.json")
+    plain = tune_local_attention(single, file=tmp_path / "here.json")
     assert sorted(plain["keys"]) == FORMS[:2]
     matmul = torch.backends.cuda.matmul
     before = matmul.fp32_precision
     try:
         matmul.fp32_precision = "tf32"
-        allowed = tune_local_attention(*single, **OPTIONS, file=tmp_path / "here.json")
+        allowed = tune_local_attention(single, file=tmp_path / "here.json")
         launched.clear()
         train(single)
     finally:
@@ -142,9 +143,9 @@ def test_the_file_keeps_them(launched: list[Choice], monkeypatch: pytest.MonkeyP
     """Of several calls, and for another process."""
     file = tmp_path / "here.json"
     fastest(monkeypatch, Choice(True, 4))
-    tune_local_attention(*maps(), **OPTIONS, file=file)
+    tune_local_attention(maps(), file=file)
     fastest(monkeypatch, Choice(False, 4))
-    tune_local_attention(*maps(batch=2), **OPTIONS, file=str(file))
+    tune_local_attention(maps(batch=2), file=str(file))
     CHOICES.clear()
     load_tuning(file)
     launched.clear()
@@ -172,7 +173,7 @@ def test_another_machines_file_is_not_overwritten(launched: list[Choice], tmp_pa
     choices.write(file, {KEY: Choice(True, 2)}, Machine("NVIDIA A100", "3.9.0"))
     before = file.read_bytes()
     with pytest.raises(ValueError, match="tune into another file"):
-        tune_local_attention(*maps(), **OPTIONS, file=file)
+        tune_local_attention(maps(), file=file)
     assert file.read_bytes() == before
     assert launched == []
 
@@ -207,11 +208,11 @@ def test_no_file_is_an_error(tmp_path: Path) -> None:
 
 def test_what_triton_does_not_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"q: expected what backend 'triton' runs, got .*tensors are on cpu"):
-        tune_local_attention(*maps(), **OPTIONS, file=tmp_path / "here.json")
+        tune_local_attention(maps(), file=tmp_path / "here.json")
     assert not list(tmp_path.iterdir())
 
 
 @needs_triton
 def test_no_image_is_refused(launched: list[Choice], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="got no image"):
-        tune_local_attention(*maps(batch=0), **OPTIONS, file=tmp_path / "here.json")
+        tune_local_attention(maps(batch=0), file=tmp_path / "here.json")

@@ -11,11 +11,11 @@ pytest.importorskip("triton", reason="triton is not installed; torch brings it o
 
 import sasa
 from benchmarks.shapes import RESNET50
-from sasa.ops import compiled
+from sasa.ops import cpu_extension
 from studies.gpu_model import network_model as model
 from studies.gpu_model.model import BF16, BYTES_PER_S, predict, with_dot
 
-needs_kernels = pytest.mark.skipif(not compiled.is_available(), reason="the CPU kernels are not built")
+needs_kernels = pytest.mark.skipif(not cpu_extension.is_available(), reason="the CPU kernels are not built")
 
 
 class Block(nn.Module):

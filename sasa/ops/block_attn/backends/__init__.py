@@ -7,32 +7,19 @@ from typing import Protocol
 from torch import Tensor
 
 from sasa.ops.block_attn.backends import cpu, reference, triton
+from sasa.ops.block_attn.inputs import BlockAttentionInputs
+from sasa.ops.dispatch import Backend
 
 
-class Backend(Protocol):
+class BlockAttentionBackend(Backend[BlockAttentionInputs], Protocol):
     """A module of this folder."""
 
-    NAME: str
+    def block_attention(self, inputs: BlockAttentionInputs) -> Tensor:
+        """Compute the attention of inputs against which `why_not` gives no reason."""
 
-    def why_not(self, x: Tensor, qk_weight: Tensor, rel_weight: Tensor, v_weight: Tensor) -> list[str]:
-        """Every reason why this backend cannot run these arguments; empty where it can."""
-
-    def block_attention(
-        self,
-        x: Tensor,
-        qk_weight: Tensor,
-        rel_weight: Tensor,
-        v_weight: Tensor,
-        block_size: int,
-        max_pool: bool,
-    ) -> Tensor:
-        """Compute the attention; the arguments are valid and `why_not` gave no reason."""
-
-    def block_attention_statistics(
-        self, x: Tensor, qk_weight: Tensor, rel_weight: Tensor, v_weight: Tensor, block_size: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the maxima, means and variances; as above."""
+    def block_attention_statistics(self, inputs: BlockAttentionInputs) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the maxima, means and variances of such inputs."""
 
 
 # "auto" takes the first that has no reason against it.
-BACKENDS: tuple[Backend, ...] = (cpu, triton, reference)
+BACKENDS: tuple[BlockAttentionBackend, ...] = (cpu, triton, reference)

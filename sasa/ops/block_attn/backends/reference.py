@@ -1,4 +1,4 @@
-"""The definition of right: attention inside blocks in plain, traceable, twice differentiable PyTorch."""
+"""Attention inside blocks by definition, in plain, traceable, twice differentiable PyTorch."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sasa.ops.block_attn.blocks import block_softmax, from_blocks, to_blocks
+from sasa.ops.block_attn.blocks import attend, block_softmax, to_blocks
+from sasa.ops.block_attn.inputs import BlockAttentionInputs
 
 NAME = "reference"
 
 
-def why_not(x: Tensor, qk_weight: Tensor, rel_weight: Tensor, v_weight: Tensor) -> list[str]:
-    """The reasons why this backend cannot run these arguments: none, ever."""
+def why_not(inputs: BlockAttentionInputs) -> list[str]:
+    """No reason: this backend runs all inputs."""
     return []
 
 
-def block_attention(
-    x: Tensor, qk_weight: Tensor, rel_weight: Tensor, v_weight: Tensor, block_size: int, max_pool: bool
-) -> Tensor:
-    """See `sasa.ops.block_attention`; the arguments are valid."""
-    out = _outputs(x, qk_weight, rel_weight, v_weight, block_size)
-    return (F.max_pool2d(out, block_size, ceil_mode=True) if max_pool else out).to(x.dtype)
+def block_attention(inputs: BlockAttentionInputs) -> Tensor:
+    """See `sasa.ops.block_attention`."""
+    out = _outputs(inputs)
+    return (_maximum(out, inputs.block_size) if inputs.max_pool else out).to(inputs.x.dtype)
 
 
-def block_attention_statistics(
-    x: Tensor, qk_weight: Tensor, rel_weight: Tensor, v_weight: Tensor, block_size: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """See `sasa.ops.block_attention_statistics`; the arguments are valid."""
-    out = _outputs(x, qk_weight, rel_weight, v_weight, block_size)
-    maximum = F.max_pool2d(out, block_size, ceil_mode=True)
-    return maximum.to(x.dtype), out.mean((0, 2, 3)), out.var((0, 2, 3), correction=0)
+def block_attention_statistics(inputs: BlockAttentionInputs) -> tuple[Tensor, Tensor, Tensor]:
+    """See `sasa.ops.block_attention_statistics`."""
+    out = _outputs(inputs)
+    maximum = _maximum(out, inputs.block_size).to(inputs.x.dtype)
+    return maximum, out.mean((0, 2, 3)), out.var((0, 2, 3), correction=0)
 
 
-def _outputs(x: Tensor, qk_weight: Tensor, rel_weight: Tensor, v_weight: Tensor, block_size: int) -> Tensor:
+def _maximum(out: Tensor, block_size: int) -> Tensor:
+    return F.max_pool2d(out, block_size, ceil_mode=True)
+
+
+def _outputs(inputs: BlockAttentionInputs) -> Tensor:
     """(B, O, H, W) in at least float32."""
-    weights = attention_weights(x, qk_weight, rel_weight, block_size)  # (B, L, N, P, P)
+    x, v_weight, block_size = inputs.x, inputs.v_weight, inputs.block_size
+    weights = attention_weights(x, inputs.qk_weight, inputs.rel_weight, block_size)  # (B, L, N, P, P)
     dtype = torch.promote_types(weights.dtype, v_weight.dtype)
     values = torch.einsum("bclp,poc->blpo", to_blocks(x.to(dtype), block_size), v_weight.to(dtype))
-    heads = values.unflatten(-1, (len(qk_weight), -1))  # (B, L, P, N, D)
-    out = torch.einsum("blnij,bljnd->blind", weights.to(dtype), heads).flatten(-2)
-    return from_blocks(out, block_size, *x.shape[2:])
+    return attend(weights.to(dtype), values, block_size, *x.shape[2:])
 
 
 def attention_weights(x: Tensor, qk_weight: Tensor, rel_weight: Tensor, block_size: int) -> Tensor:

@@ -6,37 +6,17 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sasa.ops.dispatch import Backend
 from sasa.ops.local_attn.backends import cpu, reference, triton
-from sasa.ops.local_attn.spec import LocalAttentionSpec
+from sasa.ops.local_attn.inputs import LocalAttentionInputs
 
 
-class Backend(Protocol):
+class LocalAttentionBackend(Backend[LocalAttentionInputs], Protocol):
     """A module of this folder."""
 
-    NAME: str
-
-    def why_not(
-        self,
-        q: Tensor,
-        k: Tensor | None,
-        v: Tensor,
-        rel_row: Tensor | None,
-        rel_col: Tensor | None,
-        spec: LocalAttentionSpec,
-    ) -> list[str]:
-        """Every reason why this backend cannot run these arguments; empty where it can."""
-
-    def local_attention(
-        self,
-        q: Tensor,
-        k: Tensor | None,
-        v: Tensor,
-        rel_row: Tensor | None,
-        rel_col: Tensor | None,
-        spec: LocalAttentionSpec,
-    ) -> Tensor:
-        """Compute the attention; the arguments are valid and `why_not` gave no reason."""
+    def local_attention(self, inputs: LocalAttentionInputs) -> Tensor:
+        """Compute the attention of inputs against which `why_not` gives no reason."""
 
 
 # "auto" takes the first that has no reason against it.
-BACKENDS: tuple[Backend, ...] = (cpu, triton, reference)
+BACKENDS: tuple[LocalAttentionBackend, ...] = (cpu, triton, reference)

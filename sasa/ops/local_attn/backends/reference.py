@@ -1,4 +1,4 @@
-"""The definition of right: local attention in plain, traceable, twice differentiable PyTorch.
+"""Local attention by definition, in plain, traceable, twice differentiable PyTorch.
 
 Shapes: B batch, N heads, D width of a query and key head, Dv of a value head, H × W the map,
 K = kh·kw window positions.
@@ -10,34 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sasa.ops.local_attn.inputs import LocalAttentionInputs
 from sasa.ops.local_attn.spec import LocalAttentionSpec
 
 NAME = "reference"
 
 
-def why_not(
-    q: Tensor,
-    k: Tensor | None,
-    v: Tensor,
-    rel_row: Tensor | None,
-    rel_col: Tensor | None,
-    spec: LocalAttentionSpec,
-) -> list[str]:
-    """The reasons why this backend cannot run these arguments: none, ever."""
+def why_not(inputs: LocalAttentionInputs) -> list[str]:
+    """No reason: this backend runs all inputs."""
     return []
 
 
-def local_attention(
-    q: Tensor,
-    k: Tensor | None,
-    v: Tensor,
-    rel_row: Tensor | None,
-    rel_col: Tensor | None,
-    spec: LocalAttentionSpec,
-) -> Tensor:
-    """Eq. 3 of (Ramachandran et al., 2019) for valid arguments; see `sasa.local_attention`."""
-    weights = attention_weights(q, k, rel_row, rel_col, spec)  # (B, N, K, H, W)
-    values = _shifted(v.to(weights.dtype), spec)  # K of (B, N, Dv, H, W)
+def local_attention(inputs: LocalAttentionInputs) -> Tensor:
+    """Eq. 3 of Ramachandran et al. (2019); see `sasa.local_attention`."""
+    spec = inputs.spec
+    weights = attention_weights(inputs)  # (B, N, K, H, W)
+    values = _shifted(inputs.v.to(weights.dtype), spec)  # K of (B, N, Dv, H, W)
     out = torch.zeros_like(values[0])
     # Copies: of views, torch 2.15's Inductor overwrites the memory in the backward pass before its last use.
     copies: tuple[Tensor, ...] = torch.unbind_copy(weights, 2)  # type: ignore[func-returns-value, assignment]
@@ -47,21 +35,16 @@ def local_attention(
     if spec.pool > 1:
         # Without count_include_pad=False the compiled gradient of a partial block is wrong: pytorch#198119.
         out = F.avg_pool2d(out, spec.pool, ceil_mode=True, count_include_pad=False)
-    return (out.relu() if spec.relu else out).to(v.dtype)
+    return (out.relu() if spec.relu else out).to(inputs.v.dtype)
 
 
-def attention_weights(
-    q: Tensor,
-    k: Tensor | None,
-    rel_row: Tensor | None,
-    rel_col: Tensor | None,
-    spec: LocalAttentionSpec,
-) -> Tensor:
+def attention_weights(inputs: LocalAttentionInputs) -> Tensor:
     """The softmax of Eq. 3, (B, N, K, H, W), in at least float32; zero outside the map.
 
     K runs over the window row by row.
     """
-    dtype = torch.float32
+    q, k, rel_row, rel_col = inputs.q, inputs.k, inputs.rel_row, inputs.rel_col
+    spec, dtype = inputs.spec, torch.float32
     for x in (q, k, rel_row, rel_col):
         if x is not None:
             dtype = torch.promote_types(dtype, x.dtype)

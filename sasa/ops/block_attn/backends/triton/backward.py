@@ -14,14 +14,14 @@ import triton.language as tl
 from sasa.ops.block_attn.backends.triton.block import (
     find_peak,
     is_inside,
-    load_forms,
-    load_matrices,
     load_pixels,
-    load_relative,
+    load_qk_weight,
+    load_rel_weight,
+    load_v_weight,
     make_values,
     next_place,
+    offsets_in_v_weight,
     place,
-    place_of_matrix,
     weigh,
 )
 
@@ -61,9 +61,9 @@ def backward_kernel(
     rel_weight,
     v_weight,
     statistics,
-    grad_forms,
-    grad_relative,
-    grad_matrices,
+    grad_qk_weight,
+    grad_rel_weight,
+    grad_v_weight,
     grad_image,
     grad_channel,
     grad_row,
@@ -75,9 +75,9 @@ def backward_kernel(
     height,
     width,
     blocks,
-    squares_y,
-    squares_x,
-    squares_of_program,
+    blocks_y,
+    blocks_x,
+    blocks_of_program,
     C: tl.constexpr,
     D: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -99,9 +99,9 @@ def backward_kernel(
     i = tl.arange(0, POSITIONS)[:, None]
     j = tl.arange(0, POSITIONS)[None, :]
     d = tl.arange(0, WIDTH)
-    form = load_forms(qk_weight, head, C)
-    rel = load_relative(rel_weight, head, C, BLOCK, POSITIONS)
-    matrix = load_matrices(v_weight, head, C, D, BLOCK, POSITIONS, WIDTH)
+    qk = load_qk_weight(qk_weight, head, C)
+    rel = load_rel_weight(rel_weight, head, C, BLOCK, POSITIONS)
+    v = load_v_weight(v_weight, head, C, D, BLOCK, POSITIONS, WIDTH)
     mean = d
     shift = d
     slope = d
@@ -110,62 +110,62 @@ def backward_kernel(
         mean = tl.load(at_statistics, d < D, 0.0)
         shift = tl.load(at_statistics + heads * D, d < D, 0.0)
         slope = tl.load(at_statistics + 2 * heads * D, d < D, 0.0)
-    to_forms = ()
-    to_relative = ()
-    to_matrices = ()
+    to_qk = ()
+    to_rel = ()
+    to_v = ()
     for _c in tl.static_range(C):
-        to_relative = to_relative + (tl.zeros([POSITIONS, POSITIONS], tl.float32),)
-        to_matrices = to_matrices + (tl.zeros([POSITIONS, WIDTH], tl.float32),)
+        to_rel = to_rel + (tl.zeros([POSITIONS, POSITIONS], tl.float32),)
+        to_v = to_v + (tl.zeros([POSITIONS, WIDTH], tl.float32),)
     for _f in tl.static_range(C * C):
-        to_forms = to_forms + (tl.zeros([ROWS, 1], tl.float32),)
-    first = tl.program_id(0) * squares_of_program
-    image, square_y, square_x = place(first, squares_y, squares_x)
-    for _square in tl.range(first, min(first + squares_of_program, blocks), num_stages=1):
-        at = x + image * x_image + square_y * BLOCK * x_row + square_x * BLOCK * x_col
-        inside = is_inside(i, square_y, square_x, height, width, BLOCK)
-        seen = is_inside(j, square_y, square_x, height, width, BLOCK)
+        to_qk = to_qk + (tl.zeros([ROWS, 1], tl.float32),)
+    first = tl.program_id(0) * blocks_of_program
+    image, block_y, block_x = place(first, blocks_y, blocks_x)
+    for _block in tl.range(first, min(first + blocks_of_program, blocks), num_stages=1):
+        at = x + image * x_image + block_y * BLOCK * x_row + block_x * BLOCK * x_col
+        inside = is_inside(i, block_y, block_x, height, width, BLOCK)
+        seen = is_inside(j, block_y, block_x, height, width, BLOCK)
         queries = load_pixels(at, i, inside, x_channel, x_row, x_col, C, BLOCK)
         keys = load_pixels(at, j, seen, x_channel, x_row, x_col, C, BLOCK)
-        weight, inverse = weigh(queries, keys, seen, form, rel, C, POSITIONS)
+        weight, inverse = weigh(queries, keys, seen, qk, rel, C, POSITIONS)
         # What is outside takes no part, even where 0 times something is not a number.
         weight = tl.where(inside & seen, weight * inverse, 0.0)
-        value = make_values(queries, matrix, inside, C)
+        value = make_values(queries, v, inside, C)
         at_grad = grad + image * grad_image + head * (D * grad_channel)
         if POOL:
             y = tl.dot(weight, value, input_precision=PRECISION)
-            at_grad += square_y * grad_row + square_x * grad_col
+            at_grad += block_y * grad_row + block_x * grad_col
             g = gradient_of_outputs(
                 y, at_grad, grad_channel, inside, mean, shift, slope, D, POSITIONS, WIDTH, STATISTICS
             )
         else:
-            row = square_y * BLOCK + i // BLOCK
-            col = square_x * BLOCK + i % BLOCK
+            row = block_y * BLOCK + i // BLOCK
+            col = block_x * BLOCK + i % BLOCK
             at_grad += row * grad_row + col * grad_col
             g = tl.load(at_grad + d[None, :] * grad_channel, inside & (d < D)[None, :], 0.0).to(tl.float32)
         dvalue = tl.dot(tl.trans(weight), g, input_precision=PRECISION)
         dweight = tl.dot(g, tl.trans(value), input_precision=PRECISION)
         dlogit = weight * (dweight - tl.sum(tl.where(seen, weight * dweight, 0.0), 1)[:, None])
         dlogit = tl.where(inside & seen, dlogit, 0.0)
-        forms_before = to_forms
-        relative_before = to_relative
-        matrices_before = to_matrices
-        to_forms = ()
-        to_relative = ()
-        to_matrices = ()
+        qk_before = to_qk
+        rel_before = to_rel
+        v_before = to_v
+        to_qk = ()
+        to_rel = ()
+        to_v = ()
         for c in tl.static_range(C):
-            to_relative = to_relative + (relative_before[c] + queries[c] * dlogit,)
-            to_matrices = to_matrices + (matrices_before[c] + queries[c] * dvalue,)
+            to_rel = to_rel + (rel_before[c] + queries[c] * dlogit,)
+            to_v = to_v + (v_before[c] + queries[c] * dvalue,)
             by_key = tl.sum(dlogit * keys[c], 1)[:, None]
             for b in tl.static_range(C):
                 part = tl.sum(tl.reshape(queries[b] * by_key, [POSITIONS // ROWS, ROWS, 1]), 0)
-                to_forms = to_forms + (forms_before[c * C + b] + part,)
-        image, square_y, square_x = next_place(image, square_y, square_x, squares_y, squares_x)
+                to_qk = to_qk + (qk_before[c * C + b] + part,)
+        image, block_y, block_x = next_place(image, block_y, block_x, blocks_y, blocks_x)
     part = tl.program_id(0).to(tl.int64) * heads + head
     for c in tl.static_range(C):
-        to = grad_relative + (part * C + c) * (P * P)
-        tl.store(to + i * P + j, to_relative[c], (i < P) & (j < P))
-        to = grad_matrices + tl.program_id(0).to(tl.int64) * (P * heads * D * C) + c
-        to += place_of_matrix(head, C, D, POSITIONS, WIDTH)
-        tl.store(to, to_matrices[c], (i < P) & (d < D)[None, :])
+        to = grad_rel_weight + (part * C + c) * (P * P)
+        tl.store(to + i * P + j, to_rel[c], (i < P) & (j < P))
+        to = grad_v_weight + tl.program_id(0).to(tl.int64) * (P * heads * D * C) + c
+        to += offsets_in_v_weight(head, C, D, POSITIONS, WIDTH)
+        tl.store(to, to_v[c], (i < P) & (d < D)[None, :])
         for b in tl.static_range(C):
-            tl.store(grad_forms + (part * C + b) * C + c, tl.sum(tl.sum(to_forms[c * C + b], 1), 0))
+            tl.store(grad_qk_weight + (part * C + b) * C + c, tl.sum(tl.sum(to_qk[c * C + b], 1), 0))

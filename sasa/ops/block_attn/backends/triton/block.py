@@ -12,7 +12,7 @@ LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def load_relative(rel_weight, head, C: tl.constexpr, BLOCK: tl.constexpr, POSITIONS: tl.constexpr):
+def load_rel_weight(rel_weight, head, C: tl.constexpr, BLOCK: tl.constexpr, POSITIONS: tl.constexpr):
     """rel_weight[head, c, i, j] as C tiles (POSITIONS, POSITIONS) [i, j], for logits in base 2."""
     P: tl.constexpr = BLOCK * BLOCK
     i = tl.arange(0, POSITIONS)[:, None]
@@ -25,7 +25,7 @@ def load_relative(rel_weight, head, C: tl.constexpr, BLOCK: tl.constexpr, POSITI
 
 
 @triton.jit
-def place_of_matrix(head, C: tl.constexpr, D: tl.constexpr, POSITIONS: tl.constexpr, WIDTH: tl.constexpr):
+def offsets_in_v_weight(head, C: tl.constexpr, D: tl.constexpr, POSITIONS: tl.constexpr, WIDTH: tl.constexpr):
     """Offsets of v_weight[j, head · D + d, 0] (POSITIONS, WIDTH) [j, d]."""
     j = tl.arange(0, POSITIONS)[:, None]
     d = tl.arange(0, WIDTH)[None, :]
@@ -33,7 +33,7 @@ def place_of_matrix(head, C: tl.constexpr, D: tl.constexpr, POSITIONS: tl.conste
 
 
 @triton.jit
-def load_matrices(
+def load_v_weight(
     v_weight,
     head,
     C: tl.constexpr,
@@ -44,7 +44,7 @@ def load_matrices(
 ):
     """v_weight[j, head · D + d, c] as C tiles (POSITIONS, WIDTH) [j, d]."""
     given = (tl.arange(0, POSITIONS) < BLOCK * BLOCK)[:, None] & (tl.arange(0, WIDTH) < D)[None, :]
-    at = v_weight + place_of_matrix(head, C, D, POSITIONS, WIDTH)
+    at = v_weight + offsets_in_v_weight(head, C, D, POSITIONS, WIDTH)
     tiles = ()
     for c in tl.static_range(C):
         tiles = tiles + (tl.load(at + c, given, 0.0),)
@@ -52,7 +52,7 @@ def load_matrices(
 
 
 @triton.jit
-def load_forms(qk_weight, head, C: tl.constexpr):
+def load_qk_weight(qk_weight, head, C: tl.constexpr):
     """qk_weight[head] as C² numbers, for logits in base 2."""
     numbers = ()
     for f in tl.static_range(C * C):
@@ -61,20 +61,20 @@ def load_forms(qk_weight, head, C: tl.constexpr):
 
 
 @triton.jit
-def place(block, squares_y, squares_x):
+def place(block, blocks_y, blocks_x):
     """The image of a block, and its row and column among the image's blocks."""
-    within = block % (squares_y * squares_x)
-    return (block // (squares_y * squares_x)).to(tl.int64), within // squares_x, within % squares_x
+    within = block % (blocks_y * blocks_x)
+    return (block // (blocks_y * blocks_x)).to(tl.int64), within // blocks_x, within % blocks_x
 
 
 @triton.jit
-def next_place(image, y, x, squares_y, squares_x):
+def next_place(image, y, x, blocks_y, blocks_x):
     """That of the block after the one at (image, y, x), without the divisions of `place`."""
     x += 1
-    y += (x == squares_x).to(tl.int32)
-    x = tl.where(x == squares_x, 0, x)
-    image += (y == squares_y).to(tl.int64)
-    return image, tl.where(y == squares_y, 0, y), x
+    y += (x == blocks_x).to(tl.int32)
+    x = tl.where(x == blocks_x, 0, x)
+    image += (y == blocks_y).to(tl.int64)
+    return image, tl.where(y == blocks_y, 0, y), x
 
 
 @triton.jit

@@ -1,6 +1,6 @@
-"""Measured choices of a kernel's form, in the place of the table of `tiles.py`: none unless the user asks.
+"""Measured choices of a kernel's form, which replace those of the table of `tiles.py`: none by default.
 
-`sasa.ops.tune_local_attention` measures them and writes them to a file, `sasa.ops.load_tuning` reads it.
+`tuning.tune_local_attention` measures them and writes them to a file, `tuning.load_tuning` reads it.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Maps:
     tf32: bool = False  # whether products of float32 maps may be
 
     @property
-    def head_width(self) -> int:
+    def head_dim(self) -> int:
         """The larger of queries' and values', a power of two."""
         widest = max(self.q.shape[1], self.v.shape[1])
         return tiles.power_of_two(widest // self.spec.num_heads)
@@ -84,9 +84,9 @@ class Maps:
             "k": k,
             "v": self.v,
             "rel": rel,
-            **_strides("q", self.q),
-            **_strides("k", k),
-            **_strides("v", self.v),
+            **strides("q", self.q),
+            **strides("k", k),
+            **strides("v", self.v),
             "height": self.q.shape[2],
             "width": self.q.shape[3],
             "heads": spec.num_heads,
@@ -112,7 +112,7 @@ class Maps:
             height=height,
             width=width,
             heads=self.spec.num_heads,
-            head_width=self.head_width,
+            head_dim=self.head_dim,
             itemsize=self.q.element_size(),
             channels_last=self.channels_last,
             warps=warps,
@@ -140,11 +140,11 @@ class Maps:
 
     def dot(self, kernel: str) -> bool:
         """Whether products on tensor cores can be and pay."""
-        query_width = self.q.shape[1] // self.spec.num_heads
+        query_dim = self.q.shape[1] // self.spec.num_heads
         return self.can_dot and tiles.dot_pays(
             self.spec,
-            query_width=query_width,
-            head_width=self.head_width,
+            query_dim=query_dim,
+            head_dim=self.head_dim,
             forward=kernel == "forward",
             itemsize=self.q.element_size(),
         )
@@ -153,7 +153,7 @@ class Maps:
     def can_dot(self) -> bool:
         """Whether they can be."""
         return tiles.can_dot(
-            self.spec, itemsize=self.q.element_size(), head_width=self.head_width, tf32=self.tf32
+            self.spec, itemsize=self.q.element_size(), head_dim=self.head_dim, tf32=self.tf32
         )
 
     def choose(self, kernel: str) -> Choice:
@@ -165,7 +165,7 @@ class Maps:
         """Without a measurement; dot: whether with products, by default where `tiles` says that it pays."""
         if self.dot(kernel) if dot is None else dot:
             # Wider heads do not fit the registers of one warp.
-            wide = kernel == "queries" and self.head_width > 32
+            wide = kernel == "queries" and self.head_dim > 32
             return Choice(True, 4 if wide else self.for_dot()[0].warps)
         # Without pooling the forward kernel needs few enough registers for 16 warps a multiprocessor in
         # either size of program; the larger tile has less halo.
@@ -192,7 +192,7 @@ class Maps:
         tile = tiles.choose_dot(
             width=width,
             kernel_cols=self.spec.kernel_size[1],
-            head_width=self.head_width,
+            head_dim=self.head_dim,
             itemsize=self.q.element_size(),
         )
         count = (-(-height // tile.rows), -(-width // tile.cols))
@@ -220,7 +220,7 @@ def forward(maps: Maps, out: Tensor, lse: Tensor, *, save_lse: bool, choice: Cho
     given = {
         "out": out,
         "lse": lse,
-        **_strides("out", out),
+        **strides("out", out),
         "RELU": maps.spec.relu,
         "SAVE_LSE": save_lse,
     }
@@ -229,7 +229,7 @@ def forward(maps: Maps, out: Tensor, lse: Tensor, *, save_lse: bool, choice: Cho
         del arguments["OTHER_COLS"]
         arguments |= given | {"KEY_ROWS": tile.key_rows, "KEY_COLS": tile.key_cols}
         grid = (len(out) * math.prod(count) * maps.spec.num_heads, 1)
-        row_bytes = max(16, maps.head_width) * maps.q.element_size()
+        row_bytes = max(16, maps.head_dim) * maps.q.element_size()
         registers = 168 if row_bytes <= 32 else 192 if row_bytes <= 64 else 255
         return Launch(forward_dot_kernel, grid, arguments, choice.warps, registers, tile.stages)
     columns, wide = -(-maps.q.shape[3] // tiles.QUERIES), maps.spec.pool < tiles.QUERIES
@@ -252,7 +252,7 @@ def queries(
     """The launch that fills grad_q and delta and adds to partial (`programs`, N, EXTENT, D)."""
     choice = maps.choose("queries") if choice is None else choice
     given: dict[str, Any] = {"grad": grad, "lse": lse, "grad_q": grad_q, "delta": delta, "partial": partial}
-    given |= {**_strides("grad", grad), **_strides("grad_q", grad_q), "scale": maps.spec.scale}
+    given |= {**strides("grad", grad), **strides("grad_q", grad_q), "scale": maps.spec.scale}
     if choice.dot:
         _, count, arguments = maps.for_dot()
         arguments |= given | {"tiles": len(grad) * math.prod(count)}
@@ -285,7 +285,7 @@ def keys(
     choice = maps.choose("keys") if choice is None else choice
     to_k = grad_v if grad_k is None else grad_k
     given: dict[str, Any] = {"grad": grad, "lse": lse, "delta": delta, "grad_k": to_k, "grad_v": grad_v}
-    given |= {**_strides("grad", grad), **_strides("grad_k", to_k), **_strides("grad_v", grad_v)}
+    given |= {**strides("grad", grad), **strides("grad_k", to_k), **strides("grad_v", grad_v)}
     given["scale"] = maps.spec.scale
     if choice.dot:
         _, count, arguments = maps.for_dot()
@@ -296,6 +296,7 @@ def keys(
     return Launch(keys_kernel, grid, arguments | given, plain.warps, registers=255)
 
 
-def _strides(name: str, x: Tensor) -> dict[str, int]:
+def strides(name: str, x: Tensor) -> dict[str, int]:
+    """A map's strides as arguments of a kernel."""
     axes = ("image", "channel", "row", "col")
     return {f"{name}_{axis}": stride for axis, stride in zip(axes, x.stride(), strict=True)}

@@ -51,7 +51,7 @@ def choose(
     height: int,
     width: int,
     heads: int,
-    head_width: int,
+    head_dim: int,
     itemsize: int,
     channels_last: bool,
     warps: int,
@@ -67,13 +67,13 @@ def choose(
         height: Of the map that the programs tile.
         width: Of the same.
         heads: N.
-        head_width: The larger of the widths of a head of queries and of values, a power of two.
+        head_dim: The larger of the widths of a head of queries and of values, a power of two.
         itemsize: Bytes of an element.
         channels_last: The maps' memory format.
         warps: Of a program.
         wide: What the tile counts is twice as wide as high: two pixels beside each other.
     """
-    threads_a_row = max(1, head_width * itemsize // _LOAD)
+    threads_a_row = max(1, head_dim * itemsize // _LOAD)
     rows = max(1, 32 * warps // threads_a_row)
     wanted = min(power_of_two(heads), 8, rows) if channels_last else 1
     tile_rows, tile_cols = sorted(_SHAPES[min(128, rows // wanted)], reverse=wide)
@@ -83,18 +83,18 @@ def choose(
     return Tile(tile_rows, tile_cols, group, warps)
 
 
-def can_dot(spec: LocalAttentionSpec, *, itemsize: int, head_width: int, tf32: bool = False) -> bool:
+def can_dot(spec: LocalAttentionSpec, *, itemsize: int, head_dim: int, tf32: bool = False) -> bool:
     """Whether the kernel with products on tensor cores can run.
 
     Of float32 maps it can if their products may be tf32. It masks products before it scales them, with −∞, so
     that the scale has to be positive.
     """
     plain = spec.dilation == (1, 1) and taps(spec.kernel_size) <= _TAPS and spec.scale > 0
-    return plain and (itemsize == 2 or tf32) and head_width <= 128
+    return plain and (itemsize == 2 or tf32) and head_dim <= 128
 
 
 def dot_pays(
-    spec: LocalAttentionSpec, *, query_width: int, head_width: int, forward: bool, itemsize: int = 2
+    spec: LocalAttentionSpec, *, query_dim: int, head_dim: int, forward: bool, itemsize: int = 2
 ) -> bool:
     """Whether it is predicted to be faster, where it can run.
 
@@ -103,7 +103,7 @@ def dot_pays(
     more, and of small windows most of it is masked.
     """
     narrowest = 16 if forward or itemsize > 2 else 8
-    return query_width >= narrowest and head_width <= 64 and min(spec.kernel_size) >= 5
+    return query_dim >= narrowest and head_dim <= 64 and min(spec.kernel_size) >= 5
 
 
 def taps(kernel_size: tuple[int, int]) -> int:
@@ -111,7 +111,7 @@ def taps(kernel_size: tuple[int, int]) -> int:
     return max(16, power_of_two(sum(kernel_size)))
 
 
-def choose_dot(*, width: int, kernel_cols: int, head_width: int, itemsize: int = 2) -> DotTile:
+def choose_dot(*, width: int, kernel_cols: int, head_dim: int, itemsize: int = 2) -> DotTile:
     """The tile for the kernel with products on tensor cores.
 
     A warp has the 16 queries that a product has at least: larger squares have more masked logits. Keys at
@@ -120,15 +120,15 @@ def choose_dot(*, width: int, kernel_cols: int, head_width: int, itemsize: int =
     Args:
         width: Of the map of queries and keys.
         kernel_cols: Columns of the window.
-        head_width: The larger of the widths of a head of queries and of values, a power of two.
+        head_dim: The larger of the widths of a head of queries and of values, a power of two.
         itemsize: Bytes of an element.
     """
     rows, cols = 2, 8
-    row_bytes = max(16, head_width) * itemsize
+    row_bytes = max(16, head_dim) * itemsize
     key_cols = max(16, power_of_two(min(width, cols + kernel_cols - 1)))
     key_rows = max(1, (64 if row_bytes <= 32 else 32) // key_cols)
     warps = 1 if row_bytes <= 128 else 2
-    return DotTile(rows, cols, key_rows, key_cols, warps, stages=1 if head_width <= 32 else 3)
+    return DotTile(rows, cols, key_rows, key_cols, warps, stages=1 if head_dim <= 32 else 3)
 
 
 def columns_at_once(columns: int) -> int:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sasa import local_attention
-from sasa.ops import compiled
+from sasa.ops import cpu_extension
 
 from .runners import needs_kernels
 
@@ -26,7 +26,7 @@ def run(code: str) -> str:
         pathlib.Path.glob = lambda self, pattern: () if pattern.startswith("_cpu") else glob(self, pattern)
         import torch
         import sasa
-        from sasa.ops import compiled, local_attention, support
+        from sasa.ops import cpu_extension, local_attention, support
         x = torch.ones(1, 4, 3, 3)
     """
     result = subprocess.run(
@@ -41,13 +41,13 @@ def run(code: str) -> str:
 @pytest.mark.skipif(not shutil.which("g++"), reason="an install without a C++ compiler has no kernels")
 def test_built_where_a_compiler_is() -> None:
     """Or every test of the kernels would be left out in silence."""
-    assert compiled.is_available()
+    assert cpu_extension.is_available()
 
 
 @needs_kernels
 def test_the_best_comes_first_and_portable_is_always_there() -> None:
-    best_first = [name for name in ("avx512", "avx2", "portable") if name in compiled.capabilities()]
-    assert list(compiled.capabilities()) == best_first
+    best_first = [name for name in ("avx512", "avx2", "portable") if name in cpu_extension.capabilities()]
+    assert list(cpu_extension.capabilities()) == best_first
     assert best_first[-1] == "portable"
 
 
@@ -58,7 +58,7 @@ def test_unknown_capability(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SASA_CPU_CAPABILITY", "mmx")
     with pytest.raises(RuntimeError, match="SASA_CPU_CAPABILITY") as caught:
         local_attention(X, X, X, num_heads=2, kernel_size=3)
-    assert f"({' '.join(compiled.capabilities())}), got mmx" in str(caught.value)
+    assert f"({' '.join(cpu_extension.capabilities())}), got mmx" in str(caught.value)
 
 
 @needs_kernels
@@ -75,11 +75,11 @@ def test_the_name_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(1, 64, 12, 40, generator=generator)
     results = []
-    for name in (compiled.capabilities()[0], "portable"):
+    for name in (cpu_extension.capabilities()[0], "portable"):
         monkeypatch.setenv("SASA_CPU_CAPABILITY", name)
         results.append(local_attention(q, q, q, num_heads=2, backend="cpu"))
     torch.testing.assert_close(*results)
-    assert torch.equal(*results) == (len(compiled.capabilities()) == 1)
+    assert torch.equal(*results) == (len(cpu_extension.capabilities()) == 1)
 
 
 def test_one_warning_where_it_is_missing() -> None:
@@ -87,12 +87,12 @@ def test_one_warning_where_it_is_missing() -> None:
     printed = run(
         """
         import warnings
-        assert not compiled.is_available() and compiled.capabilities() == ()
+        assert not cpu_extension.is_available() and cpu_extension.capabilities() == ()
         options = {"num_heads": 2, "kernel_size": 3}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             local_attention(x, x, x, **options, backend="reference")
-            [reason] = support(x, x, x, **options)["cpu"]
+            [reason] = support(local_attention, x, x, x, **options)["cpu"]
             assert "installed without its compiled part" in reason
             assert not caught
             for _ in range(3):
@@ -125,6 +125,6 @@ def test_compiled_in_one_graph_where_it_is_missing() -> None:
 
 def test_version_says_that_it_is_missing() -> None:
     lines = run("from sasa.cli import main; main(['version'])").splitlines()
-    assert lines[2] == f"CPU kernels: none; {compiled.MISSING}"
+    assert lines[2] == f"CPU kernels: none; {cpu_extension.MISSING}"
     for cause in ("no C++17 compiler", "failed", "no torch", "pip install -v"):
         assert cause in lines[2]

@@ -1,6 +1,7 @@
-"""Measure which form of the Triton kernels is fastest on this GPU, once and only when asked to.
+"""Measure which form of the Triton kernels is fastest on this GPU, if the user calls these functions.
 
-Without a call of these functions the table of `backends/triton/tiles.py` decides.
+They are private to this backend until they were measured on a GPU. Without them the table of `tiles.py`
+decides.
 """
 
 from __future__ import annotations
@@ -11,15 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from sasa.ops.autocast import cast
-from sasa.ops.local_attn.api import validate
 from sasa.ops.local_attn.backends import triton
 from sasa.ops.local_attn.backends.triton import choices
 from sasa.ops.local_attn.backends.triton.choices import KERNELS, Choice, Machine
-from sasa.ops.local_attn.memory_format import is_channels_last
-from sasa.ops.local_attn.spec import LocalAttentionSpec
+from sasa.ops.local_attn.inputs import LocalAttentionInputs
+from sasa.ops.local_attn.schema import in_arithmetic
+from sasa.ops.memory_format import empty_map, is_channels_last
 
 if TYPE_CHECKING:
     from sasa.ops.local_attn.backends.triton.launch import Launch, Maps
@@ -29,29 +28,18 @@ _WARPS = {False: (4, 8), True: (1, 2, 4)}
 
 
 def tune_local_attention(
-    q: Tensor,
-    k: Tensor | None,
-    v: Tensor,
-    rel_row: Tensor | None = None,
-    rel_col: Tensor | None = None,
-    *,
-    num_heads: int,
-    kernel_size: int | tuple[int, int] = 7,
-    dilation: int | tuple[int, int] = 1,
-    scale: float = 1.0,
-    pool: int = 1,
-    file: str | PathLike[str],
+    inputs: LocalAttentionInputs, file: str | PathLike[str]
 ) -> dict[str, dict[str, float]]:
     """Time every form of `local_attention`'s Triton kernels, forward and backward, and use the fastest.
 
-    From now on this process launches it for arguments of the same shapes, dtype, memory format and options,
-    the batch included, and `file` keeps it for `load_tuning`. It compiles up to fifteen kernels and runs each
-    for an eighth of a second. Results can differ in their last bits from those of another form.
+    From now on this process launches it for inputs of the same shapes, dtype, memory format and options,
+    the batch included, and `file` keeps it for `load_tuning`. Up to fifteen kernels are compiled, and each
+    runs for an eighth of a second. Results can differ in their last bits from those of another form.
 
     Args:
-        q: As of `local_attention`, on a CUDA device, as are all up to pool. Numbers have to be finite. Where
-            torch allows tf32 for float32 maps, those forms are timed too, and used only while it does.
-        file: JSON, made if it is not there; its other choices are kept, and used too.
+        inputs: On a CUDA device and finite. If torch allows tf32 for float32 maps, those forms are timed too,
+            and used only while it does.
+        file: JSON, created if it does not exist; its other choices are kept, and used too.
 
     Returns:
         For each kernel ("forward", and "queries" and "keys" of the backward pass) the median milliseconds of
@@ -59,18 +47,16 @@ def tune_local_attention(
         table's.
 
     Raises:
-        TypeError, ValueError: As `local_attention` with backend="triton"; or `file` is of another device or
+        ValueError: The backend cannot run the inputs, there is no image, or `file` is of another device or
             version of Triton, or something else.
     """
-    spec = validate(q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool)
-    q, k, v = cast(q), None if k is None else cast(k), cast(v)
-    reasons = triton.why_not(q, k, v, rel_row, rel_col, spec)
-    if reasons or not len(q):
+    reasons = triton.why_not(inputs)
+    if reasons or not len(inputs.q):
         raise ValueError(f"q: expected what backend 'triton' runs, got {'; '.join(reasons) or 'no image'}")
-    with torch.cuda.device(q.device):
+    with torch.cuda.device(inputs.q.device):
         machine = Machine.current()
         known = choices.read(file, machine) if Path(file).exists() else {}
-        found, milliseconds = _measure(q, k, v, rel_row, rel_col, spec, _time)
+        found, milliseconds = _measure(inputs, _time)
     choices.write(file, known | found, machine)
     choices.CHOICES.update(known | found)
     return milliseconds
@@ -80,7 +66,7 @@ def load_tuning(file: str | PathLike[str]) -> None:
     """Use what `tune_local_attention` wrote, in this process, in addition to what is in use already.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: The file does not exist.
         ValueError: It was measured on another device than the current CUDA device, or with another version of
             Triton; or it is something else.
         RuntimeError: There is no CUDA device.
@@ -96,19 +82,13 @@ def _time(run: Callable[[], Any]) -> float:
 
 
 def _measure(
-    q: Tensor,
-    k: Tensor | None,
-    v: Tensor,
-    rel_row: Tensor | None,
-    rel_col: Tensor | None,
-    spec: LocalAttentionSpec,
-    time: Callable[[Callable[[], Any]], float],
+    inputs: LocalAttentionInputs, time: Callable[[Callable[[], Any]], float]
 ) -> tuple[dict[str, Choice], dict[str, dict[str, float]]]:
     """The fastest choice of each kernel by its key, and the times of all by names."""
-    from sasa.ops.local_attn.backends.triton import launch, op
+    from sasa.ops.local_attn.backends.triton import op
 
-    rel_row, rel_col = (None if x is None else x.detach().float() for x in (rel_row, rel_col))
-    maps = launch.Maps(q, k, v, op.pack(rel_row, rel_col, q, spec), spec, is_channels_last(q), op.tf32())
+    with torch.no_grad():
+        maps = op.maps_of(in_arithmetic(inputs), is_channels_last(inputs.q))
     found, milliseconds = {}, {}
     for kernel, make in zip(KERNELS, _launches(maps), strict=True):
         make(maps.table(kernel))()  # the next kernel reads what it writes
@@ -133,13 +113,12 @@ def _launches(maps: Maps) -> list[Callable[[Choice], Launch]]:
     from sasa.ops.local_attn.backends.triton import launch
 
     batch, _, height, width = maps.q.shape
-    out = maps.v.new_empty((batch, maps.v.shape[1], *maps.spec.output_size(height, width)))
-    layout = torch.channels_last if maps.channels_last else torch.contiguous_format
-    out = out.contiguous(memory_format=layout)
+    outputs = (batch, maps.v.shape[1], *maps.spec.output_size(height, width))
+    out = empty_map(maps.v, outputs, maps.channels_last)
     grad = torch.ones_like(out)
     lse = maps.q.new_empty((batch, maps.spec.num_heads, height, width), dtype=torch.float32)
     delta = torch.empty_like(lse)
-    grad_q, grad_v = (torch.empty_like(x).contiguous(memory_format=layout) for x in (maps.q, maps.v))
+    grad_q, grad_v = (empty_map(x, tuple(x.shape), maps.channels_last) for x in (maps.q, maps.v))
     grad_k = None if maps.k is None else torch.empty_like(grad_q)
 
     def queries(choice: Choice) -> Launch:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import logging
 import sys
 import traceback
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from sasa.errors import did_you_mean
 
 # Each is a file here with HELP (one line), add_arguments(parser) and run(args), which imports what it
 # needs by itself. A file with OWN_PARSER = True gets all its arguments as the list args.arguments instead.
@@ -77,6 +78,21 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see {self.prog} --help")
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known, unknown = self.parse_known_args(args, namespace)
+        self.check_unknown(unknown)
+        if unknown:
+            self.error(f"{unknown[0]}: unexpected argument")
+        return known
+
+    def check_unknown(self, arguments: Sequence[str]) -> None:
+        """Raise ValueError if an argument looks like a misspelled option of this parser."""
+        options = [option for action in self._actions for option in action.option_strings]
+        for argument in arguments:
+            name = argument.partition("=")[0]
+            if hint := did_you_mean(name, options, cutoff=0.75):
+                raise ValueError(f"{name}: unknown option{hint}")
+
 
 def _run(arguments: list[str], group: ModuleType) -> None:
     prog = group.__name__.replace(".cli", "").replace(".", " ")
@@ -85,8 +101,7 @@ def _run(arguments: list[str], group: ModuleType) -> None:
         return
     name, rest = arguments[0], arguments[1:]
     if name not in group.COMMANDS:
-        near = difflib.get_close_matches(name, group.COMMANDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; commands are {', '.join(group.COMMANDS)}"
+        hint = did_you_mean(name, group.COMMANDS, otherwise=f"commands are {', '.join(group.COMMANDS)}")
         raise ValueError(f"unknown command {name!r}{hint}")
     command = _command(f"{group.__name__}.{name}")
     if hasattr(command, "COMMANDS"):

@@ -53,9 +53,10 @@ def run(args: argparse.Namespace) -> None:
         help="stop training after so long; the same command goes on",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="list the cells with their costs, train nothing"
+        "--dry_run", action="store_true", help="list the cells with their costs, train nothing"
     )
     known, overrides = parser.parse_known_args(args.arguments)
+    parser.check_unknown(overrides)
     for short, key in (("data", "data.source"), ("epochs", "optimizer.epochs")):
         value = getattr(known, short)
         if value is not None:

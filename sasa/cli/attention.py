@@ -12,7 +12,7 @@ _CLASSES = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
     parser.add_argument(
-        "--weights",
+        "--run",
         help="run folder or .safetensors file (default: built-in, the network that comes with sasa)",
     )
     parser.add_argument(
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     folder = Path(args.out).absolute().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"--out: there is no folder {folder}; make it first")
-    network, metadata = load_weights(args.weights or BUILT_IN_WEIGHTS)
+    network, metadata = load_weights(args.run or BUILT_IN_WEIGHTS)
     if args.images:
         images, pictures = load_images(args.images, metadata)
         captions = [str(path) for path in args.images]

@@ -10,7 +10,7 @@ HELP = "evaluate trained weights on images"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
     parser.add_argument(
-        "--weights",
+        "--run",
         help="run folder or .safetensors file (default: built-in, the network that comes with sasa)",
     )
     parser.add_argument(
@@ -19,12 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "on; fashion-mnist if they do not say)",
     )
     parser.add_argument("--split", default="test", help="split of the data (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=128, help="images at a time (default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=128, help="images at a time (default: %(default)s)")
     parser.add_argument(
-        "--workers", type=int, default=0, help="processes that load images (default: %(default)s)"
+        "--num_workers", type=int, default=0, help="processes that load images (default: %(default)s)"
     )
     parser.add_argument(
-        "--skip-broken", action="store_true", help="leave out broken images instead of stopping at one"
+        "--skip_broken", action="store_true", help="leave out broken images instead of stopping at one"
     )
     parser.add_argument(
         "--option",
@@ -44,11 +44,11 @@ def run(args: argparse.Namespace) -> None:
     import sasa.train
 
     results = sasa.train.evaluate(
-        args.weights or sasa.train.BUILT_IN_WEIGHTS,
+        args.run or sasa.train.BUILT_IN_WEIGHTS,
         args.data,
         args.split,
         batch_size=args.batch_size,
-        workers=args.workers,
+        num_workers=args.num_workers,
         on_broken="skip" if args.skip_broken else "raise",
         **key_values(args.option, sasa.train.evaluate),
     )

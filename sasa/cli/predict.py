@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     parser.add_argument(
-        "--weights",
+        "--run",
         help="run folder or .safetensors file (default: built-in, the network that comes with sasa)",
     )
 
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
 
     from sasa.train import BUILT_IN_WEIGHTS, load_images, load_weights
 
-    network, metadata = load_weights(args.weights or BUILT_IN_WEIGHTS)
+    network, metadata = load_weights(args.run or BUILT_IN_WEIGHTS)
     for start in range(0, len(args.images), BATCH):
         paths = args.images[start : start + BATCH]
         images, _ = load_images(paths, metadata)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "train a classifier: sasa train --config recipes/FILE.yaml, or --resume RUN_FOLDER"
+HELP = "train a classifier: sasa train --config recipes/FILE.yaml, or --resume RUN"
 OWN_PARSER = True
 
 

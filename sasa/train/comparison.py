@@ -86,7 +86,7 @@ def compare(one: str | Path, other: str | Path) -> Comparison:
         for i, (path, side) in enumerate(zip((one, other), sides, strict=True))
     )
     a, b = (leaves(plain(config)) for config, _, _ in sides)
-    keys = [key for key in {**a, **b} if key != "run_folder" and a.get(key) != b.get(key)]
+    keys = [key for key in {**a, **b} if key != "run" and a.get(key) != b.get(key)]
     return Comparison(first, second, {key: (a.get(key), b.get(key)) for key in keys})
 
 

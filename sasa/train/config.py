@@ -59,9 +59,9 @@ class DataConfig:
             other data
         train_split: split to train on
         test_split: split for the evaluation at the end
-        validation_split: split for the validation after every epoch; null holds out a part of the
+        val_split: split for the validation after every epoch; null holds out a part of the
             training split
-        held_out: share of the training images held out for validation, in (0, 1), class by class
+        val_fraction: share of the training images held out for validation, in (0, 1), class by class
         in_chans: 1 (grayscale) or 3 (RGB); null means 1 for fashion-mnist and 3 otherwise
         input_size: side in pixels of the square the network sees; null means 28 for fashion-mnist, else 224
         mean: of each channel, for pixels in [0, 1]; null means fashion-mnist's own or ImageNet's
@@ -70,15 +70,15 @@ class DataConfig:
             inputs under 64 pixels, else 0.875
         interpolation: of resizing
         on_broken: raise stops at a broken image, skip leaves it out and counts it
-        workers: processes that load images, for each training process; 0 loads in the training process
+        num_workers: processes that load images, for each training process; 0 loads in the training process
         options: for timm's readers only, such as {root: folder, download: true}
     """
 
     source: str = "fashion-mnist"
     train_split: str = "train"
     test_split: str = "test"
-    validation_split: str | None = None
-    held_out: float = 0.04
+    val_split: str | None = None
+    val_fraction: float = 0.04
     in_chans: int | None = None
     input_size: int | None = None
     mean: list[float] | None = None
@@ -86,11 +86,11 @@ class DataConfig:
     crop_pct: float | None = None
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] = "bilinear"
     on_broken: Literal["raise", "skip"] = "raise"
-    workers: int = 0
+    num_workers: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require(0 < self.held_out < 1, "data.held_out", "in (0, 1)", self.held_out)
+        require(0 < self.val_fraction < 1, "data.val_fraction", "in (0, 1)", self.val_fraction)
         require(self.in_chans in (None, 1, 3), "data.in_chans", "1, 3 or null", self.in_chans)
         require(
             self.input_size is None or self.input_size > 0,
@@ -98,7 +98,7 @@ class DataConfig:
             "positive or null",
             self.input_size,
         )
-        require(self.workers >= 0, "data.workers", "0 or more", self.workers)
+        require(self.num_workers >= 0, "data.num_workers", "0 or more", self.num_workers)
 
 
 @dataclass(frozen=True)
@@ -149,16 +149,17 @@ class OptimizerConfig:
             embeddings, all of them timm's; each needs a learning rate of its own
         batch_size: images of one step, over all processes and accumulated parts
         epochs: passes over the training images
-        lr: peak learning rate of a batch of 4096, the paper's way to say it; the rate used is
-            lr · batch_size / 4096
+        lr: peak learning rate of a step; null means lr_base · batch_size / lr_base_size
+        lr_base: peak learning rate at a batch of lr_base_size images
+        lr_base_size: batch size that lr_base is for
         momentum: of sgd and muon, in (0, 1)
         weight_decay: of matrices and kernels, L2 for sgd and decoupled for the others, 0 or more; biases,
             norms and position embeddings have none
         warmup_epochs: epochs of linear warm-up from zero, 0 or more and less than epochs
-        accumulation: parts that a batch is computed in, one after the other, to save memory
-        gradient_clip: largest norm of the whole gradient; null is off
-        batch_norm_decay: of the batch norms' running statistics, in [0, 1); the paper's 0.9999 needs tens of
-            thousands of steps
+        grad_accum_steps: parts that a batch is computed in, one after the other, to save memory
+        clip_grad: largest norm of the whole gradient; null is off
+        bn_momentum: of the batch norms' running statistics, as in torch, in (0, 1]; the paper's 0.0001 needs
+            tens of thousands of steps
         ema_decay: of the moving average of the weights that is evaluated and kept, in [0, 1); 0 is off
         ema_warmup: step t averages with min(ema_decay, t / (t + 9)), so that short runs forget their start
     """
@@ -166,23 +167,27 @@ class OptimizerConfig:
     name: Literal["sgd", "adamw", "muon"] = "sgd"
     batch_size: int = 128
     epochs: int = 10
-    lr: float = 1.6
+    lr: float | None = None
+    lr_base: float = 1.6
+    lr_base_size: int = 4096
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warmup_epochs: float = 0.5
-    accumulation: int = 1
-    gradient_clip: float | None = None
-    batch_norm_decay: float = 0.9
+    grad_accum_steps: int = 1
+    clip_grad: float | None = None
+    bn_momentum: float = 0.1
     ema_decay: float = 0.9999
     ema_warmup: bool = True
-
-    base_batch: ClassVar[int] = 4096
 
     def __post_init__(self) -> None:
         require(self.name in ("sgd", "adamw", "muon"), "optimizer.name", "sgd, adamw or muon", self.name)
         require(self.batch_size > 0, "optimizer.batch_size", "positive", self.batch_size)
         require(self.epochs > 0, "optimizer.epochs", "positive", self.epochs)
-        require(0 < self.lr < math.inf, "optimizer.lr", "positive and finite", self.lr)
+        require(
+            self.lr is None or 0 < self.lr < math.inf, "optimizer.lr", "positive and finite, or null", self.lr
+        )
+        require(0 < self.lr_base < math.inf, "optimizer.lr_base", "positive and finite", self.lr_base)
+        require(self.lr_base_size > 0, "optimizer.lr_base_size", "positive", self.lr_base_size)
         require(0 < self.momentum < 1, "optimizer.momentum", "in (0, 1)", self.momentum)
         require(self.weight_decay >= 0, "optimizer.weight_decay", "0 or more", self.weight_decay)
         require(
@@ -192,26 +197,24 @@ class OptimizerConfig:
             self.warmup_epochs,
         )
         require(
-            self.accumulation > 0 and self.batch_size % self.accumulation == 0,
-            "optimizer.accumulation",
+            self.grad_accum_steps > 0 and self.batch_size % self.grad_accum_steps == 0,
+            "optimizer.grad_accum_steps",
             f"a divisor of optimizer.batch_size = {self.batch_size}",
-            self.accumulation,
+            self.grad_accum_steps,
         )
         require(
-            self.gradient_clip is None or self.gradient_clip > 0,
-            "optimizer.gradient_clip",
+            self.clip_grad is None or self.clip_grad > 0,
+            "optimizer.clip_grad",
             "positive or null",
-            self.gradient_clip,
+            self.clip_grad,
         )
-        require(
-            0 <= self.batch_norm_decay < 1, "optimizer.batch_norm_decay", "in [0, 1)", self.batch_norm_decay
-        )
+        require(0 < self.bn_momentum <= 1, "optimizer.bn_momentum", "in (0, 1]", self.bn_momentum)
         require(0 <= self.ema_decay < 1, "optimizer.ema_decay", "in [0, 1)", self.ema_decay)
 
     @property
-    def scaled_lr(self) -> float:
-        """Peak learning rate at this batch size."""
-        return self.lr * self.batch_size / self.base_batch
+    def peak_lr(self) -> float:
+        """Peak learning rate of a step."""
+        return self.lr_base * self.batch_size / self.lr_base_size if self.lr is None else self.lr
 
 
 @dataclass(frozen=True)
@@ -256,7 +259,7 @@ class RunConfig:
     optimizer: OptimizerConfig
     runtime: RuntimeConfig
     seed: int
-    run_folder: str | None
+    run: str | None
 
     command: ClassVar[str]
     trains: ClassVar[str]
@@ -271,13 +274,13 @@ class RunConfig:
 
     @property
     def name(self) -> str:
-        """What the run folder is called unless run_folder says otherwise."""
+        """What the run folder is called unless run says otherwise."""
         raise NotImplementedError  # each kind of run has its own
 
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return Path("runs", self.name) if self.run_folder is None else Path(self.run_folder)
+        return Path("runs", self.name) if self.run is None else Path(self.run)
 
 
 @dataclass(frozen=True)
@@ -291,7 +294,7 @@ class TrainConfig(RunConfig):
         optimizer: the recipe
         runtime: the machine
         seed: of everything random, 0 or more
-        run_folder: where results go; null means runs/NAME of the model
+        run: where results go; null means runs/NAME of the model
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -300,7 +303,7 @@ class TrainConfig(RunConfig):
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     seed: int = 0
-    run_folder: str | None = None
+    run: str | None = None
 
     command: ClassVar[str] = "sasa train"
     trains: ClassVar[str] = "a classifier"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import json
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import jsonargparse
 import yaml
 
+from sasa.errors import did_you_mean
 from sasa.train.atomic import replacing
 from sasa.train.config import RunConfig, TrainConfig
 
@@ -25,7 +25,7 @@ def config_parser(kind: type[RunConfig]) -> jsonargparse.ArgumentParser:
     command = kind.command
     parser = jsonargparse.ArgumentParser(
         prog=command,
-        usage=f"{command} [--config FILE.yaml] [--KEY VALUE ...]\n       {command} --resume RUN_FOLDER",
+        usage=f"{command} [--config FILE.yaml] [--KEY VALUE ...]\n       {command} --resume RUN",
         description=f"Train {kind.trains}, or go on with a run that stopped. Later options override earlier "
         "ones and the file's.",
         exit_on_error=False,
@@ -172,8 +172,13 @@ def _check_key(key: str, where: str, kind: type[RunConfig], command: str | None 
     free = any(key.startswith(f"{name}.") for name, mapping in known.items() if mapping)
     if key in known or key in groups or free:
         return
-    near = difflib.get_close_matches(key, [*known, *groups], n=1, cutoff=0.5)
-    last = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
-    suggestion = (last or near or [""])[0]
-    hint = f"; did you mean {suggestion!r}?" if suggestion else f"; see {command or kind.command} --help"
+    # The key of another section, or a key without its section, is more likely than a similar name.
+    last = key.rpartition(".")[2].replace("-", "_")
+    same = [name for name in known if name.rpartition(".")[2] == last]
+    hint = did_you_mean(
+        same[0] if same else key,
+        [*known, *groups],
+        otherwise=f"see {command or kind.command} --help",
+        cutoff=0.5,
+    )
     raise ValueError(f"{where}{key}: unknown key{hint}")

@@ -54,5 +54,6 @@ def evaluation_data(
             f"source: the weights were trained on {data['source']!r}, which is no file or folder here; "
             f"{otherwise}"
         )
-    own = data.get(f"{split}_split") or split
+    key = {"validation": "val_split"}.get(str(split), f"{split}_split")
+    own = data.get(key) or split
     return EvaluationData(data["source"], own, {**data["options"], **options})

@@ -38,8 +38,8 @@ def require_new(config: RunConfig) -> None:
     folder = config.folder
     if _first_process() and (folder / CONFIG_FILE).exists():
         raise FileExistsError(
-            f"run_folder: {folder} holds a run already; go on with it ({config.command} --resume {folder}), "
-            "name another folder (--run_folder), or remove it"
+            f"run: {folder} holds a run already; go on with it ({config.command} --resume {folder}), "
+            "name another folder (--run), or remove it"
         )
 
 
@@ -56,7 +56,7 @@ def stopped_run(folder: Path, kind: type[Config]) -> tuple[Config, Path | None]:
     if (folder / RESULTS_FILE).exists():
         raise FileExistsError(f"--resume: the run in {folder} is finished; see its {RESULTS_FILE}")
     # Every kind is a dataclass, which mypy cannot know of their common base.
-    config: Config = dataclasses.replace(load_config(folder / CONFIG_FILE, kind), run_folder=str(folder))  # type: ignore[type-var]
+    config: Config = dataclasses.replace(load_config(folder / CONFIG_FILE, kind), run=str(folder))  # type: ignore[type-var]
     checkpoint = newest_readable(folder / _CHECKPOINTS)
     if _first_process():
         start = "the beginning: it has no checkpoint yet" if checkpoint is None else checkpoint.stem
@@ -91,17 +91,17 @@ def training_trainer(config: RunConfig, steps_per_epoch: int, scores: Mapping[st
         plugins=[AtomicCheckpointIO()],
         default_root_dir=folder,
         max_epochs=recipe.epochs,
-        limit_train_batches=steps_per_epoch * recipe.accumulation,
-        accumulate_grad_batches=recipe.accumulation,
-        gradient_clip_val=recipe.gradient_clip,
-        log_every_n_steps=min(50, steps_per_epoch * recipe.accumulation),
+        limit_train_batches=steps_per_epoch * recipe.grad_accum_steps,
+        accumulate_grad_batches=recipe.grad_accum_steps,
+        gradient_clip_val=recipe.clip_grad,
+        log_every_n_steps=min(50, steps_per_epoch * recipe.grad_accum_steps),
         num_sanity_val_steps=0,
     )
-    parts = trainer.world_size * recipe.accumulation
+    parts = trainer.world_size * recipe.grad_accum_steps
     if recipe.batch_size % parts:
         raise ValueError(
-            "optimizer.batch_size must be divisible by processes x optimizer.accumulation = "
-            f"{trainer.world_size} x {recipe.accumulation}, got {recipe.batch_size}"
+            "optimizer.batch_size must be divisible by processes x optimizer.grad_accum_steps = "
+            f"{trainer.world_size} x {recipe.grad_accum_steps}, got {recipe.batch_size}"
         )
     return trainer
 

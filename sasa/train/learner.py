@@ -50,7 +50,7 @@ class Learner(LightningModule):
         self._steps_per_epoch = steps_per_epoch
         for module in network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = 1 - recipe.batch_norm_decay
+                module.momentum = recipe.bn_momentum
         if config.runtime.compile:
             self.compile_network()
         self.train_loss = mean_loss()
@@ -87,7 +87,7 @@ class Learner(LightningModule):
             raise FloatingPointError(
                 f"the loss is {loss.item()} in step {self.trainer.global_step + 1} (epoch "
                 f"{self.trainer.current_epoch + 1}): training stops; lower optimizer.lr, set "
-                "optimizer.gradient_clip, or use precision 32-true"
+                "optimizer.clip_grad, or use precision 32-true"
             )
         self.train_loss.update(loss.detach(), weight=size)
         self.log("train_loss", self.train_loss, on_step=False, on_epoch=True, batch_size=size)
@@ -107,7 +107,7 @@ class Learner(LightningModule):
         optimizer = create_optimizer_v2(
             self.network,
             recipe.name,
-            lr=recipe.scaled_lr,
+            lr=recipe.peak_lr,
             weight_decay=recipe.weight_decay,
             momentum=recipe.momentum,
             fallback_no_weight_decay=True,  # Muon is for matrices; position embeddings are none

@@ -76,7 +76,7 @@ def evaluation_batches(images: int, batch_size: int, world: int, rank: int) -> l
 
 
 def evaluation_loader(
-    dataset: Any, trainer: Trainer, *, batch_size: int, workers: int, collate: Collate | None = None
+    dataset: Any, trainer: Trainer, *, batch_size: int, num_workers: int, collate: Collate | None = None
 ) -> DataLoader[Any]:
     """A loader that brings every image to exactly one process.
 
@@ -84,7 +84,7 @@ def evaluation_loader(
         dataset: of any kind of ours.
         trainer: knows the processes.
         batch_size: images at a time.
-        workers: processes that load them.
+        num_workers: processes that load them.
         collate: makes a batch of samples; None means torch's own way.
 
     Raises:
@@ -97,12 +97,12 @@ def evaluation_loader(
                 f"{dataset.where}: a stream cannot be divided exactly among {world} processes for "
                 "evaluation; evaluate in one process, or give a folder or archive"
             )
-        dataset.set_workers(workers)
-        return DataLoader(dataset, batch_size, num_workers=workers, pin_memory=pin_memory)
+        dataset.set_workers(num_workers)
+        return DataLoader(dataset, batch_size, num_workers=num_workers, pin_memory=pin_memory)
     return DataLoader(
         dataset,
         batch_sampler=evaluation_batches(len(dataset), batch_size, world, trainer.global_rank),
-        num_workers=workers,
+        num_workers=num_workers,
         pin_memory=pin_memory,
         collate_fn=collate,
     )
@@ -123,14 +123,14 @@ class RunData(LightningDataModule):
         training: the training images.
         validation: the images evaluated after every epoch.
         test: the images evaluated at the end.
-        workers: processes that load images, for each training process.
+        num_workers: processes that load images, for each training process.
         collate: makes a batch of samples; None means torch's own way.
     """
 
     training: Any
     validation: Any
     test: Any
-    workers: int
+    num_workers: int
     collate: Collate | None = None
 
     def __init__(self, config: RunConfig) -> None:
@@ -162,14 +162,14 @@ class RunData(LightningDataModule):
     def _batch_size(self) -> int:
         """Images that one process takes at a time."""
         recipe = self._config.optimizer
-        return recipe.batch_size // (self._trainer.world_size * recipe.accumulation)
+        return recipe.batch_size // (self._trainer.world_size * recipe.grad_accum_steps)
 
     def train_dataloader(self) -> EpochLoader:
         """Shuffled batches: those of W processes together are those of one."""
         trainer = self._trainer
         sampler: DistributedSampler[Any] | None = None
         if isinstance(self.training, ImageStream):
-            self.training.set_workers(self.workers)
+            self.training.set_workers(self.num_workers)
         else:
             sampler = DistributedSampler(
                 self.training,
@@ -183,7 +183,7 @@ class RunData(LightningDataModule):
             self._batch_size,
             sampler=sampler,
             drop_last=True,
-            num_workers=self.workers,
+            num_workers=self.num_workers,
             pin_memory=trainer.strategy.root_device.type == "cuda",
             collate_fn=self.collate,
             seed=self._config.seed,
@@ -205,7 +205,7 @@ class RunData(LightningDataModule):
             dataset,
             self._trainer,
             batch_size=self._batch_size,
-            workers=self.workers,
+            num_workers=self.num_workers,
             collate=self.collate,
         )
 
@@ -224,7 +224,7 @@ class ImageData(RunData):
         """Open everything and check it; raises ValueError or FileNotFoundError."""
         super().__init__(config)
         data = config.data
-        self.workers = data.workers
+        self.num_workers = data.num_workers
         built_in = data.source == "fashion-mnist"
         self.input_size = input_size(data)
         channels = self.input_size[0]
@@ -261,16 +261,15 @@ class ImageData(RunData):
         )
         self.training = self._split(data.train_split, training, is_training=True)
         self.test = self._split(data.test_split, evaluation)
-        if data.validation_split is not None:
-            self.validation = self._split(data.validation_split, evaluation)
+        if data.val_split is not None:
+            self.validation = self._split(data.val_split, evaluation)
         elif isinstance(self.training, ImageStream):
             raise ValueError(
-                f"data.validation_split must name a split of {data.source!r}: nothing can be held out of a "
-                "stream"
+                f"data.val_split must name a split of {data.source!r}: nothing can be held out of a stream"
             )
         else:
             self.training, self.validation = train_val_split(
-                self.training, data.held_out, self._config.seed, val_transform=evaluation
+                self.training, data.val_fraction, self._config.seed, val_transform=evaluation
             )
         check_classes(self.training, self.test)
         check_classes(self.training, self.validation)

@@ -104,7 +104,7 @@ def _run(config: TrainConfig, checkpoint: Path | None) -> dict[str, Any]:
         network, config, num_classes=len(data.classes), steps_per_epoch=data.steps_per_epoch
     )
     trainer = training_trainer(config, data.steps_per_epoch, _SCORES)
-    parts = trainer.world_size * config.optimizer.accumulation
+    parts = trainer.world_size * config.optimizer.grad_accum_steps
     if (config.augmentation.mixup or config.augmentation.cutmix) and config.optimizer.batch_size // parts % 2:
         raise ValueError(
             "optimizer.batch_size must give every process an even number of images at a time for mixup and "
@@ -146,12 +146,12 @@ def _scores(test: Any, stage: str) -> dict[str, Any]:
 
 
 def evaluate(
-    weights: str | Path,
+    run: str | Path,
     source: str | Path | None = None,
     split: str = "test",
     *,
     batch_size: int = 128,
-    workers: int = 0,
+    num_workers: int = 0,
     on_broken: Literal["raise", "skip"] = "raise",
     runtime: RuntimeConfig | None = None,
     **reader_options: Any,
@@ -159,22 +159,21 @@ def evaluate(
     """Evaluate trained weights.
 
     Args:
-        weights: safetensors file of a run, the run folder, or "built-in", the classifier that comes with
-            sasa.
+        run: a run's folder, its safetensors file, or "built-in", the classifier that comes with sasa.
         source: images, see sasa.data.create_dataset; their classes must be those of the weights. None means
             the folder, archive or built-in images that the weights were trained on; if the file does not say,
             "fashion-mnist".
         split: which of their splits; with source None "train", "validation" and "test" are what the run's
             configuration names so. Images that it held out of "train" are no split.
         batch_size: images at a time, in each process.
-        workers: processes that load images; 0 loads in this one.
+        num_workers: processes that load images; 0 loads in this one.
         on_broken: "raise" stops at a broken image, "skip" leaves it out.
         runtime: the machine; None means its defaults.
         reader_options: for timm's readers only.
 
     Returns:
         top1, top5 (from six classes on) in [0, 1], loss (None if it is not finite), images, skipped_images,
-        weights, and what was evaluated: data, split and data_options.
+        run, and what was evaluated: data, split and data_options.
 
     Raises:
         FileNotFoundError, ValueError: the weights or the data are at fault.
@@ -182,7 +181,7 @@ def evaluate(
     runtime = RuntimeConfig() if runtime is None else runtime
     if batch_size < 1:
         raise ValueError(f"batch_size must be positive, got {batch_size}")
-    network, metadata = load_weights(weights)
+    network, metadata = load_weights(run)
     transform = evaluation_transform(
         (metadata.input_size[0], metadata.input_size[1], metadata.input_size[2]),
         mean=metadata.mean,
@@ -201,10 +200,10 @@ def evaluate(
             on_broken=on_broken,
             **{**stream_options, **data.options},
         )
-    require_same_classes(data.source, list(dataset.classes), weights, metadata.classes)
+    require_same_classes(data.source, list(dataset.classes), run, metadata.classes)
     with determinism_restored():
         trainer = evaluation_trainer(runtime)
-        loader = evaluation_loader(dataset, trainer, batch_size=batch_size, workers=workers)
+        loader = evaluation_loader(dataset, trainer, batch_size=batch_size, num_workers=num_workers)
         if runtime.compile:
             network.compile()
         evaluator = Evaluator(network, len(metadata.classes), channels_last=runtime.channels_last)
@@ -213,6 +212,6 @@ def evaluate(
         return {
             **_scores(test, "test"),
             "skipped_images": dataset.skipped if isinstance(dataset, ImageDataset) else 0,
-            "weights": str(weights),
+            "run": str(run),
             **data.described,
         }

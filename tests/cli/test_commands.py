@@ -60,7 +60,7 @@ def size(path: Path) -> tuple[int, int]:
 def test_predict_prints_the_top_five_with_their_probabilities(
     weights: Path, picture: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["predict", str(picture), str(picture), "--weights", str(weights)]) == 0
+    assert main(["predict", str(picture), str(picture), "--run", str(weights)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:6] == lines[6:]
     assert lines[0] == str(picture)
@@ -85,7 +85,7 @@ def test_predict_takes_more_images_than_a_batch(
         return load_images(paths, metadata)
 
     monkeypatch.setattr("sasa.train.load_images", counted)
-    assert main(["predict", *[str(picture)] * 65, "--weights", str(weights)]) == 0
+    assert main(["predict", *[str(picture)] * 65, "--run", str(weights)]) == 0
     assert capsys.readouterr().out.splitlines().count(str(picture)) == 65
     assert sizes == [32, 32, 1]
 
@@ -146,7 +146,7 @@ def test_attention_draws_chosen_layers_and_heads(
     weights: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "maps.png"
-    base = ["attention", str(picture), "--weights", str(weights), "--out", str(out)]
+    base = ["attention", str(picture), "--run", str(weights), "--out", str(out)]
     assert main([*base, "--layers", "layer1.0.spatial"]) == 0
     assert capsys.readouterr().out == f"wrote {out}\n"
     one = size(out)
@@ -159,7 +159,7 @@ def test_attention_defaults_to_the_built_in_images(
 ) -> None:
     """Where the weights do not say what they were trained on and their classes are these."""
     out = tmp_path / "maps.png"
-    assert main(["attention", "--weights", str(weights), "--out", str(out), "--query", "0.2", "0.7"]) == 0
+    assert main(["attention", "--run", str(weights), "--out", str(out), "--query", "0.2", "0.7"]) == 0
     width, height = size(out)
     assert height > 1.4 * width  # ten rows, six columns
     assert capsys.readouterr().out == f"data: fashion-mnist, split test\nwrote {out}\n"
@@ -186,7 +186,7 @@ def test_attention_takes_the_data_that_the_weights_were_trained_on(
     source, out = str(tmp_path / "images"), tmp_path / "maps.png"
     data = DataConfig(source, test_split="exam", on_broken="skip")
     weights = foreign(tmp_path / "pets.safetensors", plain(TrainConfig(data=data)))
-    assert main(["attention", "--weights", weights, "--out", str(out)]) == 0
+    assert main(["attention", "--run", weights, "--out", str(out)]) == 0
     assert f"data: {source}, split exam\n" in capsys.readouterr().out
     width, height = size(out)
     assert width > 2 * height  # two rows, six columns
@@ -197,11 +197,11 @@ def test_attention_shows_no_network_images_of_other_classes(
 ) -> None:
     out = str(tmp_path / "maps.png")
     weights = foreign(tmp_path / "unsaid.safetensors", None)
-    assert main(["attention", "--weights", weights, "--out", out]) == 2
+    assert main(["attention", "--run", weights, "--out", out]) == 2
     assert "do not say what they were trained on, and have other classes" in capsys.readouterr().err
     gone = plain(TrainConfig(data=DataConfig(str(tmp_path / "gone"))))
     weights = foreign(tmp_path / "gone.safetensors", gone)
-    assert main(["attention", "--weights", weights, "--out", out]) == 2
+    assert main(["attention", "--run", weights, "--out", out]) == 2
     assert "gone', which is no file or folder here; give image files" in capsys.readouterr().err
 
 
@@ -217,14 +217,14 @@ def test_attention_errors(
     weights: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "maps.png")
-    assert main(["attention", "--weights", str(weights), "--out", out, *arguments]) == 2
+    assert main(["attention", "--run", str(weights), "--out", out, *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
 def test_predict_names_the_missing_file(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "missing.png", "--weights", str(weights)]) == 2
+    assert main(["predict", "missing.png", "--run", str(weights)]) == 2
     assert "missing.png" in capsys.readouterr().err
 
 

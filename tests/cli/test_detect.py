@@ -29,7 +29,7 @@ SCENES = ["--option", "length=4", "--option", "size=64"]
 
 def test_train_resume_then_eval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    assert main(["detect", "train", *TINY, "--run_folder", str(run)]) == 0
+    assert main(["detect", "train", *TINY, "--run", str(run)]) == 0
     output = capsys.readouterr()
     assert output.err == ""
     lines = output.out.splitlines()
@@ -41,7 +41,7 @@ def test_train_resume_then_eval(tmp_path: Path, capsys: pytest.CaptureFixture[st
     results = json.loads((run / "results.json").read_text())
 
     report, found = tmp_path / "report.json", tmp_path / "found.json"
-    command = ["detect", "eval", "--weights", str(run), "--batch-size", "2"]
+    command = ["detect", "eval", "--run", str(run), "--batch_size", "2"]
     assert main([*command, "--json", str(report), "--results", str(found)]) == 0
     data = "data: scenes, split test, length=4, size=64"
     assert capsys.readouterr().out.splitlines() == [data, *lines[1 : 1 + 3 + 10]]
@@ -53,7 +53,7 @@ def test_train_resume_then_eval(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
     assert main(["detect", "train", "--resume", str(run)]) == 2
     assert "is finished" in capsys.readouterr().err
-    assert main(["detect", "train", *TINY, "--run_folder", str(run)]) == 2
+    assert main(["detect", "train", *TINY, "--run", str(run)]) == 2
     assert f"go on with it (sasa detect train --resume {run})" in capsys.readouterr().err
     (run / "results.json").unlink()
     assert main(["detect", "train", "--resume", str(run)]) == 0
@@ -96,7 +96,7 @@ def test_outputs_that_are_not_finite_are_evaluated(
         detector.head.get_submodule(head).bias.fill_(value)
     save_weights(tmp_path / "wrong.safetensors", detector, about)
     report = tmp_path / "report.json"
-    command = ["detect", "eval", "--weights", str(tmp_path / "wrong.safetensors"), *SCENES]
+    command = ["detect", "eval", "--run", str(tmp_path / "wrong.safetensors"), *SCENES]
     assert main([*command, "--json", str(report)]) == 0
     assert capsys.readouterr().out.splitlines()[1] == "4 images, loss not finite"
     results = json.loads(report.read_text(), parse_constant=pytest.fail)
@@ -115,7 +115,7 @@ def test_eval_of_an_annotation_file(
     workers = []
 
     def loader(*args: Any, **kwargs: Any) -> Any:
-        workers.append(kwargs["workers"])
+        workers.append(kwargs["num_workers"])
         return evaluation_loader(*args, **kwargs)
 
     monkeypatch.setattr("sasa.train.detection.run.evaluation_loader", loader)
@@ -131,13 +131,13 @@ def test_eval_of_an_annotation_file(
     file, report = tmp_path / "elsewhere" / "photos.json", tmp_path / "report.json"
     file.parent.mkdir()
     file.write_text(json.dumps(content))
-    command = ["detect", "eval", "--weights", str(weights), "--data", str(file), "--json", str(report)]
-    assert main([*command, "--skip-invalid"]) == 2
+    command = ["detect", "eval", "--run", str(weights), "--data", str(file), "--json", str(report)]
+    assert main([*command, "--skip_invalid"]) == 2
     assert "one.png" in capsys.readouterr().err
     command += ["--images", str(tmp_path)]
     assert main(command) == 2
     assert str(file) in capsys.readouterr().err
-    assert main([*command, "--skip-invalid", "--workers", "1"]) == 0
+    assert main([*command, "--skip_invalid", "--num_workers", "1"]) == 0
     results = json.loads(report.read_text())
     assert (results["images"], results["skipped_objects"]) == (1, 1)
     assert workers == [1]
@@ -158,8 +158,8 @@ def test_predict_writes_pictures_and_json(
     weights: Path, photos: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "found"
-    command = ["detect", "predict", *photos, "--weights", str(weights), "--out", str(out)]
-    assert main([*command, "--min-score", "0.2"]) == 0
+    command = ["detect", "predict", *photos, "--run", str(weights), "--out", str(out)]
+    assert main([*command, "--min_score", "0.2"]) == 0
     output = capsys.readouterr()
     assert output.err == "", "no progress bar where there is no terminal"
     content = json.loads((out / "detections.json").read_text())
@@ -185,7 +185,7 @@ def test_predict_writes_pictures_and_json(
             assert picture.size == size
 
     best = max(entry["score"] for entry in first)
-    assert main([*command, "--min-score", str(best)]) == 0
+    assert main([*command, "--min_score", str(best)]) == 0
     content = json.loads((out / "detections.json").read_text())
     assert {entry["score"] for image in content for entry in image["detections"]} >= {best}
     assert sum(len(entry["detections"]) for entry in content) < count
@@ -194,7 +194,7 @@ def test_predict_writes_pictures_and_json(
 def test_predict_never_overwrites(
     weights: Path, photos: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["detect", "predict", "--weights", str(weights), "--out"]
+    command = ["detect", "predict", "--run", str(weights), "--out"]
     before = Path(photos[0]).read_bytes()
     assert main([*command, str(tmp_path), photos[0]]) == 2
     assert f"which is taken by {photos[0]}" in capsys.readouterr().err
@@ -213,9 +213,9 @@ def test_predict_never_overwrites(
         (["train", "--optimizer.lrr", "1"], "--optimizer.lrr: unknown key; did you mean 'optimizer.lr'?"),
         (["train", "--resume"], "--resume needs the run's folder; see sasa detect train --help"),
         (["train", "--resume", "nowhere"], "no run in nowhere"),
-        (["eval", "--wieghts", "x"], "see sasa detect eval --help"),
-        (["eval", "--weights", "nowhere"], "no weights at nowhere"),
-        (["predict", "missing.png", "--weights", "nowhere"], "no weights at nowhere"),
+        (["eval", "--nothing", "x"], "see sasa detect eval --help"),
+        (["eval", "--run", "nowhere"], "no weights at nowhere"),
+        (["predict", "missing.png", "--run", "nowhere"], "no weights at nowhere"),
         (
             ["train", *TINY, "--model.options.widht_mult", "1"],
             "error: model: create_retinanet() got an unexpected",
@@ -241,19 +241,19 @@ def test_faulty_commands(arguments: list[str], message: str, capsys: pytest.Capt
 def test_faults_of_what_is_given(
     weights: Path, photos: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    predict = ["detect", "predict", "--weights", str(weights), "--out", str(tmp_path / "out")]
+    predict = ["detect", "predict", "--run", str(weights), "--out", str(tmp_path / "out")]
     assert main([*predict, str(tmp_path / "missing.png")]) == 2
     assert "missing.png" in capsys.readouterr().err
-    assert main([*predict, photos[0], "--min-score", "2"]) == 2
+    assert main([*predict, photos[0], "--min_score", "2"]) == 2
     assert "min_score must lie in [0, 1], got 2.0" in capsys.readouterr().err
-    assert main(["detect", "eval", "--weights", str(weights)]) == 2
+    assert main(["detect", "eval", "--run", str(weights)]) == 2
     assert "its 10 classes" in capsys.readouterr().err
-    assert main(["detect", "eval", "--weights", str(weights), "--batch-size", "0"]) == 2
+    assert main(["detect", "eval", "--run", str(weights), "--batch_size", "0"]) == 2
     assert "batch_size must be positive" in capsys.readouterr().err
     folder = str(tmp_path)
-    assert main(["detect", "eval", "--weights", str(weights), "--data", folder, "--images", folder]) == 2
+    assert main(["detect", "eval", "--run", str(weights), "--data", folder, "--images", folder]) == 2
     assert "error: data: images: for a COCO annotation file (*.json) only" in capsys.readouterr().err
-    assert main(["detect", "eval", "--weights", str(weights), "--option", "lenght=4"]) == 2
+    assert main(["detect", "eval", "--run", str(weights), "--option", "lenght=4"]) == 2
     message = "data: scene_options: 'scenes' have no option 'lenght'; did you mean 'length'?"
     assert capsys.readouterr().err == f"sasa: error: {message}\n"
 

@@ -29,11 +29,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_train_then_eval(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        f"model: {{name: test_resnet}}\ndata: {{source: {images}, input_size: 16, held_out: 0.2}}\n"
-        "optimizer: {batch_size: 4, epochs: 3, lr: 20, warmup_epochs: 0}\n"
+        f"model: {{name: test_resnet}}\ndata: {{source: {images}, input_size: 16, val_fraction: 0.2}}\n"
+        "optimizer: {batch_size: 4, epochs: 3, lr_base: 20, warmup_epochs: 0}\n"
     )
     run = tmp_path / "run"
-    command = ["train", "--config", str(recipe), "--run_folder", str(run), "--optimizer.epochs", "1"]
+    command = ["train", "--config", str(recipe), "--run", str(run), "--optimizer.epochs", "1"]
     assert main(command) == 0
     output = capsys.readouterr()
     assert output.out.startswith("epoch 1/1: loss ")
@@ -44,18 +44,18 @@ def test_train_then_eval(images: Path, tmp_path: Path, capsys: pytest.CaptureFix
     results = json.loads((run / "results.json").read_text())
 
     report = tmp_path / "report.json"
-    assert main(["eval", "--weights", str(run), "--json", str(report)]) == 0
+    assert main(["eval", "--run", str(run), "--json", str(report)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"data: {images}, split test", "those that it was trained on"
     assert lines[1].startswith(f"top-1 {results['top1']:.2%}, loss")
     evaluated = json.loads(report.read_text())
     assert (evaluated["top1"], evaluated["images"], evaluated["split"]) == (results["top1"], 12, "test")
 
-    assert main(["eval", "--weights", str(run), "--data", str(images), "--split", "train"]) == 0
+    assert main(["eval", "--run", str(run), "--data", str(images), "--split", "train"]) == 0
     assert capsys.readouterr().out.startswith(f"data: {images}, split train\n")
-    assert main(["eval", "--weights", str(run), "--option", "root"]) == 2
+    assert main(["eval", "--run", str(run), "--option", "root"]) == 2
     assert "--option: expected KEY=VALUE, got 'root'" in capsys.readouterr().err
-    assert main(["eval", "--weights", str(run), "--data", "fashion-mnist"]) == 2, "other classes"
+    assert main(["eval", "--run", str(run), "--data", "fashion-mnist"]) == 2, "other classes"
     assert "classes" in capsys.readouterr().err
 
     assert main(command) == 2
@@ -101,13 +101,13 @@ def test_a_faulty_option_of_eval(capsys: pytest.CaptureFixture[str]) -> None:
     error = capsys.readouterr().err
     assert error.startswith("sasa: error: data: root: reader options are for timm's readers")
     assert error.count("\n") == 1
-    assert main(["eval", "--option", "workers=2"]) == 2
-    assert capsys.readouterr().err.startswith("sasa: error: --option: 'workers' is not of the data; see")
+    assert main(["eval", "--option", "num_workers=2"]) == 2
+    assert capsys.readouterr().err.startswith("sasa: error: --option: 'num_workers' is not of the data; see")
 
 
 def test_print_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--optimizer.lr", "0.25", "--print_config"]) == 0
-    assert "  lr: 0.25\n" in capsys.readouterr().out
+    assert "  lr_base: 0.25\n" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -115,9 +115,9 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of processes that evaluations were to load images with."""
     seen = []
 
-    def loader(*args: Any, workers: int, **kwargs: Any) -> Any:
-        seen.append(workers)
-        return evaluation_loader(*args, workers=workers, **kwargs)
+    def loader(*args: Any, num_workers: int, **kwargs: Any) -> Any:
+        seen.append(num_workers)
+        return evaluation_loader(*args, num_workers=num_workers, **kwargs)
 
     monkeypatch.setattr("sasa.train.run.evaluation_loader", loader)
     return seen
@@ -131,10 +131,10 @@ def test_eval_may_skip_broken_images_and_load_with_workers(
     data = tmp_path / "images"
     shutil.copytree(images, data)
     (data / "test" / "red" / "0.png").write_bytes(b"broken")
-    command = ["eval", "--weights", str(tmp_path / "weights.safetensors"), "--data", str(data)]
+    command = ["eval", "--run", str(tmp_path / "weights.safetensors"), "--data", str(data)]
     assert main(command) == 2
     assert "0.png: broken image" in capsys.readouterr().err
-    assert main([*command, "--skip-broken", "--workers", "1"]) == 0
+    assert main([*command, "--skip_broken", "--num_workers", "1"]) == 0
     output = capsys.readouterr()
     assert output.out.splitlines()[1].endswith(" on 11 images")
     assert "0.png" in output.err
@@ -150,6 +150,6 @@ def test_a_loss_that_is_not_finite_is_null(
     save_weights(tmp_path / "weights.safetensors", network, about)
     report = tmp_path / "report.json"
     weights = str(tmp_path / "weights.safetensors")
-    assert main(["eval", "--weights", weights, "--data", str(images), "--json", str(report)]) == 0
+    assert main(["eval", "--run", weights, "--data", str(images), "--json", str(report)]) == 0
     assert "loss not finite on 12 images" in capsys.readouterr().out
     assert json.loads(report.read_text())["loss"] is None

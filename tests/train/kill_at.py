@@ -75,7 +75,7 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             MOMENTS[moment](learner, run)
-            train(dataclasses.replace(config, run_folder=folder))
+            train(dataclasses.replace(config, run=folder))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), f"{moment}: the run was not killed"

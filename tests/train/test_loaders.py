@@ -80,9 +80,9 @@ def test_defaults_follow_the_source(make_config: MakeConfig) -> None:
 
 
 def test_validation_is_held_out_or_a_split(make_config: MakeConfig) -> None:
-    held = ImageData(make_config(data={"held_out": 0.2}))
+    held = ImageData(make_config(data={"val_fraction": 0.2}))
     assert (len(held.training), len(held.validation)) == (20, 6)
-    split = ImageData(make_config(data={"validation_split": "test"}))
+    split = ImageData(make_config(data={"val_split": "test"}))
     assert (len(split.training), len(split.validation)) == (26, 7)
 
 
@@ -118,9 +118,7 @@ def test_streams(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> No
         return opened[-1][2]
 
     monkeypatch.setattr(sasa.train.loaders, "create_dataset", open_fake)
-    config = make_config(
-        data={"source": "wds/fake", "validation_split": "val", "options": {"num_samples": 20}}
-    )
+    config = make_config(data={"source": "wds/fake", "val_split": "val", "options": {"num_samples": 20}})
     results = train(config)
     assert (results["steps"], results["images"]) == (4, 5)
     options = {split: options for split, options, _ in opened}
@@ -135,5 +133,5 @@ def test_streams(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> No
     assert not opened[-1][1]["is_training"]
     assert opened[-1][1]["num_samples"] == 5
 
-    with pytest.raises(ValueError, match=r"data\.validation_split must name a split"):
+    with pytest.raises(ValueError, match=r"data\.val_split must name a split"):
         ImageData(make_config(data={"source": "wds/fake"}))

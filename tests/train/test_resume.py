@@ -46,7 +46,7 @@ def random_everywhere(make_config: Callable[..., TrainConfig]) -> TrainConfig:
         model={"name": "sasa_resnet26", "options": options},
         data={"input_size": 8},
         augmentation={"color_jitter": 0.3, "re_prob": 0.3, "mixup": 0.3, "cutmix": 0.3},
-        optimizer={"epochs": 4, "gradient_clip": 1.0},
+        optimizer={"epochs": 4, "clip_grad": 1.0},
     )
 
 
@@ -60,7 +60,7 @@ def runs(make_config: Callable[..., TrainConfig], module_tmp: Path) -> Path:
     """A folder with the run that was never stopped, "whole", and one killed at each moment."""
     if not (module_tmp / "whole").exists():
         config = random_everywhere(make_config)
-        train(dataclasses.replace(config, run_folder=str(module_tmp / "whole")))
+        train(dataclasses.replace(config, run=str(module_tmp / "whole")))
         save_config(config, module_tmp / "config.yaml")
         script = str(Path(__file__).with_name("kill_at.py"))
         killed = [f"{moment}:{module_tmp / moment}" for moment in MOMENTS]
@@ -158,6 +158,6 @@ def test_what_cannot_be_resumed_or_started(runs: Path, tmp_path: Path, make_conf
         resume(tmp_path)
     with pytest.raises(FileExistsError, match="is finished"):
         resume(runs / "whole")
-    config = dataclasses.replace(make_config(), run_folder=str(runs / "whole"))
-    with pytest.raises(FileExistsError, match=r"run_folder: .* holds a run already; go on with it"):
+    config = dataclasses.replace(make_config(), run=str(runs / "whole"))
+    with pytest.raises(FileExistsError, match=r"run: .* holds a run already; go on with it"):
         train(config)

@@ -76,7 +76,7 @@ def test_run_folder_and_results(make_config: MakeConfig) -> None:
 
 
 def test_learning_rates_of_the_steps(make_config: MakeConfig) -> None:
-    config = make_config(optimizer={"epochs": 4, "warmup_epochs": 2.0, "lr": 1.0})
+    config = make_config(optimizer={"epochs": 4, "warmup_epochs": 2.0, "lr_base": 1.0})
     optimizers = classifier(config).configure_optimizers()
     optimizer, schedule = optimizers["optimizer"], optimizers["lr_scheduler"]["scheduler"]
     rates = []
@@ -127,12 +127,12 @@ def test_optimizer_decays_matrices_only(
         assert all("exp_avg" in stepped[name] for name in free)
 
 
-def test_batch_norm_decay_is_torchs_momentum_turned_round(make_config: MakeConfig) -> None:
+def test_momentum_of_batch_norms(make_config: MakeConfig) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    classifier(make_config(optimizer={"batch_norm_decay": 0.9999}), network)
+    classifier(make_config(optimizer={"bn_momentum": 1e-4}), network)
     batch_norm = network[1]
     assert isinstance(batch_norm, nn.BatchNorm2d)
-    assert batch_norm.momentum == pytest.approx(1e-4)
+    assert batch_norm.momentum == 1e-4
 
 
 @pytest.mark.parametrize("warmup", [True, False])
@@ -179,7 +179,7 @@ def test_accumulation_equals_the_whole_batch(
 ) -> None:
     scores, weights = [], []
     for parts in (1, 4):
-        recipe = {**norm_free, "optimizer": {**norm_free["optimizer"], "accumulation": parts}}
+        recipe = {**norm_free, "optimizer": {**norm_free["optimizer"], "grad_accum_steps": parts}}
         config = make_config(f"parts{parts}", **recipe)
         scores.append(train(config))
         weights.append(load_file(config.folder / "model.safetensors"))
@@ -271,7 +271,7 @@ def test_loss_of_smoothed_and_mixed_labels(
 def test_the_seed_decides(make_config: MakeConfig) -> None:
     weights = []
     for number, seed in enumerate((1, 1, 2)):
-        config = make_config(f"run{number}", seed=seed, data={"validation_split": "test"})
+        config = make_config(f"run{number}", seed=seed, data={"val_split": "test"})
         train(config)
         weights.append(load_file(config.folder / "model.safetensors")["fc.weight"])
     assert torch.equal(weights[0], weights[1])
@@ -281,7 +281,7 @@ def test_the_seed_decides(make_config: MakeConfig) -> None:
 def test_workers_start_every_epoch_from_the_seed(make_config: MakeConfig) -> None:
     weights = []
     for number in range(2):
-        config = make_config(f"run{number}", data={"workers": 2}, augmentation={"re_prob": 0.5})
+        config = make_config(f"run{number}", data={"num_workers": 2}, augmentation={"re_prob": 0.5})
         torch.manual_seed(number)
         train(config)
         weights.append(load_file(config.folder / "model.safetensors")["fc.weight"])
@@ -351,7 +351,7 @@ def test_compile(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(compiled) == 2
 
 
-def test_gradient_clip_reaches_the_step(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clip_grad_reaches_the_step(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     norms: list[float] = []
     step = torch.optim.SGD.step
 
@@ -362,7 +362,7 @@ def test_gradient_clip_reaches_the_step(make_config: MakeConfig, monkeypatch: py
         return result
 
     monkeypatch.setattr(torch.optim.SGD, "step", recorded)
-    train(make_config(optimizer={"gradient_clip": 0.01, "epochs": 1, "warmup_epochs": 0.0}))
+    train(make_config(optimizer={"clip_grad": 0.01, "epochs": 1, "warmup_epochs": 0.0}))
     assert len(norms) == 2
     assert max(norms) <= 0.0101
 
@@ -396,7 +396,7 @@ def test_faults_are_found_before_the_first_step(
 def test_starting_from_weights(make_config: MakeConfig, caplog: pytest.LogCaptureFixture) -> None:
     first = make_config("first")
     train(first)
-    second = make_config("second", model={"weights": str(first.folder)}, optimizer={"lr": 1e-9})
+    second = make_config("second", model={"weights": str(first.folder)}, optimizer={"lr_base": 1e-9})
     with caplog.at_level(logging.INFO, "sasa"):
         train(second)
     assert "starts anew" not in caplog.text

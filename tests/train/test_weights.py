@@ -61,7 +61,7 @@ def test_files_from_before_the_recipe_was_kept_can_be_read(network: nn.Module, t
     assert load_weights(path)[1] == metadata()
 
 
-def test_run_folder_stands_for_its_weights(file: Path) -> None:
+def test_run_stands_for_its_weights(file: Path) -> None:
     assert load_weights(file.parent)[1] == metadata()
 
 

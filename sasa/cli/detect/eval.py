@@ -9,7 +9,7 @@ HELP = "evaluate a trained detector by COCO's rules"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
-    parser.add_argument("--weights", required=True, help="run folder or .safetensors file")
+    parser.add_argument("--run", required=True, help="run folder or .safetensors file")
     parser.add_argument(
         "--data",
         help="folder or archive in COCO's or VOC's layout, or a COCO .json file (default: what the detector "
@@ -17,12 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", default="test", help="split of the data (default: %(default)s)")
     parser.add_argument("--images", help="folder of the images of a .json file (default: the file's own)")
-    parser.add_argument("--batch-size", type=int, default=8, help="images at a time (default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=8, help="images at a time (default: %(default)s)")
     parser.add_argument(
-        "--workers", type=int, default=0, help="processes that load images (default: %(default)s)"
+        "--num_workers", type=int, default=0, help="processes that load images (default: %(default)s)"
     )
     parser.add_argument(
-        "--skip-invalid", action="store_true", help="leave out objects with wrong boxes instead of stopping"
+        "--skip_invalid", action="store_true", help="leave out objects with wrong boxes instead of stopping"
     )
     parser.add_argument(
         "--option",
@@ -46,12 +46,12 @@ def run(args: argparse.Namespace) -> None:
     import sasa.train
 
     results = sasa.train.evaluate_detector(
-        args.weights,
+        args.run,
         args.data,
         args.split,
         images=args.images,
         batch_size=args.batch_size,
-        workers=args.workers,
+        num_workers=args.num_workers,
         on_invalid="skip" if args.skip_invalid else "raise",
         results_file=args.results,
         **key_values(args.option, sasa.train.evaluate_detector),

@@ -12,7 +12,7 @@ HELP = "detect in images: writes them with their boxes, and one json"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
-    parser.add_argument("--weights", required=True, help="run folder or .safetensors file")
+    parser.add_argument("--run", required=True, help="run folder or .safetensors file")
     parser.add_argument(
         "--out",
         default="detections",
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where IMAGE.png, each with its boxes, and detections.json go (default: %(default)s)",
     )
     parser.add_argument(
-        "--min-score",
+        "--min_score",
         type=float,
         default=0.3,
         metavar="SCORE",
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     out = Path(args.out)
     pictures = _pictures(args.images, out)
     content, count = [], 0
-    detections = detect_in_files(args.weights, list(pictures), min_score=args.min_score)
+    detections = detect_in_files(args.run, list(pictures), min_score=args.min_score)
     with tqdm(total=len(pictures), unit="image", disable=None) as bar:
         for (path, picture), (image, found) in zip(pictures.items(), detections, strict=True):
             out.mkdir(parents=True, exist_ok=True)

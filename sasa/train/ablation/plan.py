@@ -49,7 +49,7 @@ class Cell:
 
     def run(self, out: Path, seed: int) -> TrainConfig:
         """The configuration of one run."""
-        return dataclasses.replace(self.config, seed=seed, run_folder=str(self.folder(out, seed)))
+        return dataclasses.replace(self.config, seed=seed, run=str(self.folder(out, seed)))
 
     def folder(self, out: Path, seed: int) -> Path:
         """The run's folder."""
@@ -87,7 +87,7 @@ def plan_sweeps(
         FileNotFoundError: There is no such recipe, or no such data.
     """
     given = {argument.partition("=")[0].removeprefix("--") for argument in arguments if argument[:2] == "--"}
-    for key in ("seed", "run_folder", "config"):
+    for key in ("seed", "run", "config"):
         if key in given:
             raise ValueError(f"--{key}: a sweep sets it itself; leave it out")
     opened: dict[str, ImageData] = {}
@@ -100,7 +100,7 @@ def plan_sweeps(
                 f"file's; rename {name!r}, or leave it out"
             )
         merged = _merge(read_yaml(recipe), sweep.config)
-        merged = {key: value for key, value in merged.items() if key not in ("seed", "run_folder")}
+        merged = {key: value for key, value in merged.items() if key not in ("seed", "run")}
         start = config_from(merged, f"{recipe} with sweep {sweep.name}")
         base = plain(parse_config(arguments, base=start, command="sasa ablate"))
         for file in sweep.cells:
@@ -132,11 +132,11 @@ def config_hash(config: TrainConfig) -> str:
 
     Two ways to say the same one of our networks count as the same, and so do two spellings of the path of the
     data, such as cifar10 and ./cifar10/, and null and the input size that it stands for. The machine and
-    data.workers count, since bits depend on them: each loader process draws random numbers of its own. A
+    data.num_workers count, since bits depend on them: each loader process draws random numbers of its own. A
     change of what is hashed, a new key with a default included, has all finished runs trained again.
     """
     content = plain(config)
-    del content["seed"], content["run_folder"]
+    del content["seed"], content["run"]
     content["data"]["source"] = _spelled_alike(config.data.source)
     content["data"]["input_size"] = input_size(config.data)[1]
     name, options = config.model.name, config.model.options

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sasa.errors import did_you_mean
 from sasa.train.config import TrainConfig
 from sasa.train.config_files import read_yaml
 
@@ -15,7 +15,7 @@ RECIPE = Path(__file__).with_name("recipe.yaml")
 """The recipe of runs for which none is given."""
 
 _SWEEPS = Path(__file__).with_name("sweeps")
-_SECTIONS = {field.name for field in dataclasses.fields(TrainConfig)} - {"seed", "run_folder"}
+_SECTIONS = {field.name for field in dataclasses.fields(TrainConfig)} - {"seed", "run"}
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,8 @@ def read_sweep(sweep: str) -> SweepFile:
     if sweep not in sweep_names():
         path = Path(sweep)
         if path.suffix not in (".yaml", ".yml") or not path.is_file():
-            near = difflib.get_close_matches(sweep, sweep_names(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "or give a YAML file"
-            raise ValueError(f"sweep: expected one of {', '.join(sweep_names())}, got {sweep!r}; {hint}")
+            hint = did_you_mean(sweep, sweep_names(), otherwise="or give a YAML file")
+            raise ValueError(f"sweep: expected one of {', '.join(sweep_names())}, got {sweep!r}{hint}")
     content = read_yaml(path)
     _check(content, {"title", "cells"}, {"config", "claims", "paper", "note"}, str(path))
     config = content.get("config", {})

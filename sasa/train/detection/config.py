@@ -64,7 +64,7 @@ class DetectionDataConfig:
     Attributes:
         source: scenes (built in), or a folder or archive in COCO's or VOC's layout
         train_split: split to train on
-        validation_split: split for the validation after every epoch
+        val_split: split for the validation after every epoch
         test_split: split for the evaluation at the end; where the data has no test split, test takes the
             validation images
         size: side in pixels of the squares trained on, and the longer side of the images in evaluation; null
@@ -72,26 +72,26 @@ class DetectionDataConfig:
         mean: of each channel, for pixels in [0, 1]; null means what the backbone expects
         std: of each channel; null means what the backbone expects
         on_invalid: raise stops at an object whose box is wrong, skip leaves it out and counts it
-        workers: processes that load images, for each training process; 0 loads in the training process
+        num_workers: processes that load images, for each training process; 0 loads in the training process
         options: for scenes only, such as {length: 500, max_items: 3}
     """
 
     source: str = "scenes"
     train_split: str = "train"
-    validation_split: str = "validation"
+    val_split: str = "validation"
     test_split: str = "test"
     size: int | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
     on_invalid: Literal["raise", "skip"] = "raise"
-    workers: int = 0
+    num_workers: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(self.size is None or self.size > 0, "data.size", "positive or null", self.size)
         for key, values in (("data.mean", self.mean), ("data.std", self.std)):
             require(values is None or len(values) == 3, key, "three numbers or null", values)
-        require(self.workers >= 0, "data.workers", "0 or more", self.workers)
+        require(self.num_workers >= 0, "data.num_workers", "0 or more", self.num_workers)
         if self.source.lower().endswith(".json"):
             raise ValueError(
                 f"data.source must have splits, but {self.source!r} is one of them; give the folder that "
@@ -122,15 +122,14 @@ class DetectionOptimizerConfig(OptimizerConfig):
     """SGD, AdamW or Muon with a linear warm-up and a cosine decay to zero, changed at every step.
 
     Attributes:
-        lr: peak learning rate of a batch of 64, as the paper has it; the rate used is lr · batch_size / 64
+        lr_base: peak learning rate at a batch of lr_base_size images
     """
 
     batch_size: int = 64
     epochs: int = 150
-    lr: float = 0.12
+    lr_base: float = 0.12
+    lr_base_size: int = 64
     warmup_epochs: float = 1.0
-
-    base_batch: ClassVar[int] = 64
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ class DetectionConfig(RunConfig):
         optimizer: the recipe
         runtime: the machine
         seed: of everything random, 0 or more
-        run_folder: where results go; null means runs/retinanet
+        run: where results go; null means runs/retinanet
     """
 
     model: DetectorConfig = field(default_factory=DetectorConfig)
@@ -153,7 +152,7 @@ class DetectionConfig(RunConfig):
     optimizer: DetectionOptimizerConfig = field(default_factory=DetectionOptimizerConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     seed: int = 0
-    run_folder: str | None = None
+    run: str | None = None
 
     command: ClassVar[str] = "sasa detect train"
     trains: ClassVar[str] = "a detector"

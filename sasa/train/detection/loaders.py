@@ -37,12 +37,12 @@ class DetectionData(RunData):
         """Open everything and check it; raises AnnotationError, ValueError or FileNotFoundError."""
         super().__init__(config)
         data = config.data
-        self.workers = data.workers
+        self.num_workers = data.num_workers
         self.collate = collate_detection
         usual = SCENES_SIZE if data.source == "scenes" else PHOTOS_SIZE
         self.size = usual if data.size is None else data.size
         self.training = self._split(data.train_split)
-        self.validation = self._split(data.validation_split)
+        self.validation = self._split(data.val_split)
         self.test = self._split(data.test_split)
         for held_out in (self.validation, self.test):
             check_categories(self.training, held_out)

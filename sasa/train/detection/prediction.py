@@ -45,12 +45,12 @@ class DetectedImage:
 
 
 def detect_in_files(
-    weights: str | Path, paths: Sequence[str | Path], *, min_score: float = 0.3
+    run: str | Path, paths: Sequence[str | Path], *, min_score: float = 0.3
 ) -> Iterator[tuple[Image.Image, LabeledBoxes]]:
     """Detect in image files, one after the other, in the order given.
 
     Args:
-        weights: safetensors file of a detector's run, or the run folder.
+        run: a detector's run folder or its safetensors file.
         paths: image files of any size.
         min_score: leave out what scores less, in [0, 1].
 
@@ -63,19 +63,17 @@ def detect_in_files(
     """
     if not 0 <= min_score <= 1:
         raise ValueError(f"min_score must lie in [0, 1], got {min_score}")
-    detector, metadata = load_detector(weights)
+    detector, metadata = load_detector(run)
     for path in paths:
         image = read_image(path)
         yield image, _detect(detector, image, metadata.classes, min_score)
 
 
-def detect_in_test_images(
-    run_folder: str | Path, count: int = 6, *, min_score: float = 0.3
-) -> list[DetectedImage]:
+def detect_in_test_images(run: str | Path, count: int = 6, *, min_score: float = 0.3) -> list[DetectedImage]:
     """Detect in the first test images of a finished run that have objects, count of them at most.
 
     Args:
-        run_folder: of the run.
+        run: of the run.
         count: how many images.
         min_score: leave out what scores less, in [0, 1].
 
@@ -84,8 +82,8 @@ def detect_in_test_images(
         BrokenImageError: an image cannot be decoded.
         ValueError: the weights, the configuration or the data are at fault.
     """
-    detector, metadata = load_detector(run_folder)
-    data = load_config(Path(run_folder) / CONFIG_FILE, DetectionConfig).data
+    detector, metadata = load_detector(run)
+    data = load_config(Path(run) / CONFIG_FILE, DetectionConfig).data
     test = create_detection_dataset(data.source, data.test_split, on_invalid=data.on_invalid, **data.options)
     chosen = [index for index in range(len(test)) if len(test.objects(index))][:count]
     held_out = []

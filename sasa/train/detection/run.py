@@ -113,13 +113,13 @@ def _run(config: DetectionConfig, checkpoint: Path | None) -> dict[str, Any]:
 
 
 def evaluate_detector(
-    weights: str | Path,
+    run: str | Path,
     source: str | Path | None = None,
     split: str | None = "test",
     *,
     images: str | Path | None = None,
     batch_size: int = 8,
-    workers: int = 0,
+    num_workers: int = 0,
     on_invalid: Literal["raise", "skip"] = "raise",
     results_file: str | Path | None = None,
     runtime: RuntimeConfig | None = None,
@@ -128,7 +128,7 @@ def evaluate_detector(
     """Evaluate a trained detector by COCO's rules.
 
     Args:
-        weights: safetensors file of a run, or the run folder.
+        run: a run's folder or its safetensors file.
         source: annotated images, see sasa.data.detection.create_detection_dataset; their classes must be the
             weights'.
             None means those that the detector was trained on, with their options; if the file does not say,
@@ -137,7 +137,7 @@ def evaluate_detector(
             "test" are what the run's configuration names so. Images that it held out of "train" are no split.
         images: the folder of the images of a *.json.
         batch_size: images at a time, in each process.
-        workers: processes that load images; 0 loads in this one.
+        num_workers: processes that load images; 0 loads in this one.
         on_invalid: "raise" stops at an object whose box is wrong, "skip" leaves it out.
         results_file: where to write the detections in COCO's results format; None writes none.
         runtime: the machine; None means its defaults.
@@ -145,7 +145,7 @@ def evaluate_detector(
 
     Returns:
         COCO's metrics ("AP", "AP50", …, in [0, 1], None where there is nothing to find) and "by_class", loss
-        (None where it is not finite), images, skipped_objects, weights, and what was evaluated: data, split
+        (None where it is not finite), images, skipped_objects, run, and what was evaluated: data, split
         and data_options.
 
     Raises:
@@ -154,7 +154,7 @@ def evaluate_detector(
     runtime = RuntimeConfig() if runtime is None else runtime
     if batch_size < 1:
         raise ValueError(f"batch_size must be positive, got {batch_size}")
-    network, metadata = load_detector(weights)
+    network, metadata = load_detector(run)
     data = evaluation_data(metadata.recipe, source, split, scene_options, built_in="scenes")
     with options_of("data"):
         dataset = create_detection_dataset(
@@ -165,11 +165,11 @@ def evaluate_detector(
             on_invalid=on_invalid,
             **data.options,
         )
-    require_same_classes(data.source, dataset.classes, weights, metadata.classes)
+    require_same_classes(data.source, dataset.classes, run, metadata.classes)
     with determinism_restored():
         trainer = evaluation_trainer(runtime)
         loader = evaluation_loader(
-            dataset, trainer, batch_size=batch_size, workers=workers, collate=collate_detection
+            dataset, trainer, batch_size=batch_size, num_workers=num_workers, collate=collate_detection
         )
         if runtime.compile:
             compile_parts(network)
@@ -179,7 +179,7 @@ def evaluate_detector(
         return {
             **scores,
             "skipped_objects": len(dataset.skipped),
-            "weights": str(weights),
+            "run": str(run),
             **data.described,
         }
 

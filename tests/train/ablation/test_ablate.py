@@ -117,7 +117,7 @@ def test_the_same_command_again_trains_nothing(
     assert "seed" not in output.split("finished before")[1], "no run is told of"
     assert times(whole) == before
     assert {path: path.read_text() for path in whole.glob("runs/*/inference.json")} == timing
-    assert main([*command, "--dry-run"]) == 0
+    assert main([*command, "--dry_run"]) == 0
     assert "\n0 runs to do" in capsys.readouterr().out
 
 
@@ -184,7 +184,7 @@ def test_a_killed_sweep_goes_on_with_the_run_that_was_under_way(
 ) -> None:
     """Killed during the second run; then finished, without the first run being touched."""
     out = tmp_path / "out"
-    options = ["--seeds", "1", "--epochs", "10", "--data.workers", "1", "--out", str(out)]
+    options = ["--seeds", "1", "--epochs", "10", "--data.num_workers", "1", "--out", str(out)]
     command = ["ablate", sweep, "--config", str(recipe), *options]
     process = subprocess.Popen(
         [sys.executable, "-m", "sasa.cli", *command],
@@ -228,7 +228,7 @@ def test_a_failing_cell_is_told_at_the_end_and_harms_no_other(
     path = tmp_path / "failing.yaml"
     path.write_text(
         "title: Learning rates\nconfig: {model: {name: sasa_resnet26_conv}}\n"
-        "cells:\n- {name: huge, optimizer: {lr: 1.0e+38}}\n- {name: usual, optimizer: {lr: 20}}\n"
+        "cells:\n- {name: huge, optimizer: {lr_base: 1.0e+38}}\n- {name: usual, optimizer: {lr_base: 20}}\n"
     )
     out = tmp_path / "out"
     planned = plan_sweeps([str(path)], ["--optimizer.epochs", "2"], recipe)
@@ -257,7 +257,8 @@ def test_a_run_in_which_the_budget_ends_is_stopped_and_goes_on(
     path, out = tmp_path / "rates.yaml", tmp_path / "out"
     path.write_text(
         "title: x\nconfig: {model: {name: sasa_resnet26_conv}, optimizer: {epochs: 15}}\n"
-        "cells:\n- {name: low, optimizer: {lr: 10}}\n- {name: high, optimizer: {lr: 20, epochs: 1}}\n"
+        "cells:\n- {name: low, optimizer: {lr_base: 10}}\n"
+        "- {name: high, optimizer: {lr_base: 20, epochs: 1}}\n"
     )
 
     def clock() -> float:
@@ -297,7 +298,7 @@ def test_two_sweeps_at_once_in_a_folder_are_refused(sweep: str, recipe: Path, tm
     ("options", "message"),
     [
         (["--seeds", "0"], "seeds: expected at least 1, got 0"),
-        (["--seeds", "0", "--dry-run"], "seeds: expected at least 1, got 0"),
+        (["--seeds", "0", "--dry_run"], "seeds: expected at least 1, got 0"),
         (["--nope"], "--nope: unknown key; see sasa ablate --help"),
         (["--jobs", "0"], "jobs: expected at least 1, got 0"),
         (["--budget", "-1"], "minutes: expected a positive number, got -1.0"),

@@ -24,8 +24,8 @@ def test_defaults_are_the_papers() -> None:
     assert config == DetectionConfig()
     recipe = config.optimizer
     assert (recipe.batch_size, recipe.epochs, recipe.warmup_epochs) == (64, 150, 1.0)
-    assert recipe.scaled_lr == 0.12
-    assert DetectionOptimizerConfig(batch_size=16).scaled_lr == pytest.approx(0.03)
+    assert recipe.peak_lr == 0.12
+    assert DetectionOptimizerConfig(batch_size=16).peak_lr == pytest.approx(0.03)
     assert config.augmentation.hflip == 0.5
     assert config.folder == Path("runs/retinanet")
 
@@ -33,7 +33,7 @@ def test_defaults_are_the_papers() -> None:
 def test_file_overrides_and_back(tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
     file.write_text(
-        "model: {backbone: a, options: {fpn_and_heads: conv}}\ndata: {size: 64}\noptimizer: {lr: 1}\n"
+        "model: {backbone: a, options: {fpn_and_heads: conv}}\ndata: {size: 64}\noptimizer: {lr_base: 1}\n"
     )
     config = parse_config(
         ["--config", str(file), "--optimizer.lr=2", "--model.options.fpn_channels", "32"], DetectionConfig
@@ -73,7 +73,7 @@ def test_faulty_arguments(arguments: list[str], message: str) -> None:
         (DetectorConfig, {"frozen_batch_norm": True}, "model.frozen_batch_norm"),
         (DetectionDataConfig, {"mean": [0.5]}, "data.mean"),
         (DetectionDataConfig, {"std": [0.5, 0.5]}, "data.std"),
-        (DetectionDataConfig, {"workers": -1}, "data.workers"),
+        (DetectionDataConfig, {"num_workers": -1}, "data.num_workers"),
         (DetectionDataConfig, {"source": "x/train.json"}, "data.source"),
         (DetectionAugmentationConfig, {"scale": (1.2, 0.8)}, "augmentation.scale"),
         (DetectionAugmentationConfig, {"hflip": 1.5}, "augmentation.hflip"),

@@ -112,7 +112,7 @@ KILL_AT = Path(__file__).parents[1] / "kill_at.py"
 
 def test_a_killed_run_ends_as_if_never_killed(make_config: MakeConfig, tmp_path: Path) -> None:
     """Killed within its last epoch, and while the first was validated, before any checkpoint."""
-    whole = make_config("whole", optimizer={"name": "muon", "lr": 0.5, "epochs": 3, "gradient_clip": 1.0})
+    whole = make_config("whole", optimizer={"name": "muon", "lr_base": 0.5, "epochs": 3, "clip_grad": 1.0})
     save_config(whole, tmp_path / "config.yaml")
     moments = {"mid-epoch": 2, "in-validation": 0}
     killed = [f"{moment}:{tmp_path / moment}" for moment in moments]
@@ -185,7 +185,7 @@ def test_images_without_objects_and_of_any_size(make_config: MakeConfig, photos:
     """With one image a batch, most steps have no box at all."""
     config = make_config(
         data={"source": str(photos), "options": {}},
-        optimizer={"batch_size": 1, "epochs": 1, "warmup_epochs": 0.0, "lr": 0.1},
+        optimizer={"batch_size": 1, "epochs": 1, "warmup_epochs": 0.0, "lr_base": 0.1},
     )
     results = train_detector(config)
     assert (results["steps"], results["images"], results["skipped_objects"]) == (6, 6, 0)
@@ -223,7 +223,7 @@ def test_backbone_from_a_classifier(make_config: MakeConfig, tmp_path: Path, fro
             "classifier": str(tmp_path / "classifier.safetensors"),
             "frozen_batch_norm": frozen,
         },
-        optimizer={"epochs": 1, "warmup_epochs": 0.0, "lr": 1e-9, "ema_decay": 0.0},
+        optimizer={"epochs": 1, "warmup_epochs": 0.0, "lr_base": 1e-9, "ema_decay": 0.0},
     )
     train_detector(config)
     detector, said = load_detector(config.folder)
@@ -315,7 +315,7 @@ def test_other_weights_and_other_classes_are_refused(learned: Run, photos: Path,
         ({"data": {"train_split": "exam"}}, "split of scenes must be one of train, validation, test"),
         ({"data": {"source": "/nowhere", "options": {}}}, "'/nowhere' does not exist"),
         ({"model": {"backbone": "sasa_resnet27"}}, "no model is called 'sasa_resnet27'"),
-        ({"model": {"options": {"width": 12}}}, "width=12 and num_heads=8"),
+        ({"model": {"options": {"fpn_channels": 12}}}, "12.*num_heads"),
         ({"runtime": {"precision": "16-mixed"}}, "runtime.precision must be 32-true or bf16-mixed on this"),
         ({"data": {"options": {"length": 3, "max_items": 0}}}, "the training data has no objects"),
     ],
@@ -332,7 +332,7 @@ def test_faults_are_found_before_the_first_step(
 def test_a_run_starts_from_the_classifier_that_comes_with_sasa(make_config: MakeConfig) -> None:
     config = make_config(
         model={"backbone": None, "backbone_options": {}, "classifier": "built-in"},
-        optimizer={"epochs": 1, "warmup_epochs": 0.0, "lr": 1e-9, "ema_decay": 0.0},
+        optimizer={"epochs": 1, "warmup_epochs": 0.0, "lr_base": 1e-9, "ema_decay": 0.0},
     )
     train_detector(config)
     detector, about = load_detector(config.folder)

@@ -27,10 +27,10 @@ def test_two_processes_equal_one(make_config: Callable[..., DetectionConfig], tm
             "options": {"fpn_and_heads": "conv", "fpn_channels": 16},
         },
         augmentation={"scale": (1.0, 1.0), "hflip": 0.0},
-        optimizer={"gradient_clip": 1.0},
+        optimizer={"clip_grad": 1.0},
     )
     alone = train_detector(one)
-    two = dataclasses.replace(one, run_folder=str(tmp_path / "two"))
+    two = dataclasses.replace(one, run=str(tmp_path / "two"))
     save_config(two, tmp_path / "two.yaml")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     process = subprocess.run(

@@ -74,7 +74,7 @@ def test_an_unknown_option_names_the_nearest(
         (FileNotFoundError("no such thing"), "no such thing"),
         (ModuleNotFoundError('needs the package: pip install ".[train]"'), "needs the package: pip"),
         (FloatingPointError("the loss is nan"), "the loss is nan"),
-        (KeyError("x"), "KeyError: 'x' (sasa --debug shows where)"),
+        (KeyError("x"), "KeyError: 'x' (sasa --debug shows the traceback)"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_2(

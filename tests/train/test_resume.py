@@ -64,7 +64,7 @@ def runs(make_config: Callable[..., TrainConfig], module_tmp: Path) -> Path:
         save_config(config, module_tmp / "config.yaml")
         script = str(Path(__file__).with_name("kill_at.py"))
         killed = [f"{moment}:{module_tmp / moment}" for moment in MOMENTS]
-        run_in_new_process(script, "classifier", str(module_tmp / "config.yaml"), *killed)
+        run_in_new_process(script, str(module_tmp / "config.yaml"), *killed)
     return module_tmp
 
 
@@ -124,7 +124,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(
         newest.write_bytes(content)
     resume(run)
     assert "epoch-0004.ckpt: damaged checkpoint" in caplog.text
-    assert "trying the one before" in caplog.text
+    assert "trying the previous one" in caplog.text
     assert_same_bits(load_file(runs / "whole" / "model.safetensors"), load_file(run / "model.safetensors"))
     assert table(run) == table(runs / "whole")
 
@@ -159,5 +159,5 @@ def test_what_cannot_be_resumed_or_started(runs: Path, tmp_path: Path, make_conf
     with pytest.raises(FileExistsError, match="is finished"):
         resume(runs / "whole")
     config = dataclasses.replace(make_config(), run=str(runs / "whole"))
-    with pytest.raises(FileExistsError, match=r"run: .* holds a run already; go on with it"):
+    with pytest.raises(FileExistsError, match=r"run: expected a folder without a run, got .*; continue it"):
         train(config)

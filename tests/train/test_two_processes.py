@@ -46,7 +46,7 @@ def test_two_processes_equal_one(
         ["eval", "--run", str(one.folder), "--data", one.data.source, "--json", str(tmp_path / "x.json")],
     )
     assert process.returncode == 0, process.stderr
-    assert process.stdout.count("top-1") == 4, "two epochs, the test and the evaluation, said once each"
+    assert process.stdout.count("top-1") == 4, "two epochs, the test and the evaluation, printed once each"
 
     together = json.loads((two.folder / "results.json").read_text())
     assert (together["processes"], alone["processes"]) == (2, 1)

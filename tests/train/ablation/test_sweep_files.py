@@ -74,13 +74,13 @@ def test_the_recipe_is_a_recipe() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("cells: []\n", "title missing"),
-        ("title: x\ncells: []\nclaim: []\n", "unknown claim; known are"),
-        ("title: x\ncells: [{paper: 3}]\n", "cell 1: name missing"),
-        ("title: x\ncells: [{name: a, options: {}}]\n", "cell 1: unknown options"),
-        ("title: x\ncells: [{name: a}, {name: a}]\n", "two have the same name"),
+        ("cells: []\n", "expected title, got"),
+        ("title: x\ncells: []\nclaim: []\n", "expected only .*, got claim"),
+        ("title: x\ncells: [{paper: 3}]\n", "cell 1: expected name, got"),
+        ("title: x\ncells: [{name: a, options: {}}]\n", "cell 1: expected only .*, got options"),
+        ("title: x\ncells: [{name: a}, {name: a}]\n", "cells: expected different names, got"),
         ("title: x\ncells: [{name: a}, {name: b}]\nclaims: [[a, c]]\n", r"pairs of the cells \['a', 'b'\]"),
-        ("title: x\ncells: [{name: a}]\nconfig: {seed: 1}\n", "config: unknown seed"),
+        ("title: x\ncells: [{name: a}]\nconfig: {seed: 1}\n", "config: expected only .*, got seed"),
         ("title: x\ncells: []\n", r"mine.yaml: cells: expected a list of at least one, got \[\]"),
         ("title: x\ncells:\n", "mine.yaml: cells: expected a list of at least one, got None"),
         (

@@ -51,7 +51,7 @@ def test_a_sweep_by_another_recipe_does_not_replace_what_is_finished(
     before = (out / "results.json").read_bytes()
     other = plan_sweeps([rates], ["--optimizer.epochs", "3"], recipe)
     with pytest.raises(
-        ValueError, match=r"2 finished runs of rates by another recipe \(of low\).* another --out"
+        ValueError, match=r"2 finished runs of rates by another recipe \(low\).* another --out"
     ):
         ablate(other, out, seeds=1)
     assert (out / "results.json").read_bytes() == before

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sasa.train import DetectionConfig, RuntimeConfig, train_detector
+from sasa.train import DetectionConfig, RuntimeConfig, train
 from sasa.train.detection.config import (
     DetectionAugmentationConfig,
     DetectionDataConfig,
@@ -46,7 +46,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Run:
         seed=3,
         run=str(tmp_path_factory.mktemp("learned") / "run"),
     )
-    return config, train_detector(config)
+    return config, train(config)
 
 
 @pytest.fixture

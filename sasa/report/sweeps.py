@@ -117,7 +117,7 @@ class Sweep:
 
 
 def read_sweeps(folder: str | Path) -> list[Sweep]:
-    """The sweeps of a folder; tables come first.
+    """The sweeps of a folder: tables of the paper, its other results, then all others.
 
     Args:
         folder: A folder written by sasa ablate.
@@ -151,7 +151,7 @@ def read_sweeps(folder: str | Path) -> list[Sweep]:
         claims = [judge(by_name[better], by_name[worse]) for better, worse in described["claims"]]
         texts = {key: described[key] for key in ("name", "title", "paper", "note")}
         sweeps.append(Sweep(**texts, cells=cells, claims=claims))
-    return sorted(sweeps, key=lambda sweep: (not sweep.name.startswith("table"), sweep.name))
+    return sorted(sweeps, key=lambda sweep: (not sweep.name.startswith("table"), not sweep.paper, sweep.name))
 
 
 def judge(better: Cell, worse: Cell) -> Claim:

@@ -13,8 +13,8 @@ help:  ## Show the targets
 demo: .venv/train.installed  ## Train a fully attentional network on the built-in images and show what it sees
 	@if test -e $(RUN)/results.json; then echo "$(RUN) is finished; make demo RUN=... trains anew"; \
 	elif test -e $(RUN)/config.yaml; then $(BIN)/sasa train --resume $(RUN); \
-	else $(BIN)/sasa train --config recipes/demo.yaml --run_folder $(RUN); fi
-	$(BIN)/sasa attention --weights $(RUN) --out $(RUN)/attention.png
+	else $(BIN)/sasa train --config recipes/demo.yaml --run $(RUN); fi
+	$(BIN)/sasa attention --run $(RUN) --out $(RUN)/attention.png
 	@echo "See $(RUN): results.json, metrics.csv, curves.png, attention.png, model.safetensors, checkpoints/"
 
 test: .venv/dev.installed  ## Run the whole test suite

@@ -89,7 +89,7 @@ def test_models_come_when_asked_for_and_register_with_timm() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("command", ["ablate table5 --dry-run", "train --optimizer.epochs 1", "eval"])
+@pytest.mark.parametrize("command", ["ablate table5 --dry_run", "train --optimizer.epochs 1", "eval"])
 def test_commands_say_what_to_install(command: str) -> None:
     """Where training's packages are absent, jsonargparse and Lightning among them."""
     base = without("jsonargparse", "lightning", "torchmetrics", "matplotlib")

@@ -58,14 +58,14 @@ def make_config(folder: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
     ) -> TrainConfig:
         return TrainConfig(
             model=ModelConfig(**{"name": "test_resnet", **(model or {})}),
-            data=DataConfig(**{"source": str(folder), "input_size": 16, "held_out": 0.2, **(data or {})}),
+            data=DataConfig(**{"source": str(folder), "input_size": 16, "val_fraction": 0.2, **(data or {})}),
             augmentation=AugmentationConfig(**(augmentation or {})),
             optimizer=OptimizerConfig(
-                **{"batch_size": 8, "epochs": 2, "lr": 20.0, "warmup_epochs": 0.5, **(optimizer or {})}
+                **{"batch_size": 8, "epochs": 2, "lr_base": 20.0, "warmup_epochs": 0.5, **(optimizer or {})}
             ),
             runtime=RuntimeConfig(**{"accelerator": "cpu", **(runtime or {})}),
             seed=seed,
-            run_folder=str(tmp_path / run),
+            run=str(tmp_path / run),
         )
 
     return make
@@ -82,5 +82,5 @@ def norm_free() -> dict[str, dict[str, Any]]:
         "model": {"name": "test_convnext"},
         "data": {"input_size": 32},
         "augmentation": {"hflip": 0.0, "padding": 0},
-        "optimizer": {"lr": 5.0, "gradient_clip": 1.0},
+        "optimizer": {"lr_base": 5.0, "clip_grad": 1.0},
     }

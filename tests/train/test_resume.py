@@ -46,7 +46,7 @@ def random_everywhere(make_config: Callable[..., TrainConfig]) -> TrainConfig:
         model={"name": "sasa_resnet26", "options": options},
         data={"input_size": 8},
         augmentation={"color_jitter": 0.3, "re_prob": 0.3, "mixup": 0.3, "cutmix": 0.3},
-        optimizer={"epochs": 4, "gradient_clip": 1.0},
+        optimizer={"epochs": 4, "clip_grad": 1.0},
     )
 
 
@@ -60,11 +60,11 @@ def runs(make_config: Callable[..., TrainConfig], module_tmp: Path) -> Path:
     """A folder with the run that was never stopped, "whole", and one killed at each moment."""
     if not (module_tmp / "whole").exists():
         config = random_everywhere(make_config)
-        train(dataclasses.replace(config, run_folder=str(module_tmp / "whole")))
+        train(dataclasses.replace(config, run=str(module_tmp / "whole")))
         save_config(config, module_tmp / "config.yaml")
         script = str(Path(__file__).with_name("kill_at.py"))
         killed = [f"{moment}:{module_tmp / moment}" for moment in MOMENTS]
-        run_in_new_process(script, "classifier", str(module_tmp / "config.yaml"), *killed)
+        run_in_new_process(script, str(module_tmp / "config.yaml"), *killed)
     return module_tmp
 
 
@@ -124,7 +124,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(
         newest.write_bytes(content)
     resume(run)
     assert "epoch-0004.ckpt: damaged checkpoint" in caplog.text
-    assert "trying the one before" in caplog.text
+    assert "trying the previous one" in caplog.text
     assert_same_bits(load_file(runs / "whole" / "model.safetensors"), load_file(run / "model.safetensors"))
     assert table(run) == table(runs / "whole")
 
@@ -158,6 +158,6 @@ def test_what_cannot_be_resumed_or_started(runs: Path, tmp_path: Path, make_conf
         resume(tmp_path)
     with pytest.raises(FileExistsError, match="is finished"):
         resume(runs / "whole")
-    config = dataclasses.replace(make_config(), run_folder=str(runs / "whole"))
-    with pytest.raises(FileExistsError, match=r"run_folder: .* holds a run already; go on with it"):
+    config = dataclasses.replace(make_config(), run=str(runs / "whole"))
+    with pytest.raises(FileExistsError, match=r"run: expected a folder without a run, got .*; continue it"):
         train(config)

@@ -53,8 +53,8 @@ def recipe(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     path.write_text(
         "model: {options: {width_mult: 0.125, num_heads: 1, stem: small}}\n"
-        f"data: {{source: {images}, input_size: 8, held_out: 0.2}}\n"
-        "optimizer: {batch_size: 8, epochs: 1, lr: 20, warmup_epochs: 0.5}\n"
+        f"data: {{source: {images}, input_size: 8, val_fraction: 0.2}}\n"
+        "optimizer: {batch_size: 8, epochs: 1, lr_base: 20, warmup_epochs: 0.5}\n"
         "runtime: {accelerator: cpu}\n"
     )
     return path

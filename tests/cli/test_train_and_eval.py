@@ -83,7 +83,7 @@ def test_train_then_eval(images: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["--resume", "nowhere"], "no run in nowhere"),
         (
             ["--model.options.widht_mult", "1"],
-            "model: options: sasa_resnet26 has no option 'widht_mult'",
+            "model: options: expected those of sasa_resnet26, got 'widht_mult'",
         ),
         (["--data.options.root", "x"], "data: root: reader options are for timm's readers"),
     ],

@@ -377,7 +377,7 @@ def test_gradient_clip_reaches_the_step(make_config: MakeConfig, monkeypatch: py
         ({"runtime": {"precision": "16-mixed"}}, "runtime.precision must be 32-true or bf16-mixed on this"),
         ({"data": {"test_split": "exam"}}, "split: expected a folder of .*, got 'exam'"),
         ({"data": {"source": "/nowhere"}}, "got '/nowhere', which does not exist"),
-        ({"model": {"name": "test_resnett"}}, "no model is called 'test_resnett'"),
+        ({"model": {"name": "test_resnett"}}, "name: expected a network of sasa or timm, got 'test_resnett'"),
         (
             {"augmentation": {"mixup": 0.5}, "optimizer": {"batch_size": 5}},
             "must give every process an even number",

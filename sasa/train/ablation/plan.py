@@ -13,7 +13,7 @@ from typing import Any
 from sasa.data.dataset_factory import is_path
 from sasa.data.transforms import SMALL, is_small
 from sasa.models import Cost, cost, create_model, list_models
-from sasa.models.sasa_resnet import all_arguments
+from sasa.models.sasa_resnet import resolved_arguments
 from sasa.train.ablation.sweep_files import RECIPE, CellFile, SweepFile, read_sweep
 from sasa.train.config import DataConfig, RuntimeConfig, TrainConfig
 from sasa.train.config_files import config_from, leaves, parse_config, plain, read_yaml
@@ -141,7 +141,7 @@ def config_hash(config: TrainConfig) -> str:
     content["data"]["input_size"] = input_size(config.data)[1]
     name, options = config.model.name, config.model.options
     if name in list_models():
-        content["model"] = {"arguments": all_arguments(name, **options), "weights": config.model.weights}
+        content["model"] = {"arguments": resolved_arguments(name, **options), "weights": config.model.weights}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

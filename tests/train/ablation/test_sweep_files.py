@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sasa.models.paper_tables import TABLES
-from sasa.models.sasa_resnet import all_arguments
+from sasa.models.sasa_resnet import resolved_arguments
 from sasa.train import parse_config
 from sasa.train.ablation.plan import _merge
 from sasa.train.ablation.sweep_files import read_sweep, sweep_names
@@ -41,7 +41,10 @@ def test_cells_are_the_rows_that_the_paper_printed(table: object) -> None:
     for cell, row in zip(sweep.cells, rows, strict=True):
         ours = _merge(sweep.config, cell.config)["model"]
         name = ours["name"].replace("26", "50") if table.number != 1 else ours["name"]  # type: ignore[attr-defined]
-        mine, theirs = all_arguments(name, **ours.get("options", {})), all_arguments(row.model, **row.options)
+        mine, theirs = (
+            resolved_arguments(name, **ours.get("options", {})),
+            resolved_arguments(row.model, **row.options),
+        )
         assert {**mine, "stage_types": tuple(mine["stage_types"])} == theirs, row.label
 
 

@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("triton", reason="triton is not installed; torch brings it on Linux")
 
-from sasa.ops import compiled
+from sasa.ops import cpu_extension
 
 NOTE = Path(__file__).parents[3] / "studies" / "gpu_model" / "README.md"
-needs_kernels = pytest.mark.skipif(not compiled.is_available(), reason="the CPU kernels are not built")
+needs_kernels = pytest.mark.skipif(not cpu_extension.is_available(), reason="the CPU kernels are not built")
 
 
 @pytest.mark.parametrize("name", ["model", pytest.param("network_model", marks=needs_kernels)])

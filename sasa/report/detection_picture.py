@@ -29,23 +29,14 @@ class DrawnBoxes:
     Attributes:
         boxes: Each as x1, y1, x2, y2 in pixels.
         labels: Class of each box, which determines its color.
-        captions: Caption of each box.
+        names: Name of the class of each box.
+        scores: Score of each box, shown after its name; None for annotated boxes.
     """
 
     boxes: Sequence[Sequence[float]]
     labels: Sequence[int]
-    captions: Sequence[str]
-
-    @classmethod
-    def with_scores(
-        cls,
-        boxes: Sequence[Sequence[float]],
-        labels: Sequence[int],
-        names: Sequence[str],
-        scores: Sequence[float],
-    ) -> DrawnBoxes:
-        """Detected boxes, whose captions are class name and score."""
-        return cls(boxes, labels, [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)])
+    names: Sequence[str]
+    scores: Sequence[float] | None = None
 
 
 def draw_boxes(image: npt.NDArray[np.uint8], boxes: DrawnBoxes, out: str | Path) -> Path:
@@ -109,8 +100,11 @@ def _panel(axes: Axes, image: npt.NDArray[np.uint8], boxes: DrawnBoxes, font_siz
     height, width = image.shape[:2]
     axes.imshow(image, extent=(0, width, height, 0))
     axes.set(xticks=[], yticks=[])
-    for (x1, y1, x2, y2), label, caption in zip(boxes.boxes, boxes.labels, boxes.captions, strict=True):
+    scores = [""] * len(boxes.names) if boxes.scores is None else [f" {score:.2f}" for score in boxes.scores]
+    for (x1, y1, x2, y2), label, name, score in zip(
+        boxes.boxes, boxes.labels, boxes.names, scores, strict=True
+    ):
         color = _COLORS[label % len(_COLORS)]
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=1.2))
         background = {"facecolor": color, "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
-        axes.text(x1, y1, caption, fontsize=font_size, va="top", bbox=background, clip_on=True)
+        axes.text(x1, y1, name + score, fontsize=font_size, va="top", bbox=background, clip_on=True)

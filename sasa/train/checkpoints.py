@@ -103,7 +103,9 @@ def newest_readable(folder: Path) -> Path | None:
         else:
             return path
     if paths:
-        raise ValueError(f"{folder}: none of its {len(paths)} checkpoints can be read; start a new run")
+        raise ValueError(
+            f"{folder}: expected a readable checkpoint, got {len(paths)} damaged ones; start a new run"
+        )
     return None
 
 
@@ -124,7 +126,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGE as error:
         reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"{path}: damaged checkpoint: {reason}") from error
+        raise ValueError(f"{path}: expected a checkpoint, got a damaged file: {reason}") from error
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _CONTENTS:
-        raise ValueError(f"{path}: not a checkpoint of a training run")
+        raise ValueError(f"{path}: expected a checkpoint of a training run, got another file")
     return checkpoint

@@ -182,7 +182,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
-        raise FileNotFoundError(f"--config: no such file: {path}") from None
+        raise FileNotFoundError(f"--config: expected a YAML file, got {path}, which does not exist") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

@@ -84,9 +84,11 @@ def resume(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     file = folder / CONFIG_FILE
     if not file.is_file():
-        raise FileNotFoundError(f"--resume: no run in {folder} (it has no {CONFIG_FILE})")
+        raise FileNotFoundError(f"--resume: expected a run folder, got {folder} without {CONFIG_FILE}")
     if (folder / RESULTS_FILE).exists():
-        raise FileExistsError(f"--resume: the run in {folder} is finished; see its {RESULTS_FILE}")
+        raise FileExistsError(
+            f"--resume: expected an interrupted run, got {folder}, which is finished; see its {RESULTS_FILE}"
+        )
     config = dataclasses.replace(load_config(file, config_kind(file)), run=str(folder))
     checkpoint = newest_readable(folder / CHECKPOINTS)
     if is_first_process():

@@ -81,7 +81,7 @@ def read_weights(path: str | Path, kind: type[AnyMetadata]) -> tuple[dict[str, T
     path = weights_path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"no weights at {path}; give a safetensors file or the folder of a finished run"
+            f"run: expected a safetensors file or the folder of a finished run, got {path}"
         )
     try:
         with safe_open(path, framework="pt") as file:

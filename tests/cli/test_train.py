@@ -46,7 +46,7 @@ def test_train_then_eval(images: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(command) == 2
     assert "expected a folder without a run" in capsys.readouterr().err
     assert main(["train", "--resume", str(run)]) == 2
-    assert "is finished" in capsys.readouterr().err
+    assert "which is finished" in capsys.readouterr().err
 
     (run / "results.json").unlink()
     assert main(["train", "--resume", str(run)]) == 0
@@ -62,13 +62,13 @@ def test_train_then_eval(images: Path, tmp_path: Path, capsys: pytest.CaptureFix
     [
         (["--optimizer.lrr", "1"], "--optimizer.lrr: unknown key; did you mean 'optimizer.lr'?"),
         (["--optimizer.lr", "x"], 'key "optimizer.lr"'),
-        (["--config", "nowhere.yaml"], "no such file: nowhere.yaml"),
+        (["--config", "nowhere.yaml"], "--config: expected a YAML file, got nowhere.yaml"),
         (["--resume"], "--resume: expected a run folder, got None; see sasa train --help"),
         (
             ["--resume", "x", "--seed", "1"],
             "--resume: expected no further arguments, as the run has its configuration, got '--seed 1'",
         ),
-        (["--resume", "nowhere"], "no run in nowhere"),
+        (["--resume", "nowhere"], "--resume: expected a run folder, got nowhere"),
         (
             ["--model.options.widht_mult", "1"],
             "model: ",

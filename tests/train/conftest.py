@@ -29,18 +29,28 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """26 training and 7 test images of 3 classes, each class a color in noise, 16 × 16."""
-    root = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(0)
-    for split, counts in (("train", (9, 9, 8)), ("test", (3, 2, 2))):
-        for label, count in enumerate(counts):
-            (root / split / f"class{label}").mkdir(parents=True)
-            for number in range(count):
-                pixels = random.integers(0, 160, (16, 16, 3), dtype=np.uint8)
-                pixels[..., label] += 90
-                Image.fromarray(pixels).save(root / split / f"class{label}" / f"{number}.png")
-    return root
+def write_images(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Writes 26 training and 7 test images of 3 classes, each class a color in noise, with the given side."""
+
+    def write(side: int) -> Path:
+        root = tmp_path_factory.mktemp("images")
+        random = np.random.default_rng(0)
+        for split, counts in (("train", (9, 9, 8)), ("test", (3, 2, 2))):
+            for label, count in enumerate(counts):
+                (root / split / f"class{label}").mkdir(parents=True)
+                for number in range(count):
+                    pixels = random.integers(0, 160, (side, side, 3), dtype=np.uint8)
+                    pixels[..., label] += 90
+                    Image.fromarray(pixels).save(root / split / f"class{label}" / f"{number}.png")
+        return root
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def folder(write_images: Callable[[int], Path]) -> Path:
+    """The images of 16 × 16 pixels."""
+    return write_images(16)
 
 
 @pytest.fixture

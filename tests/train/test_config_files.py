@@ -96,7 +96,7 @@ def test_faulty_overrides(arguments: list[str], message: str) -> None:
 
 
 def test_missing_file() -> None:
-    with pytest.raises(FileNotFoundError, match=r"--config: no such file: nowhere\.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"--config: expected a YAML file, got nowhere\.yaml"):
         parse_config(["--config", "nowhere.yaml"])
 
 

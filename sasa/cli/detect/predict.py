@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     with tqdm(total=len(pictures), unit="image", disable=None) as bar:
         for (path, picture), (image, found) in zip(pictures.items(), detections, strict=True):
             out.mkdir(parents=True, exist_ok=True)
-            boxes = DrawnBoxes.with_scores(found.boxes, found.labels, found.names, found.scores)
+            boxes = DrawnBoxes(found.boxes, found.labels, found.names, found.scores)
             draw_boxes(np.asarray(image), boxes, picture)
             objects = [
                 {"class": name, "score": score, "box": box}

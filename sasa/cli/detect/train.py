@@ -27,14 +27,11 @@ def run(args: argparse.Namespace) -> None:
         print(format_detection(results))
         print(f"learning curves: {draw_learning_curves(folder)}")
         images = detect_in_test_images(folder)
-        annotated = [image.ground_truth for image in images]
-        detected = [image.detections for image in images]
+        truths = [image.ground_truth for image in images]
+        detections = [image.detections for image in images]
         rows = {
-            "annotated": [DrawnBoxes(found.boxes, found.labels, found.names) for found in annotated],
-            "detected": [
-                DrawnBoxes.with_scores(found.boxes, found.labels, found.names, found.scores)
-                for found in detected
-            ],
+            "annotated": [DrawnBoxes(x.boxes, x.labels, x.names) for x in truths],
+            "detected": [DrawnBoxes(x.boxes, x.labels, x.names, x.scores) for x in detections],
         }
         pictures = [np.asarray(image.image) for image in images]
         print(f"detections: {draw_box_rows(pictures, rows, folder / 'detections.png')}")

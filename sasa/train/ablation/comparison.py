@@ -108,10 +108,10 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
 
 def _open(path: Path) -> _Opened:
     if not path.exists():
-        raise FileNotFoundError(f"no run folder or recipe at {path}")
+        raise FileNotFoundError(f"run: expected a run folder or a recipe, got {path}, which does not exist")
     file = path / CONFIG_FILE if path.is_dir() else path
     if not file.is_file():
-        raise FileNotFoundError(f"no run in {path} (it has no {CONFIG_FILE}); give a run folder or a recipe")
+        raise FileNotFoundError(f"run: expected a run folder or a recipe, got {path} without {CONFIG_FILE}")
     kind = config_kind(file)
     advice = "sasa detect eval --json writes the metrics of a detector"
     require(kind is TrainConfig, str(file), "a classifier's configuration", kind.__name__, advice)

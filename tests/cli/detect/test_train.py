@@ -42,7 +42,7 @@ def test_train_resume_then_eval(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert isinstance(json.loads(found.read_text()), list)
 
     assert main(["detect", "train", "--resume", str(run)]) == 2
-    assert "is finished" in capsys.readouterr().err
+    assert "which is finished" in capsys.readouterr().err
     assert main(["detect", "train", *TINY, "--run", str(run)]) == 2
     assert f"continue it (sasa detect train --resume {run})" in capsys.readouterr().err
     (run / "results.json").unlink()
@@ -58,10 +58,10 @@ def test_train_resume_then_eval(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["train", "--optimizer.lrr", "1"], "--optimizer.lrr: unknown key; did you mean 'optimizer.lr'?"),
         (["train", "--resume"], "--resume: expected a run folder, got None; see sasa detect train --help"),
-        (["train", "--resume", "nowhere"], "no run in nowhere"),
+        (["train", "--resume", "nowhere"], "--resume: expected a run folder, got nowhere"),
         (["eval", "--nothing", "x"], "see sasa detect eval --help"),
-        (["eval", "--run", "nowhere"], "no weights at nowhere"),
-        (["predict", "missing.png", "--run", "nowhere"], "no weights at nowhere"),
+        (["eval", "--run", "nowhere"], "folder of a finished run, got nowhere"),
+        (["predict", "missing.png", "--run", "nowhere"], "folder of a finished run, got nowhere"),
         (
             ["train", *TINY, "--model.options.widht_mult", "1"],
             "error: model: create_retinanet() got an unexpected",

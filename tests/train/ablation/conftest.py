@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from sasa.train.ablation import inference_time
 
@@ -33,18 +31,9 @@ def short_turns() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """26 training and 7 test images of 3 classes, each class a color in noise."""
-    root = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(0)
-    for split, counts in (("train", (9, 9, 8)), ("test", (3, 2, 2))):
-        for label, count in enumerate(counts):
-            (root / split / f"class{label}").mkdir(parents=True)
-            for number in range(count):
-                pixels = random.integers(0, 160, (8, 8, 3), dtype=np.uint8)
-                pixels[..., label] += 90
-                Image.fromarray(pixels).save(root / split / f"class{label}" / f"{number}.png")
-    return root
+def images(write_images: Callable[[int], Path]) -> Path:
+    """The images of 8 × 8 pixels."""
+    return write_images(8)
 
 
 @pytest.fixture(scope="session")

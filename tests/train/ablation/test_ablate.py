@@ -303,7 +303,7 @@ def test_two_sweeps_at_once_in_a_folder_are_refused(sweep: str, recipe: Path, tm
         (["--jobs", "0"], "jobs: expected at least 1, got 0"),
         (["--budget", "-1"], "minutes: expected a positive number, got -1.0"),
         (["--epochz", "3"], "--epochz: unknown option; did you mean '--epochs'?"),
-        (["--config", "nowhere.yaml"], "no such file: nowhere.yaml"),
+        (["--config", "nowhere.yaml"], "--config: expected a YAML file, got nowhere.yaml"),
         (["--data", "nowhere"], "'nowhere'"),
     ],
 )

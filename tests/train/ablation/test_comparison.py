@@ -91,9 +91,13 @@ def test_speed_and_memory_of_unlike_machines_have_no_ratio(
 
 def test_what_cannot_be_compared(make_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
     file = recipe(make_config(), tmp_path / "one.yaml")
-    with pytest.raises(FileNotFoundError, match=r"no run in .*give a run folder or a recipe"):
+    with pytest.raises(
+        FileNotFoundError, match=r"run: expected a run folder or a recipe, got .* without config\.yaml"
+    ):
         compare(file, tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"^no run folder or recipe at nowhere$"):
+    with pytest.raises(
+        FileNotFoundError, match="run: expected a run folder or a recipe, got nowhere, which does not exist"
+    ):
         compare("nowhere", file)
     detector = tmp_path / "detector.yaml"
     detector.write_text("model: {backbone: sasa_resnet26}\n")

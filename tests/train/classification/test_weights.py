@@ -96,7 +96,9 @@ def test_refused_in_words(network: nn.Module, file: Path, fault: str, message: s
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no weights at .*finished run"):
+    with pytest.raises(
+        FileNotFoundError, match="run: expected a safetensors file or the folder of a finished run, got "
+    ):
         load_weights(tmp_path)
 
 

@@ -92,7 +92,7 @@ def test_weights_that_do_not_fit_name_their_file(tmp_path: Path) -> None:
     save_weights(path, classifier, about)
     with pytest.raises(ValueError, match=r"model.safetensors: state_dict: expected weights of this backbone"):
         retinanet_from_classifier(path, 2, **SMALL)
-    with pytest.raises(FileNotFoundError, match="no weights at"):
+    with pytest.raises(FileNotFoundError, match="folder of a finished run, got "):
         retinanet_from_classifier(tmp_path / "missing", 2)
 
 

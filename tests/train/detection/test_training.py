@@ -293,7 +293,7 @@ def test_pictures_show_test_images_with_objects(learned: Run) -> None:
         assert example.detections.scores == sorted(example.detections.scores, reverse=True)
         assert min(example.detections.scores) >= 0.3
         assert set(names) <= set(example.detections.names), "learned by heart"
-    with pytest.raises(FileNotFoundError, match="no weights at"):
+    with pytest.raises(FileNotFoundError, match="folder of a finished run, got "):
         detect_in_test_images(config.folder / "checkpoints")
 
 

@@ -37,7 +37,7 @@ def main() -> None:
         report.note("only eager: it takes Inductor minutes to compile the reference backend")
     whole = []
     for shape in RESNET50:
-        timings = one_shape(shape, batch, report.backend, compiles, rounds, turn)
+        timings = one_shape(shape, batch, report.layer_backend, compiles, rounds, turn)
         report.timings(f"{shape}, batch {batch}", timings, "convolution")
         whole.append((shape.count, timings))
     total = weighted_sum(whole)

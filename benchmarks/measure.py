@@ -272,6 +272,11 @@ class Report:
             )
             print(f"Written to {self.out}")
 
+    @property
+    def layer_backend(self) -> str:
+        """The backend of layers and networks: on a CPU "auto", which can project inside the kernel."""
+        return "auto" if self.backend == "cpu" else self.backend
+
     def _choose(self, name: str) -> str:
         """The backend that `name` stands for; says so if the compiled one cannot run."""
         x = torch.zeros(1, 64, 14, 14)

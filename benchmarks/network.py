@@ -37,7 +37,7 @@ def main() -> None:
     images = smooth_images(max(batches), side)
     networks = {
         "ResNet-50": calibrated(resnet50(), images),
-        "sasa_resnet50": calibrated(sasa_resnet50(report.backend), images),
+        "sasa_resnet50": calibrated(sasa_resnet50(report.layer_backend), images),
     }
     if not hasattr(sasa, "fuse"):
         report.note("sasa.fuse does not exist in this version: sasa_resnet50 is not fused")

@@ -55,7 +55,7 @@ def parts(report: Report, shape: Spatial, batch: int, rounds: int, turn: float) 
         backend=report.backend,
     )
     layer = sasa.LocalSelfAttention2d(
-        shape.channels, shape.channels, KERNEL, shape.stride, num_heads=HEADS, backend=report.backend
+        shape.channels, shape.channels, KERNEL, shape.stride, num_heads=HEADS, backend=report.layer_backend
     ).to(memory_format=torch.channels_last)
     x = torch.randn(batch, shape.channels, shape.side, shape.side).to(memory_format=torch.channels_last)
     a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)

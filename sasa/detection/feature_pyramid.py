@@ -27,7 +27,7 @@ class FeaturePyramid(FeaturePyramidNetwork):
         norm: "group" or "none", after every layer but P6 and P7.
         kernel_size: Extent of the attention windows.
         num_heads: Of the attention.
-        backend: Of the attention, see `sasa.local_attention`.
+        backend: Of the attention, see `sasa.ops.local_self_attention`.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ class Head(RetinaNetHead):
         norm: "group" or "none", after every layer but the last two.
         kernel_size: Extent of the attention windows.
         num_heads: Of the attention.
-        backend: Of the attention, see `sasa.local_attention`.
+        backend: Of the attention, see `sasa.ops.local_self_attention`.
     """
 
     def __init__(

@@ -206,7 +206,7 @@ def create_retinanet(
             norm="group".
         kernel_size: Extent of the attention windows in pyramid and heads.
         num_heads: Of the attention there.
-        backend: Of the attention there, see `sasa.local_attention`.
+        backend: Of the attention there, see `sasa.ops.local_self_attention`.
         backbone_options: Further options of the backbone, for `sasa.create_model`.
         frozen_batch_norm: Keep the backbone's batch norms as they are, statistics and weights, for a backbone
             that is trained already.

@@ -118,7 +118,7 @@ class SASAResNet(nn.Module):
         drop_rate: Dropout before the classifier, in [0, 1).
         drop_path_rate: Stochastic depth of the last block, rising linearly from 0.
         zero_init_last: Start the last batch norm of every block at zero, the block at the identity.
-        backend: Of the attention, see `sasa.local_attention`.
+        backend: Of the attention, see `sasa.ops.local_self_attention`.
 
     Raises:
         ValueError: An option has an unknown value, or heads do not divide the channels.

@@ -264,6 +264,30 @@ def test_the_kernel_runs_where_no_gradient_is_wanted(grad: bool) -> None:
 
 
 @needs_kernels
+def test_a_frozen_layer_takes_the_kernel_with_gradients_on() -> None:
+    layer = LocalSelfAttention2d(4, 8, 3, num_heads=2).requires_grad_(False)
+    assert KERNEL in called(lambda: layer(X))
+    assert KERNEL not in called(lambda: layer(X.clone().requires_grad_()))
+    layer.rel_row.requires_grad_()  # type: ignore[union-attr]
+    assert KERNEL not in called(lambda: layer(X))
+
+
+@needs_kernels
+@pytest.mark.parametrize("backend", ["fused_cpu", "cpu", "reference"])
+def test_a_name_means_one_kernel(backend: str) -> None:
+    """For the op and for the layer."""
+    layer = LocalSelfAttention2d(4, 8, 3, num_heads=2, backend=backend)
+    with torch.no_grad():
+        for run in (lambda: attend(backend=backend), lambda: layer(X)):
+            names = called(run)
+            assert (KERNEL in names) == (backend == "fused_cpu")
+            assert ("sasa::local_attention" in names) == (backend == "cpu")
+    if backend == "fused_cpu":
+        with pytest.raises(ValueError, match=r"\(fused_cpu: a gradient of x or a weight is wanted\)"):
+            layer(X)
+
+
+@needs_kernels
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # in torch.func.jvp
 def test_the_kernel_is_not_for_these() -> None:
     with torch.no_grad():

@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint types test-oldest sweep sanitize api tables bench gpu-check clean
+.PHONY: help demo test setup lint types test-oldest sweep sanitize api tables figures bench gpu-check clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -13,8 +13,8 @@ help:  ## Show the targets
 demo: .venv/train.installed  ## Train a fully attentional network on the built-in images and show what it sees
 	@if test -e $(RUN)/results.json; then echo "$(RUN) is finished; make demo RUN=... trains anew"; \
 	elif test -e $(RUN)/config.yaml; then $(BIN)/sasa train --resume $(RUN); \
-	else $(BIN)/sasa train --config recipes/demo.yaml --run_folder $(RUN); fi
-	$(BIN)/sasa attention --weights $(RUN) --out $(RUN)/attention.png
+	else $(BIN)/sasa train --config recipes/demo.yaml --run $(RUN); fi
+	$(BIN)/sasa attention --run $(RUN) --out $(RUN)/attention.png
 	@echo "See $(RUN): results.json, metrics.csv, curves.png, attention.png, model.safetensors, checkpoints/"
 
 test: .venv/dev.installed  ## Run the whole test suite
@@ -55,7 +55,7 @@ sanitize: .venv/dev.installed $(SANITIZED)/sasa/_cpu.abi3.so  ## Run the op's te
 	PYTHONPATH=$(SANITIZED) LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(BIN)/pytest -n auto tests/ops --ignore tests/ops/test_tracing.py --ignore tests/ops/test_mutants.py
 
-$(SANITIZED)/sasa/_cpu.abi3.so: setup.py $(wildcard csrc/*) | .venv/dev.installed
+$(SANITIZED)/sasa/_cpu.abi3.so: setup.py $(wildcard csrc/*/*) | .venv/dev.installed
 	rm -f $@
 	CC=gcc CXX=g++ SASA_SANITIZE=address,undefined \
 		$(BIN)/python setup.py -q build_ext --build-lib $(SANITIZED) --build-temp build/sanitize/temp
@@ -68,16 +68,19 @@ tables: .venv/train.installed  ## Print the paper's tables, ours beside them
 	$(BIN)/sasa tables
 	$(BIN)/sasa tables --detection
 
-bench: .venv/dev.installed  ## Measure speed and memory against the rivals, on an otherwise idle machine (ARGS=--quick)
+figures: .venv/train.installed  ## Draw the README's pictures from a folder of CIFAR-10 (half an hour; DATA=cifar10)
+	$(BIN)/python -m studies.readme_figures $(DATA)
+
+bench: .venv/dev.installed  ## Measure speed and memory against the baselines, on an otherwise idle machine (ARGS=--quick)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-gpu-check: .venv/dev.installed  ## On a CUDA GPU: run the op's tests there, then measure it against the rivals (nine minutes; ARGS=--out FOLDER)
+gpu-check: .venv/dev.installed  ## Test and measure the ops on a CUDA GPU (nine minutes; ARGS=--out FOLDER)
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 clean:  ## Remove the environment and caches, keep the runs
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
 
-.venv/%.installed: pyproject.toml constraints.txt setup.py $(wildcard csrc/*)
+.venv/%.installed: pyproject.toml constraints.txt setup.py $(wildcard csrc/*/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=...")'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools torch

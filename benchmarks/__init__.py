@@ -1,1 +1,1 @@
-"""Speed and memory against the usual ways; public API of sasa only. `python -m benchmarks` runs all."""
+"""Benchmarks of speed and memory: `python -m benchmarks` on a CPU, `python -m benchmarks.gpu` on a GPU."""

@@ -1,10 +1,10 @@
-"""Run every benchmark, each in a process of its own, and print what they measured beside the targets.
+"""Run all benchmarks, each in its own process, and print their results next to the targets.
 
     python -m benchmarks [--threads 2] [--quick]    # make bench
     python -m benchmarks layer network              # some of them
-    python -m benchmarks --show                     # only print what is in results/
+    python -m benchmarks --show                     # only print the files in results/
 
-It takes many minutes, a C++ compiler for torch.compile, and a machine that does nothing else.
+This takes many minutes and needs an otherwise idle machine and a C++ compiler for torch.compile.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.measure import RESULTS, print_targets
 
-# The file in results/ and the arguments that fill it.
+# The file in results/ and the command that writes it.
 ALL = {
     "op": ["benchmarks.op"],
     "layer": ["benchmarks.layer"],
@@ -30,15 +30,15 @@ ALL = {
 
 
 def main() -> None:
-    """Run what is asked for; fails if one of them did, after running the others."""
+    """Run the benchmarks; exit with an error if one failed, after running the others."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}; default: all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(ALL)}; default: all")
     parser.add_argument("--show", action="store_true", help="measure nothing")
-    parser.add_argument("--quick", action="store_true", help="see that all run; results/ stays as it is")
-    parser.add_argument("--threads", help="default: every core")
-    parser.add_argument("--backend", help="of local attention")
+    parser.add_argument("--quick", action="store_true", help="test the scripts; results/ is not changed")
+    parser.add_argument("--threads", help="default: all cores")
+    parser.add_argument("--backend", help="backend of local attention")
     args = parser.parse_args()
     if unknown := set(args.names) - set(ALL):
         parser.error(f"NAME: expected some of {', '.join(ALL)}, got {', '.join(sorted(unknown))}")

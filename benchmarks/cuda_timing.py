@@ -1,4 +1,4 @@
-"""Time contenders on a CUDA device: events, warm-up, turns, a cold second-level cache."""
+"""Time contenders on a CUDA device: by events, after a warm-up, in turns, with a cold second-level cache."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import Contender, Timings, WrongOutputError
+from benchmarks.measure import Contender, Timings
 
 WARM_UP = 3
 
 
 def warm(one: Contender) -> None:
-    """Check what it computes and warm it up.
+    """Check the output of a contender and warm it up.
 
     Raises:
-        WrongOutputError: Its error is above its tolerance.
+        WrongOutputError: The error exceeds the tolerance.
     """
-    error = one.error(one.run())
-    if not error <= one.tolerance:
-        raise WrongOutputError(
-            f"{one.name}: wrong by {error:.2g} of the largest value, tolerance {one.tolerance:.2g}; not timed"
-        )
+    one.check()
     for _ in range(WARM_UP):
         one.run()
 
@@ -31,14 +27,14 @@ def warm(one: Contender) -> None:
 def measure_cuda(
     contenders: Sequence[Contender], *, rounds: int, calls: int = 3, flush: int = 2**28
 ) -> Timings:
-    """Time contenders in turns; `warm` has checked each and warmed it up.
+    """Time contenders in turns; call `warm` with each of them first.
 
     Args:
-        contenders: What to compare; their threads are left alone.
-        rounds: Turns of each.
-        calls: Timed calls a turn, of which the median counts.
-        flush: Bytes that are written before each timed call, so that no contender finds its inputs in the
-            second-level cache; 0 for none.
+        contenders: Implementations to compare; their numbers of threads are ignored.
+        rounds: Turns of each contender.
+        calls: Timed calls per turn, of which the median counts.
+        flush: Bytes that are written before each timed call, so that no inputs remain in the second-level
+            cache; 0 for none.
     """
     scratch = torch.empty(flush, dtype=torch.uint8, device="cuda")
     seconds: dict[str, list[float]] = {one.name: [] for one in contenders}
@@ -49,10 +45,10 @@ def measure_cuda(
 
 
 def graphed(run: Callable[[], Any]) -> Callable[[], Any]:
-    """Replay what `run` launches from a CUDA graph, so that its launches on the CPU are not timed.
+    """Return a function that replays the kernels of `run` from a CUDA graph, so that launching takes no time.
 
-    `run` takes nothing and always reads the same tensors. A replay gives the results of the capture, which it
-    overwrites.
+    `run` has no arguments and always reads the same tensors. Each replay returns the tensors of the capture
+    with new values.
     """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -72,7 +68,7 @@ def graphed(run: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _clock(run: Callable[[], Any], scratch: torch.Tensor) -> float:
-    """Seconds on the device."""
+    """Return the seconds on the device."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     scratch.zero_()
     start.record()

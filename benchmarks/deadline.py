@@ -1,4 +1,4 @@
-"""End what takes too long: a signal that raises in the main thread."""
+"""A time limit for code in the main thread, by a signal."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-# Seconds until it is raised again: code that calls back, a compiler's say, may have caught the first.
+# Seconds until the error is raised again, because a compiler, for example, may have caught the first.
 AGAIN = 5.0
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the body after so many seconds, at once if there are none.
+    """Raise TimeoutError in the body after this many seconds, or at once if they are not positive.
 
-    They may be nested, and belong to the main thread of a POSIX system. Python sees the signal between two of
-    its own instructions: a call into C ends first.
+    Deadlines may be nested and need the main thread of a POSIX system. Python handles the signal between two
+    of its own instructions, so a call into C ends first.
     """
 
     def stop(*_: object) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The rival: torch's FlexAttention, compiled, with a local window and SASA's relative logits."""
+"""Local attention by torch's compiled FlexAttention, with a local window and relative logits."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 
 class FlexLocalAttention:
-    """`sasa.local_attention` for one size of map; on a CPU inference only, as FlexAttention is there.
+    """`sasa.local_attention` for maps of one size; on a CPU for inference only, as FlexAttention itself.
 
-    The relative logits are computed once a pixel and offset and looked up in the score_mod.
+    The relative logits are computed once per pixel and offset, and looked up in the score_mod.
 
     Args:
-        height: Of the map.
-        width: Of the map.
-        kernel_size: Of the window, odd.
-        tile: None leaves the pixels in raster order with FlexAttention's default blocks of 128; a number
-            sorts them into tile × tile squares and makes each a block, which leaves fewer blocks to compute.
-            At 56 × 56, k = 7, 4 was the fastest of the tiles tried (2×4, 2×8, 4×4, 4×7, 4×8, 4×14, 7×7, 8×8,
-            8×14), three times as fast as raster order.
-        device: Of the tensors that it will be called with.
+        height: Height of the map.
+        width: Width of the map.
+        kernel_size: Side of the window, odd.
+        tile: Side of the squares into which pixels are sorted, each one block of FlexAttention, so that
+            fewer blocks are computed; None leaves pixels in raster order with the default blocks of 128. At
+            56 × 56 and k = 7, 4 was the fastest of 2×4, 2×8, 4×4, 4×7, 4×8, 4×14, 7×7, 8×8 and 8×14: three
+            times as fast as raster order.
+        device: Device of the tensors.
     """
 
     def __init__(

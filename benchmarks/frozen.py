@@ -1,4 +1,4 @@
-"""torch.compile with Inductor's freezing: the fastest that stock PyTorch makes of a network on a CPU."""
+"""torch.compile with Inductor's freezing, the fastest form of a network in PyTorch on a CPU."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 
 def frozen(module: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """The module compiled for inputs like x, its batch norms folded and its weights packed.
+    """Compile a module for inputs like x, with folded batch norms and packed weights.
 
-    Call it, and what it returns, under the same no_grad and autocast. A graph break is an error. The option
-    is patched around the first call: `torch.compile(..., options={"freezing": True})` is accepted by
-    torch 2.15 and does not freeze.
+    Call this function and its result under the same no_grad and autocast. A graph break is an error. The
+    option is patched for the first call, because torch 2.15 accepts
+    `torch.compile(..., options={"freezing": True})` without freezing.
     """
     with torch._inductor.config.patch(freezing=True):
         compiled = torch.compile(module, dynamic=False, fullgraph=True)

@@ -1,18 +1,19 @@
-"""The Triton kernels on one GPU: correctness first, then speed; `make gpu-check`.
+"""Correctness, then speed of the Triton kernels on one GPU; `make gpu-check`.
 
-bf16, batch 128, 224 × 224, each against its rival in the same run: inference and training of
-sasa_resnet50 against torchvision's ResNet-50, compiled, channels-last; the op, forward and forward +
-backward, at ResNet-50's seven shapes against plain PyTorch (the reference backend) and a 3 × 3
-convolution, then against compiled FlexAttention; sasa_resnet50_convstem; and, where it is installed, NATTEN,
-which has no relative embeddings. The networks, FlexAttention and, but for NATTEN's sections, our op are
-checked before they are timed, and no speed is reported unless the op's tests pass on the device. What cannot
-run, computes something wrong, takes too long or has no time left within --minutes ends alone, and the report
-names it. OUT/gpu.json holds all of it, OUT/tests.txt the tests' output.
+First the tests of the ops run on the GPU; if they fail, no speed is reported. Then, in bf16 at batch 128 and
+224 × 224: inference and training of sasa_resnet50 against torchvision's ResNet-50, compiled, channels-last;
+the op, forward and forward + backward, at the seven shapes of ResNet-50 against plain PyTorch (the reference
+backend) and a 3 × 3 convolution, then against compiled FlexAttention; sasa_resnet50_convstem; and, if
+installed, NATTEN, which has no relative embeddings. The networks, FlexAttention and our op (except next to
+NATTEN) are checked before they are timed. A section that cannot run, computes wrong values, takes too long
+or has no time left within --minutes ends alone and is listed in the report. OUT/gpu.json contains all
+results, and is written after each section; OUT/tests.txt contains the output of the tests.
 
     python -m benchmarks.gpu [--out FOLDER] [--minutes 8.5] [--batch 128] [--only SECTION …]
 
---only runs the sections whose names begin so ("networks", "op forward,", "FlexAttention, 64") and adds them
-to OUT/gpu.json, without the tests if that says that they passed on the same commit, versions and GPU.
+--only runs the sections whose names begin with the given words ("networks", "op forward,",
+"FlexAttention, 64") and adds them to OUT/gpu.json, without the tests if they passed there on the same
+commit, versions and GPU.
 """
 
 from __future__ import annotations
@@ -20,14 +21,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
-import datetime
 import faulthandler
 import gc
 import importlib
 import importlib.util
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -50,29 +49,22 @@ from benchmarks.cuda_timing import graphed, measure_cuda, warm
 from benchmarks.deadline import deadline
 from benchmarks.flex_attention import FlexLocalAttention
 from benchmarks.frozen import frozen
-from benchmarks.measure import (
-    RESULTS,
-    Contender,
-    Timings,
-    WrongOutputError,
-    _commit,
-    against,
-    weighted_sum,
-)
+from benchmarks.measure import RESULTS, Contender, Timings, WrongOutputError, against, weighted_sum
+from benchmarks.record import new_record, write_record
 from benchmarks.shapes import RESNET50, Spatial
 
 ROOT = Path(__file__).parents[1]
 DEVICE, BACKEND = "cuda", "triton"
-# Of the largest value: bf16 rounds results to 2⁻⁸, and FlexAttention its weights too.
+# Of the largest value: bf16 rounds outputs to 2⁻⁸, in FlexAttention the attention weights too.
 TOLERANCE = 0.02
 ROUNDS = 5
 SWEEP_CASES = 48
-# Seconds: of the tests at most; of a section, kept to time what could be built; after --minutes, until the
-# process ends whatever it does.
+# Seconds: for the tests at most; in a section, reserved to time what was built; after --minutes, until the
+# process is ended whatever it does.
 TESTS_AT_MOST, TIMING, SLACK = 200.0, 15.0, 15.0
 TESTS = tuple(f"test_{name}.py" for name in ("sweep", "nonfinite", "formats", "determinism"))
 TESTS += ("triton/test_cuda.py", "block_attn/test_cuda.py")
-# Of those the tests of what is around a call. If one fails it is reported, but the op's results are right.
+# Those about the surroundings of a call. If only these fail, they are reported, but the op is correct.
 AROUND = {
     *("test_fullgraph_compile", "test_cuda_graph", "test_another_stream", "test_autocast"),
     *("test_distributed_data_parallel", "test_a_device_that_is_not_current_cuda"),
@@ -85,45 +77,54 @@ AROUND = {
 class Section:
     """A part of the run.
 
-    Args:
-        name: For the report and --only.
-        wants: Seconds that have to be left if it is to begin.
+    Attributes:
+        name: Name in the report and for --only.
+        needed: Seconds that must be left when it begins.
         at_most: Seconds after which it is ended.
-        run: Does it.
+        run: Function that does it.
     """
 
     name: str
-    wants: float
+    needed: float
     at_most: float
     run: Callable[[], Any]
 
 
 @dataclass
 class Check:
-    """One run: what was found so far, and how much time is left."""
+    """One run: its results so far, and the time that is left.
+
+    Attributes:
+        folder: Folder of the results.
+        batch: Images per call.
+        seconds: Duration of the run.
+        record: Results so far, as gpu.json contains them.
+        started: Time of `time.monotonic` when the run began.
+        section_ends: Time of `time.monotonic` at which the present section is ended.
+    """
 
     folder: Path
     batch: int
     seconds: float
     record: dict[str, Any]
     started: float = field(default_factory=time.monotonic)
-    section_ends: float = field(init=False)  # by time.monotonic()
+    section_ends: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.section_ends = self.started + self.seconds
 
     def left(self) -> float:
-        """Seconds."""
+        """Return the seconds that are left."""
         return self.seconds - (time.monotonic() - self.started)
 
     def section(self, one: Section) -> Any:
-        """Run a part unless it would end too late; what goes wrong in it is reported and ends it alone."""
+        """Run a section unless it would end too late; an error in it is reported and ends it alone."""
         missed, wrong = self.record["not measured"], self.record["wrong"]
         for name in [x for x in missed if x == one.name or x.startswith(f"{one.name}: ")]:
-            del missed[name]  # of an earlier command
+            del missed[name]  # from an earlier command
         wrong[:] = [x for x in wrong if not x.startswith(f"{one.name}: ")]
-        if self.left() < one.wants:
-            self.failed(one.name, f"left out: {self.left():.0f} s are left and it may take {one.wants:.0f}")
+        if self.left() < one.needed:
+            self.failed(one.name, f"left out: {self.left():.0f} s are left and it may take {one.needed:.0f}")
             return None
         missed[one.name] = "the process ended in it"
         self.write()
@@ -135,7 +136,7 @@ class Check:
                 result = one.run()
             del missed[one.name]
             return result
-        except Exception as error:  # what cannot run must not cost the other results
+        except Exception as error:  # so that the other sections still run
             self.failed(one.name, _text(error))
             return None
         finally:
@@ -144,7 +145,7 @@ class Check:
             self.release(one.name)
 
     def release(self, section: str) -> None:
-        """Give the device's memory back; after some errors every call of CUDA fails, this one too."""
+        """Release cached memory of the device; after some errors every call of CUDA fails, including this."""
         gc.collect()
         if torch.cuda.is_available():
             try:
@@ -162,43 +163,43 @@ class Check:
         images: int = 0,
         **options: Any,
     ) -> Timings:
-        """Build, check and time contenders; one that fails is reported and costs only itself.
+        """Build, check and time contenders; one that fails is reported and left out.
 
         Args:
-            section: In which it is.
-            makers: Each builds the contender of its name.
-            name: Of the timings; by default the section's.
-            images: A call, for networks.
-            options: Of `measure_cuda`.
+            section: Name of the present section.
+            makers: Functions that build the contender of each name.
+            name: Name of the timings (default: that of the section).
+            images: Images per call, for networks.
+            options: Options of `measure_cuda`.
 
         Raises:
-            RuntimeError: None is left.
+            RuntimeError: No contender is left.
         """
-        found = []
+        contenders = []
         for who, make in makers.items():
             try:
                 with deadline(self.section_ends - TIMING - time.monotonic()):
                     one = make()
                     warm(one)
-                found.append(one)
-            except Exception as error:  # a rival that cannot run must not cost our own number
+                contenders.append(one)
+            except Exception as error:  # so that the others are still timed
                 what = f"{section}: {name + ', ' if name else ''}{who}"
                 self.failed(what, _text(error))
                 if isinstance(error, WrongOutputError):
                     self.record["wrong"].append(what)
-        if not found:
+        if not contenders:
             raise RuntimeError("no contender is left")
-        timings = measure_cuda(found, **{"rounds": ROUNDS} | options)
+        timings = measure_cuda(contenders, **{"rounds": ROUNDS} | options)
         self.timings(name or section, timings, images)
         return timings
 
     def failed(self, name: str, why: str) -> None:
-        """Keep what was not measured, and why."""
+        """Keep the name of something that was not measured, and the reason."""
         self.record["not measured"][name] = why
         print(f"{name}: not measured, {why}", flush=True)
 
     def timings(self, name: str, timings: Timings, images: int = 0) -> None:
-        """Keep times in milliseconds, of networks also how many images a second they take."""
+        """Keep times in milliseconds, and images per second for networks."""
         rows = {}
         for one in timings.seconds:
             low, mid, high = (1e3 * timings.time(one)[i] for i in (1, 0, 2))
@@ -209,17 +210,15 @@ class Check:
         self.record["timings"][name] = rows
 
     def target(self, what: str, measured: float, sense: str, bound: float) -> None:
-        """A number with the bound it is to keep, sense being "<=" or ">="."""
+        """Keep a number with its target; `sense` is "<=" or ">="."""
         met = measured <= bound if sense == "<=" else measured >= bound
         others = [row for row in self.record["targets"] if row["what"] != what]
         row = {"what": what, "measured": measured, "target": f"{sense} {bound:g}", "met": met}
         self.record["targets"] = [*others, row]
 
     def write(self) -> None:
-        """The JSON, as far as it is."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.record, indent=1, ensure_ascii=False)
-        (self.folder / "gpu.json").write_text(text + "\n", encoding="utf-8")
+        """Write the results so far."""
+        write_record(self.record, self.folder / "gpu.json")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -228,16 +227,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "gpu", help="folder of the results")
-    parser.add_argument("--minutes", type=float, default=8.5, help="to end within")
-    parser.add_argument("--batch", type=int, default=128, help="images")
-    parser.add_argument("--only", nargs="+", default=[], metavar="SECTION", help="those whose names begin so")
+    parser.add_argument("--minutes", type=float, default=8.5, help="duration of the run (default: 8.5)")
+    parser.add_argument("--batch", type=int, default=128, help="images per call (default: 128)")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="SECTION", help="first words of sections to run"
+    )
     args = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         sys.exit(
-            "gpu-check needs a CUDA GPU, and this torch "
-            f"({torch.__version__}) sees none. Without one, `make test` interprets and compiles the kernels."
+            f"gpu-check: expected a CUDA GPU, got none with torch {torch.__version__}; run `make test` to "
+            "interpret and compile the kernels without one"
         )
-    record = new_record() | {"machine": machine(), "batch": args.batch}
+    record = new_gpu_record() | {"batch": args.batch}
+    record["machine"] |= machine()
     if args.only:
         record = extended(args.out, record)
     check = Check(args.out, args.batch, 60 * args.minutes, record)
@@ -245,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for start in args.only:
         if not any(name.startswith(start) for name in names):
             parser.error(f"--only: expected the beginning of one of {'; '.join(names)}, got {start}")
-    # What never comes back from C sees no signal.
+    # A call into C that never returns receives no signal.
     faulthandler.dump_traceback_later(60 * args.minutes + SLACK, exit=True)
     try:
         run(check, tuple(args.only))
@@ -254,9 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def extended(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """The folder's record, to which a further command adds; the new one if there is none.
+    """Return the record in the folder, to which this command adds, or the new record if there is none.
 
-    Ends the process if they are not of the same code on the same machine, or the tests did not pass.
+    The process exits if they differ in code or machine, or if the tests did not pass.
     """
     file = folder / "gpu.json"
     if not file.exists():
@@ -266,8 +268,8 @@ def extended(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     known = record["commit"] != "unknown" and not record["commit"].endswith("+")
     if not (same and known and earlier["correct"]):
         sys.exit(
-            f"--only adds to {file} if its tests passed on the same commit, unchanged, with the same "
-            "versions, GPU and batch. They did not: choose another --out, or leave out --only to begin anew."
+            f"--only: expected {file} of passed tests on the same, unchanged commit with the same versions, "
+            "GPU and batch, got another; choose another --out, or leave out --only to begin again"
         )
     return earlier | {"command": f"{earlier['command']}; {record['command']}"}
 
@@ -276,7 +278,7 @@ PASSES = (("forward", False), ("forward + backward", True))
 
 
 def sections(check: Check) -> Iterator[Section]:
-    """What matters most first; the tests precede them."""
+    """Yield all sections after the tests, the most important first."""
     yield Section("ceilings", 20, 30, partial(ceilings, check))
     yield from network_sections(check, "networks", "sasa_resnet50")
     for shape in RESNET50:
@@ -293,26 +295,26 @@ def sections(check: Check) -> Iterator[Section]:
 
 
 def network_sections(check: Check, group: str, ours: str) -> Iterator[Section]:
-    """Inference and training, which take some minutes to compile where nothing was kept on disk."""
+    """Yield inference and training, which take some minutes to compile without a cache on disk."""
     for what, at_most in (("inference", 180), ("training", 240)):
         name = f"{group}, {what}"
         yield Section(name, 120, at_most, partial(networks, check, what, ours, name))
 
 
 def run(check: Check, only: tuple[str, ...] = ()) -> None:
-    """The tests, unless an earlier command's passed, and the sections whose names begin so, or all."""
+    """Run the tests, unless they passed in an earlier command, and all sections or those in `only`."""
     if not check.record["correct"]:
         check.section(Section("correctness", 0, TESTS_AT_MOST + 10, partial(correctness, check)))
     if not check.record["correct"]:
         check.write()
         why = "The op is wrong on this device" if check.record["correct"] is False else check.record["tests"]
         sys.exit(f"{why}: see {check.folder}/tests.txt. No speed is reported.")
-    found = {}
+    results = {}
     for section in sections(check):
         if not only or section.name.startswith(only):
-            found[section.name] = check.section(section)
+            results[section.name] = check.section(section)
     for what, _ in PASSES:
-        layers = [(shape.count, found.get(f"op {what}, {shape}")) for shape in RESNET50]
+        layers = [(shape.count, results.get(f"op {what}, {shape}")) for shape in RESNET50]
         timed = [(count, timings) for count, timings in layers if timings is not None]
         if len(timed) == len(RESNET50):
             check.timings(f"op {what}, all sixteen layers", weighted_sum(timed))
@@ -324,20 +326,13 @@ def run(check: Check, only: tuple[str, ...] = ()) -> None:
         sys.exit(f"Wrong, and not timed: {'; '.join(check.record['wrong'])}")
 
 
-def new_record() -> dict[str, Any]:
-    """Of a run that has not begun."""
-    packages = [name for name in ("torch", "torchvision", "triton") if importlib.util.find_spec(name)]
-    return {
+def new_gpu_record() -> dict[str, Any]:
+    """Return the record of a run that has not begun."""
+    record = new_record("benchmarks.gpu")
+    triton = importlib.import_module("triton").__version__ if importlib.util.find_spec("triton") else None
+    record["versions"] |= {"triton": triton, "cuda": torch.version.cuda}
+    return record | {
         "benchmark": "gpu",
-        "command": f"python -m benchmarks.gpu {' '.join(sys.argv[1:])}".strip(),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.import_module(name).__version__ for name in packages},
-            "cuda": torch.version.cuda,
-            "sasa": sasa.__version__,
-        },
-        "commit": _commit(),
         "correct": None,  # not known
         "tests": "The tests did not run",
         "failed tests": [],
@@ -352,7 +347,7 @@ def new_record() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """The GPU and its driver."""
+    """Return the properties of the GPU and its driver."""
     properties = torch.cuda.get_device_properties(0)
     return {
         "gpu": properties.name,
@@ -360,12 +355,11 @@ def machine() -> dict[str, Any]:
         "multiprocessors": properties.multi_processor_count,
         "memory_bytes": properties.total_memory,
         "capability": list(torch.cuda.get_device_capability(0)),
-        "cpu_cores": os.cpu_count(),
     }
 
 
 def driver() -> str:
-    """NVIDIA's version of it, by nvidia-smi."""
+    """Return the version of NVIDIA's driver from nvidia-smi."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     if shutil.which(command[0]) is None:
         return "unknown: there is no nvidia-smi"
@@ -374,14 +368,14 @@ def driver() -> str:
 
 
 def test_command() -> list[str]:
-    """Of the op's tests on the device, in parallel where pytest-xdist is there."""
+    """Return the command of the tests on the device, in parallel if pytest-xdist is installed."""
     workers = ["-n", str(min(12, os.cpu_count() or 1))] if importlib.util.find_spec("xdist") else []
     pytest = [sys.executable, "-m", "pytest", "-v", "-W", "default", *workers]
     return [*pytest, "-k", "cuda and not reference", *(f"tests/ops/{name}" for name in TESTS)]
 
 
 def correctness(check: Check) -> None:
-    """Run the op's tests; what they print goes to a file as it comes."""
+    """Run the tests of the ops; their output is written to a file as it comes."""
     check.folder.mkdir(parents=True, exist_ok=True)
     file = check.folder / "tests.txt"
     seconds = min(TESTS_AT_MOST, check.left())
@@ -389,7 +383,7 @@ def correctness(check: Check) -> None:
         "SASA_SWEEP_CASES": str(SWEEP_CASES),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         "PYTHONUNBUFFERED": "1",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # torch.use_deterministic_algorithms asks for it
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # needed for torch.use_deterministic_algorithms
     }
     with file.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
@@ -405,7 +399,7 @@ def correctness(check: Check) -> None:
             finished = True
         except subprocess.TimeoutExpired:
             finished = False
-        finally:  # the workers too, which pytest-xdist starts in its process group
+        finally:  # also the workers of pytest-xdist, which are in its process group
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -422,9 +416,12 @@ def correctness(check: Check) -> None:
 
 
 def verdict(code: int, last: str, failed: Sequence[str] = ()) -> bool | None:
-    """Whether the op is right, by pytest's exit status, last line and the tests that failed.
+    """Return whether the op is correct, or None if the tests do not show it.
 
-    None if they do not show it.
+    Args:
+        code: Exit status of pytest.
+        last: Last line of its output.
+        failed: Names of the tests that failed.
     """
     around = bool(failed) and {name.partition("[")[0] for name in failed} <= AROUND
     if " passed" in last and (code == 0 or (code == 1 and around)):
@@ -433,7 +430,7 @@ def verdict(code: int, last: str, failed: Sequence[str] = ()) -> bool | None:
 
 
 def ceilings(check: Check) -> None:
-    """What this device moves and multiplies: a large copy and a large matrix product."""
+    """Time a large copy and a large matrix product, the limits of this device."""
     source = torch.randn(2**30, device=DEVICE).to(torch.bfloat16)
     target = torch.empty_like(source)
     a, b = (torch.randn(8192, 8192, device=DEVICE).to(torch.bfloat16) for _ in range(2))
@@ -449,18 +446,19 @@ def ceilings(check: Check) -> None:
 
 
 def op_inputs(shape: Spatial, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-    """As `benchmarks.op` has them, on the device in bf16; the embeddings float32, as under autocast."""
+    """Return the inputs of `benchmarks.op` on the device: bf16, and float32 embeddings as under autocast."""
     qkv, rel_row, rel_col = op.inputs(shape, batch)
     qkv = (qkv * 0.5).to(DEVICE, torch.bfloat16).contiguous(memory_format=torch.channels_last)
     return qkv, rel_row.to(DEVICE), rel_col.to(DEVICE)
 
 
 def op_call(attend: Callable[..., Tensor], shape: Spatial, gradients: bool, batch: int) -> Callable[[], Any]:
-    """A function that runs it once: the output, or output and gradients of qkv and the embeddings."""
+    """Return a function for the output, or for output and gradients of qkv and the embeddings."""
     leaves = [x.requires_grad_(gradients) for x in op_inputs(shape, batch)]
-    side = -(-shape.side // shape.stride)
     torch.manual_seed(1)
-    grad = torch.randn(batch, shape.channels, side, side, device=DEVICE).to(torch.bfloat16)
+    grad = torch.randn(batch, shape.channels, shape.out_side, shape.out_side, device=DEVICE).to(
+        torch.bfloat16
+    )
     grad = grad.contiguous(memory_format=torch.channels_last)
 
     def call() -> Any:
@@ -470,20 +468,19 @@ def op_call(attend: Callable[..., Tensor], shape: Spatial, gradients: bool, batc
             if not gradients:
                 return out
             # NATTEN does not use the embeddings.
-            found = torch.autograd.grad(
+            grads = torch.autograd.grad(
                 out, leaves, grad.to(out.dtype), allow_unused=True, materialize_grads=True
             )
-            return [out.detach(), *found]
+            return [out.detach(), *grads]
 
     return call
 
 
 def convolution_call(shape: Spatial, gradients: bool, batch: int) -> Callable[[], Any]:
-    """The 3 × 3 convolution in the same place."""
+    """Return the same function of the 3 × 3 convolution."""
     leaves = [x.to(DEVICE, torch.bfloat16) for x in op.convolution_inputs(shape, batch)]
     x, weight = (y.contiguous(memory_format=torch.channels_last).requires_grad_(gradients) for y in leaves)
-    side = -(-shape.side // shape.stride)
-    grad = torch.ones(batch, len(weight), side, side, dtype=x.dtype, device=DEVICE)
+    grad = torch.ones(batch, len(weight), shape.out_side, shape.out_side, dtype=x.dtype, device=DEVICE)
     grad = grad.contiguous(memory_format=torch.channels_last)
 
     def call() -> Any:
@@ -495,7 +492,7 @@ def convolution_call(shape: Spatial, gradients: bool, batch: int) -> Callable[[]
 
 
 def op_against_plain(check: Check, shape: Spatial, gradients: bool, name: str) -> Timings:
-    """Ours, the reference and the convolution."""
+    """Time our op, the reference backend and the convolution."""
     plain = op_call(op.attention("reference", shape.stride), shape, gradients, check.batch)
     truth = against(plain())
 
@@ -516,8 +513,8 @@ def op_against_plain(check: Check, shape: Spatial, gradients: bool, name: str) -
 
 
 def op_against_flex(check: Check, shape: Spatial, section: str) -> None:
-    """Ours and compiled FlexAttention, at full resolution as it does not pool."""
-    torch.compiler.reset()  # so that dynamo's limit of compilations is for this shape alone
+    """Time our op and compiled FlexAttention at full resolution, because FlexAttention does not pool."""
+    torch.compiler.reset()  # so that dynamo's limit of compilations applies to this shape alone
     full = Spatial(shape.channels, shape.side, 1, shape.count)
 
     def flex() -> Callable[..., Tensor]:
@@ -547,15 +544,15 @@ def op_against_flex(check: Check, shape: Spatial, section: str) -> None:
 
 
 def op_against_natten(check: Check, shape: Spatial, section: str) -> None:
-    """Ours without embeddings and NATTEN, at full resolution; at a border its windows move, ours shrink.
+    """Time our op without embeddings and NATTEN at full resolution.
 
-    So their results differ there, and NATTEN's are not checked.
+    The outputs are not compared: at a border the windows of NATTEN are shifted, and ours are truncated.
     """
     if importlib.util.find_spec("natten") is None:
         raise ModuleNotFoundError("natten is not installed", name="natten")
     from natten import na2d
 
-    def theirs(q: Tensor, k: Tensor, v: Tensor, rel_row: Tensor, rel_col: Tensor) -> Tensor:
+    def natten(q: Tensor, k: Tensor, v: Tensor, rel_row: Tensor, rel_col: Tensor) -> Tensor:
         heads_last = [x.permute(0, 2, 3, 1).unflatten(-1, (op.HEADS, -1)) for x in (q, k, v)]
         return na2d(*heads_last, kernel_size=op.KERNEL, scale=1.0).flatten(-2).permute(0, 3, 1, 2)
 
@@ -569,29 +566,36 @@ def op_against_natten(check: Check, shape: Spatial, section: str) -> None:
             call = op_call(attend, full, gradients, check.batch)
             return Contender(name, graphed(call), lambda _: 0.0, 0.0)
 
-        makers = {"sasa": partial(contender, "sasa", ours), "NATTEN": partial(contender, "NATTEN", theirs)}
+        makers = {"sasa": partial(contender, "sasa", ours), "NATTEN": partial(contender, "NATTEN", natten)}
         check.compare(section, makers, name=f"op {what}, {full}, not pooled, no embeddings")
 
 
 NETWORKS: dict[str, Callable[[str], nn.Module]] = {
     "ResNet-50": lambda backend: network.resnet50(),
     "sasa_resnet50": network.sasa_resnet50,
-    "sasa_resnet50_convstem": lambda backend: network.steady(
+    "sasa_resnet50_convstem": lambda backend: network.stabilized(
         sasa.create_model("sasa_resnet50_convstem", backend=backend)
     ),
 }
 
 
 def networks(check: Check, what: str, ours: str, section: str) -> None:
-    """Throughput and peak memory of one of ours and of ResNet-50, in "inference" or "training"."""
-    torch.compiler.reset()  # so that dynamo's limit of compilations is for these alone
+    """Measure throughput and peak memory of one of our networks and of ResNet-50.
+
+    Args:
+        check: The run.
+        what: "inference" or "training".
+        ours: Name of our network.
+        section: Name of the section.
+    """
+    torch.compiler.reset()  # so that dynamo's limit of compilations applies to these alone
     training = what == "training"
     images = network.smooth_images(check.batch, 224).to(DEVICE)
     memory: dict[str, int] = {}
 
     def contender(name: str) -> Contender:
         gc.collect()
-        before, held = time.monotonic(), torch.cuda.memory_allocated()  # by those before it, and the images
+        before, held = time.monotonic(), torch.cuda.memory_allocated()  # earlier networks, images
         model = NETWORKS[name]("auto").to(DEVICE)
         call, error = (training_call if training else inference_call)(model, images)
         call()
@@ -616,7 +620,7 @@ def networks(check: Check, what: str, ours: str, section: str) -> None:
 
 
 def inference_call(model: nn.Module, images: Tensor) -> tuple[Callable[[], Tensor], Callable[[Any], float]]:
-    """The compiled and frozen network in bf16, ours fused; the logits of eight images are compared."""
+    """Return the frozen network in bf16, ours fused, and the error of the logits of eight images."""
     model = network.calibrated(model, images[:8])
     truth = against(network.plain_logits(model, images[:8]))
     fused = sasa.fuse(model) if any("Attention" in type(m).__name__ for m in model.modules()) else model
@@ -633,10 +637,10 @@ def inference_call(model: nn.Module, images: Tensor) -> tuple[Callable[[], Tenso
 
 
 def training_call(model: nn.Module, images: Tensor) -> tuple[Callable[[], Tensor], Callable[[Any], float]]:
-    """A compiled SGD step under autocast.
+    """Return a compiled SGD step under autocast, and its error.
 
-    Its loss is compared with plain PyTorch's on eight images, and the length of its gradient with that of the
-    same network uncompiled on all.
+    The loss of eight images is compared with that in plain PyTorch, and the norm of the gradient of all
+    images with that of the network before compilation.
     """
     plain = copy.deepcopy(network.with_reference(model)).train()
     ours = copy.deepcopy(model).train()

@@ -16,7 +16,7 @@ from torch import nn
 
 import sasa
 from benchmarks.frozen import frozen
-from benchmarks.measure import Contender, Report, Timings, against, arguments, measure, weighted_sum
+from benchmarks.measure import Contender, Report, Timings, against, arguments, weighted_sum
 from benchmarks.shapes import RESNET50, Spatial
 
 TOLERANCE = 1e-4  # of the largest value
@@ -24,23 +24,12 @@ TOLERANCE = 1e-4  # of the largest value
 
 def main() -> None:
     """Measure, print and write."""
-    parser = arguments(__doc__)
-    parser.add_argument("--batch", type=int, help="images; default 8")
-    args = parser.parse_args()
-    report = Report("layer", args)
+    report = Report("layer", arguments(__doc__, batch=True).parse_args())
     report.keep_freed_memory()
-    batch = args.batch or (1 if args.quick else 8)
-    rounds = args.rounds or (2 if args.quick else 21)
-    turn = 0.01 if args.quick else 0.1
     compiles = report.backend != "reference"
     if not compiles:
-        report.note("only eager: it takes Inductor minutes to compile the reference backend")
-    whole = []
-    for shape in RESNET50:
-        timings = one_shape(shape, batch, report.layer_backend, compiles, rounds, turn)
-        report.timings(f"{shape}, batch {batch}", timings, "convolution")
-        whole.append((shape.count, timings))
-    total = weighted_sum(whole)
+        report.note("only eager: Inductor takes minutes to compile the reference backend")
+    total = weighted_sum((shape.count, one_shape(report, shape, compiles)) for shape in RESNET50)
     report.timings("all sixteen layers", total, "convolution")
     report.target("layers, eager: sasa / convolution", total.ratio("sasa", "convolution"), "<=", 1.0)
     if compiles:
@@ -50,12 +39,13 @@ def main() -> None:
 
 
 @torch.no_grad()
-def one_shape(shape: Spatial, batch: int, backend: str, compiles: bool, rounds: int, turn: float) -> Timings:
+def one_shape(report: Report, shape: Spatial, compiles: bool) -> Timings:
     """Time both layers at one shape."""
     torch.manual_seed(0)
-    torch.compiler.reset()  # each shape is compiled for itself, not as one more case of the last
+    torch.compiler.reset()  # otherwise each shape is one more recompilation of the first
     channels, side, stride = shape.channels, shape.side, shape.stride
-    x = torch.randn(batch, channels, side, side).to(memory_format=torch.channels_last)
+    x = torch.randn(report.batch, channels, side, side).to(memory_format=torch.channels_last)
+    backend = report.layer_backend
     attention = sasa.LocalSelfAttention2d(channels, channels, 7, stride, num_heads=8, backend=backend)
     convolution = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
     contenders = []
@@ -68,7 +58,7 @@ def one_shape(shape: Spatial, batch: int, backend: str, compiles: bool, rounds: 
         if compiles:
             run = partial(frozen(layer, x), x)
             contenders.append(Contender(f"{name}, compiled", run, error, TOLERANCE))
-    return measure(contenders, rounds=rounds, turn=turn)
+    return report.measure(f"{shape}, batch {report.batch}", contenders, "convolution", rounds=21)
 
 
 if __name__ == "__main__":

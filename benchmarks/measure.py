@@ -1,33 +1,28 @@
-"""Time contenders in turns, refuse wrong ones, and write down what was measured on what.
+"""Time contenders in turns, refuse those with wrong outputs, and report the results.
 
-The machines are shared, so that times drift; ratios of turns that lie next to each other do not. Every round
-gives each contender one turn (A, B, C, A, B, C, …), and a ratio is the median of the rounds' ratios.
+The machines are shared, so times drift; ratios of neighboring turns do not. Each contender has one turn per
+round (A, B, C, A, B, C, …), and a ratio is the median of the ratios of all rounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import datetime
 import gc
-import json
 import math
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-import sasa
+from benchmarks.record import new_record, write_record
 from sasa.ops import local_attention, support
 
 RESULTS = Path(__file__).parent / "results"
@@ -35,19 +30,19 @@ Output = Tensor | Sequence[Tensor]
 
 
 class WrongOutputError(RuntimeError):
-    """A contender does not compute what it should; its speed means nothing."""
+    """The output of a contender is wrong, so it is not timed."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to compute something.
+    """One of the implementations that are compared.
 
-    Args:
-        name: For tables.
-        run: Does it once and returns the output.
-        error: How far an output is from the truth; see `against`.
-        tolerance: The error from which it is refused.
-        threads: Of torch during its turns; None leaves them.
+    Attributes:
+        name: Name in the tables.
+        run: Function that computes the output once.
+        error: Function that returns the error of an output; see `against`.
+        tolerance: Largest accepted error.
+        threads: Threads of torch during its turns; None leaves them unchanged.
     """
 
     name: str
@@ -56,11 +51,24 @@ class Contender:
     tolerance: float
     threads: int | None = None
 
+    def check(self) -> None:
+        """Run once and check the output.
+
+        Raises:
+            WrongOutputError: The error exceeds the tolerance.
+        """
+        error = self.error(self.run())
+        if not error <= self.tolerance:
+            raise WrongOutputError(
+                f"{self.name}: wrong by {error:.2g} of the largest value, tolerance {self.tolerance:.2g}; "
+                "not timed"
+            )
+
 
 def against(expected: Output) -> Callable[[Output], float]:
-    """The largest difference of an output from the expected one, over the largest expected value.
+    """Return a function for the largest difference from the expected output, over its largest value.
 
-    Of several tensors (an output and its gradients) the worst counts, each measured on its own scale.
+    Of several tensors (an output and its gradients) the worst counts, each relative to its own largest value.
     """
 
     def error(output: Output) -> float:
@@ -74,7 +82,7 @@ def against(expected: Output) -> Callable[[Output], float]:
 
 
 class Spread(NamedTuple):
-    """Median and quartiles of the rounds."""
+    """Median and quartiles over the rounds."""
 
     median: float
     low: float
@@ -83,22 +91,22 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds a call of each contender, one entry a round."""
+    """Seconds per call of each contender, one entry per round."""
 
     seconds: dict[str, list[float]]
 
     def time(self, name: str) -> Spread:
-        """Seconds a call."""
+        """Return the seconds per call."""
         return _spread(self.seconds[name])
 
     def ratio(self, name: str, baseline: str) -> Spread:
-        """Time of `name` over time of `baseline`, taken round by round."""
+        """Return the time of `name` over that of `baseline`, taken round by round."""
         pairs = zip(self.seconds[name], self.seconds[baseline], strict=True)
         return _spread([a / b for a, b in pairs])
 
 
 def weighted_sum(parts: Iterable[tuple[int, Timings]]) -> Timings:
-    """The time of a whole from those of its parts and how often it has them, round by round."""
+    """Return the time of a whole from the counts and times of its parts, round by round."""
     parts = list(parts)
     names = [name for name in parts[0][1].seconds if all(name in part.seconds for _, part in parts)]
     return Timings(
@@ -113,28 +121,23 @@ def weighted_sum(parts: Iterable[tuple[int, Timings]]) -> Timings:
 
 
 def measure(contenders: Sequence[Contender], *, rounds: int, turn: float = 0.1) -> Timings:
-    """Check every contender, warm it up, then time all of them in turns.
+    """Check all contenders, warm them up, and time them in turns.
 
     Args:
-        contenders: What to compare.
-        rounds: Turns of each.
-        turn: Seconds that a turn takes at least. A contender that needs less is called several times a turn,
-            first once untimed, so that the caches hold its data and not its rival's; the median counts.
+        contenders: Implementations to compare.
+        rounds: Turns of each contender.
+        turn: Shortest duration of a turn in seconds. A faster contender is called several times per turn,
+            first once untimed, so that the caches hold its own data, and the median counts.
 
     Raises:
-        WrongOutputError: A contender's error is above its tolerance; nothing is timed then.
+        WrongOutputError: The error of a contender exceeds its tolerance; nothing is timed.
     """
     threads = torch.get_num_threads()
     gc_was_enabled = gc.isenabled()
     try:
         for one in contenders:
             torch.set_num_threads(one.threads or threads)
-            error = one.error(one.run())
-            if not error <= one.tolerance:
-                raise WrongOutputError(
-                    f"{one.name}: wrong by {error:.2g} of the largest value, tolerance {one.tolerance:.2g}; "
-                    "not timed"
-                )
+            one.check()
         calls = {}
         for one in contenders:
             torch.set_num_threads(one.threads or threads)
@@ -155,90 +158,102 @@ def measure(contenders: Sequence[Contender], *, rounds: int, turn: float = 0.1) 
     return Timings(seconds)
 
 
-def arguments(description: str | None) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+def arguments(description: str | None, *, batch: bool = False) -> argparse.ArgumentParser:
+    """Return a parser with the options that all benchmarks have, and --batch if wanted."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: every core")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
     parser.add_argument("--rounds", type=int, help="turns of each contender")
-    parser.add_argument("--backend", default="auto", help="of local attention; default: what auto takes")
-    parser.add_argument("--quick", action="store_true", help="tiny: shows that it runs, measures nothing")
-    parser.add_argument("--out", type=Path, help="the JSON; default: results/NAME.json, with --quick none")
+    parser.add_argument("--backend", default="auto", help="backend of local attention (default: auto)")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny inputs, to test the script; times mean nothing"
+    )
+    parser.add_argument("--out", type=Path, help="JSON file (default: results/NAME.json; with --quick none)")
+    if batch:
+        parser.add_argument("--batch", type=int, help="images per call (default: 8; with --quick 1)")
     return parser
 
 
 class Report:
-    """What one benchmark found: printed as it comes, written as JSON at the end.
+    """The results of one benchmark: printed as they come, written as JSON at the end.
 
     Args:
-        name: Of the script.
-        args: The parsed `arguments`. Here their threads take effect.
-        variant: Added to the name of the file in results/, "_" between.
+        name: Name of the script.
+        args: The parsed `arguments`; their number of threads takes effect here.
+        variant: Added to the name of the file in results/ after "_".
 
     Attributes:
-        backend: The backend of local attention that runs, by name.
+        backend: Name of the backend that local attention uses.
+        batch: Images per call.
     """
 
     def __init__(self, name: str, args: argparse.Namespace, variant: str = "") -> None:
         torch.set_num_threads(args.threads)
+        self.args = args
+        self.batch: int = getattr(args, "batch", None) or (1 if args.quick else 8)
         self.out: Path | None = args.out
         if self.out is None and not args.quick:
             self.out = RESULTS / f"{name}{variant and '_' + variant}.json"
-        self.record: dict[str, Any] = {
+        self.record = new_record(f"benchmarks.{name}") | {
             "benchmark": name,
-            "command": f"python -m benchmarks.{name} {' '.join(sys.argv[1:])}".strip(),
             "quick": args.quick,
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "machine": {"cpu": _cpu(), "cores": os.cpu_count()},
-            "versions": {
-                "python": platform.python_version(),
-                **{package: version(package) for package in ("torch", "torchvision")},
-                "sasa": sasa.__version__,
-            },
-            "commit": _commit(),
-            "threads": args.threads,
             "load_average_before": os.getloadavg()[0],
             "notes": [],
             "timings": {},
             "targets": [],
         }
-        machine, versions = self.record["machine"], self.record["versions"]
-        print(
-            f"{self.record['command']}\n{machine['cpu']}, {args.threads} of {machine['cores']} cores, ",
-            end="",
-        )
-        print(f"torch {versions['torch']}, commit {self.record['commit']}")
+        machine = self.record["machine"]
+        print(self.record["command"])
+        print(f"{machine['cpu']}, {args.threads} of {machine['cores']} cores, ", end="")
+        print(f"torch {self.record['versions']['torch']}, commit {self.record['commit']}")
         load = self.record["load_average_before"]
         if load > 0.3:
             self.note(
-                f"load average {load:.2f}: something else runs here, or did a minute ago; where threads wait "
-                "for one that has no core, even ratios mean little"
+                f"load average {load:.2f}: something else runs here, or did a minute ago; if a thread "
+                "waits for a core, even ratios mean little"
             )
         self.backend = self._choose(args.backend)
         self.record["backend"] = self.backend
 
     def note(self, text: str) -> None:
-        """Something a reader of the numbers must know."""
+        """Keep and print something that readers of the numbers must know."""
         self.record["notes"].append(text)
         print(f"Note: {text}", flush=True)
 
     def keep_freed_memory(self) -> None:
-        """Let glibc keep large blocks for the next call instead of giving them back to the system.
+        """Let glibc keep freed memory for the next call instead of returning it to the system.
 
-        Whether it gives them back depends on what lies behind them on the heap, and fresh pages cost
-        time. jemalloc and tcmalloc, which servers use, keep them too.
+        By default this depends on what lies behind a block on the heap, and fresh pages take time. jemalloc
+        and tcmalloc, which are common on servers, keep freed memory too.
         """
         if platform.libc_ver()[0] != "glibc":
-            self.note("the allocator is not glibc's, and works as it was set")
+            self.note("the allocator is not glibc's; its settings are unchanged")
             return
         libc = ctypes.CDLL(None)
         m_trim_threshold, m_mmap_max = -1, -4  # of malloc.h
         done = libc.mallopt(m_mmap_max, 0) and libc.mallopt(m_trim_threshold, 2**31 - 1)
         self.note("glibc keeps freed memory, for every contender" if done else "mallopt refused")
 
+    def measure(
+        self, title: str, contenders: Sequence[Contender], baseline: str, *, rounds: int, turn: float = 0.1
+    ) -> Timings:
+        """Time contenders in turns, then keep and print their table.
+
+        Args:
+            title: Title of the table.
+            contenders: Implementations to compare.
+            baseline: Name of the contender that the others are divided by.
+            rounds: Turns of each contender, unless --rounds or --quick is given.
+            turn: Shortest duration of a turn in seconds; with --quick 0.01.
+        """
+        rounds = self.args.rounds or (2 if self.args.quick else rounds)
+        timings = measure(contenders, rounds=rounds, turn=min(turn, 0.01) if self.args.quick else turn)
+        self.timings(title, timings, baseline)
+        return timings
+
     def timings(self, title: str, timings: Timings, baseline: str) -> None:
-        """A table of times, and of ratios to the baseline."""
+        """Keep and print a table of times and of ratios to the baseline."""
         rows = {}
         width = max(len(name) for name in timings.seconds) + 2
         print(f"\n{title}\n  {'':{width}}{'ms':>10}  {'quartiles':^21}  {'times ' + baseline:>9}")
@@ -254,7 +269,7 @@ class Report:
         self.record["timings"][title] = rows
 
     def target(self, what: str, measured: Spread | float, sense: str, bound: float) -> None:
-        """A number with the bound it is to keep, sense being "<=" or ">="."""
+        """Keep a number with its target; `sense` is "<=" or ">="."""
         if isinstance(measured, float):
             measured = Spread(measured, measured, measured)
         met = measured.median <= bound if sense == "<=" else measured.median >= bound
@@ -266,10 +281,7 @@ class Report:
         print()
         print_targets([self.record])
         if self.out is not None:
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            self.out.write_text(
-                json.dumps(self.record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
+            write_record(self.record, self.out)
             print(f"Written to {self.out}")
 
     @property
@@ -278,7 +290,7 @@ class Report:
         return "auto" if self.backend == "cpu" else self.backend
 
     def _choose(self, name: str) -> str:
-        """The backend that `name` stands for; says so if the compiled one cannot run."""
+        """Return the backend that `name` selects; note why if the compiled one cannot run."""
         x = torch.zeros(1, 64, 14, 14)
         rel = torch.zeros(8, 7, 4)
         table = support(local_attention, x, x, x, rel, rel, num_heads=8)
@@ -289,7 +301,7 @@ class Report:
 
 
 def print_targets(records: Iterable[dict[str, Any]]) -> None:
-    """What was measured, by which command, and the target beside it."""
+    """Print each measured number with its command and its target."""
     rows = [(row, record) for record in records for row in record["targets"]]
     if not rows:
         return
@@ -320,26 +332,3 @@ def _spread(values: Sequence[float]) -> Spread:
 
 def _tensors(output: Output) -> Sequence[Tensor]:
     return [output] if isinstance(output, Tensor) else output
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    """The commit, with a + if tracked files differ from it; SASA_COMMIT says it where there is no git."""
-
-    def git(*command: str) -> str:
-        where = Path(__file__).parent
-        return subprocess.run(
-            ["git", *command], cwd=where, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("SASA_COMMIT", "unknown")

@@ -1,15 +1,14 @@
-"""Inference of sasa_resnet50 against torchvision's ResNet-50 at 224 × 224, each at its best.
+"""Inference of sasa_resnet50 against torchvision's ResNet-50 at 224 × 224.
 
-Both eager, and both compiled with Inductor's freezing, channels-last, eval, no_grad; ours is fused first
-where sasa.fuse exists. The fastest of each is compared. With --dtype bf16 both run under autocast. Logits
-are checked against those of the same network in plain fp32 (ours with the reference backend, unfused).
+Both eager, and both compiled with Inductor's freezing, in eval mode, channels-last, no_grad; ours after
+`sasa.fuse`. The faster form of each network is compared. With --dtype bf16 both run under autocast. Logits
+are checked against those of the same network in plain fp32 (ours with the reference backend, not fused).
 
     python -m benchmarks.network [--threads 2] [--dtype fp32|bf16] [--quick]
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 from functools import partial
 
@@ -20,9 +19,9 @@ from torch import Tensor, nn
 
 import sasa
 from benchmarks.frozen import frozen
-from benchmarks.measure import Contender, Report, Timings, against, arguments, measure
+from benchmarks.measure import Contender, Report, Timings, against, arguments
 
-TOLERANCE = {"fp32": 1e-4, "bf16": 0.15}  # of the largest logit; both networks are some 1e-6 and 0.03 off
+TOLERANCE = {"fp32": 1e-4, "bf16": 0.15}  # of the largest logit; the errors are about 1e-6 and 0.03
 TARGET = {"fp32": 0.95, "bf16": 1.0}
 
 
@@ -39,13 +38,10 @@ def main() -> None:
         "ResNet-50": calibrated(resnet50(), images),
         "sasa_resnet50": calibrated(sasa_resnet50(report.layer_backend), images),
     }
-    if not hasattr(sasa, "fuse"):
-        report.note("sasa.fuse does not exist in this version: sasa_resnet50 is not fused")
     if report.backend == "reference":
-        report.note("sasa_resnet50 only eager: it takes Inductor minutes to compile the reference backend")
+        report.note("sasa_resnet50 only eager: Inductor takes minutes to compile the reference backend")
     for batch in batches:
-        timings = at_batch(networks, images[:batch], args, report.backend)
-        report.timings(f"{args.dtype}, {side} × {side}, batch {batch}", timings, "ResNet-50, compiled")
+        timings = at_batch(report, networks, images[:batch])
         conv, ours = (
             min((name for name in timings.seconds if name.startswith(network)), key=timings.time)
             for network in networks
@@ -56,39 +52,39 @@ def main() -> None:
 
 
 @torch.no_grad()
-def at_batch(networks: dict[str, nn.Module], x: Tensor, args: argparse.Namespace, backend: str) -> Timings:
-    """Time every configuration of both networks on the images x."""
-    torch.compiler.reset()  # each batch size is compiled for itself, not as one more case of the last
-    contenders = []
-    with torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bf16"):
+def at_batch(report: Report, networks: dict[str, nn.Module], x: Tensor) -> Timings:
+    """Time both networks, eager and compiled, on the images x."""
+    torch.compiler.reset()  # otherwise each batch size is one more recompilation of the first
+    dtype, contenders = report.args.dtype, []
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
         for name, network in networks.items():
             ours = name == "sasa_resnet50"
-            error, tolerance = against(plain_logits(network, x)), TOLERANCE[args.dtype]
-            if ours and hasattr(sasa, "fuse"):
+            error, tolerance = against(plain_logits(network, x)), TOLERANCE[dtype]
+            if ours:
                 network = sasa.fuse(network)
             contenders.append(Contender(f"{name}, eager", partial(network, x), error, tolerance))
-            if not (ours and backend == "reference"):
+            if not (ours and report.backend == "reference"):
                 run = partial(frozen(network, x), x)
                 contenders.append(Contender(f"{name}, compiled", run, error, tolerance))
-        rounds = args.rounds or (2 if args.quick else 15)
-        return measure(contenders, rounds=rounds, turn=0.01 if args.quick else 0.2)
+        title = f"{dtype}, {x.shape[-1]} × {x.shape[-1]}, batch {len(x)}"
+        return report.measure(title, contenders, "ResNet-50, compiled", rounds=15, turn=0.2)
 
 
 def resnet50() -> nn.Module:
-    """torchvision's, channels-last."""
-    return steady(torchvision.models.resnet50())
+    """Return torchvision's network, channels-last."""
+    return stabilized(torchvision.models.resnet50())
 
 
 def sasa_resnet50(backend: str) -> nn.Module:
-    """Ours, channels-last."""
-    return steady(sasa.create_model("sasa_resnet50", backend=backend))
+    """Return our network, channels-last."""
+    return stabilized(sasa.create_model("sasa_resnet50", backend=backend))
 
 
-def steady(network: nn.Module) -> nn.Module:
-    """With branches of 0.2 in every block and channels-last, so that outputs can be compared.
+def stabilized(network: nn.Module) -> nn.Module:
+    """Scale the residual branches by 0.2 and convert to channels-last, so that outputs can be compared.
 
-    Untrained networks amplify rounding from block to block (in bf16 to more than the logits) unless their
-    branches are small, and start without any branch where the last batch norms start at zero.
+    With large branches an untrained network amplifies rounding errors from block to block (in bf16 beyond the
+    logits themselves); with last batch norms of zero it has no branches at all.
     """
     for name, parameter in network.named_parameters():
         if name.endswith("bn3.weight"):
@@ -97,7 +93,7 @@ def steady(network: nn.Module) -> nn.Module:
 
 
 def smooth_images(batch: int, side: int) -> Tensor:
-    """Channels-last images that differ, and not only by noise, which attention would average away."""
+    """Return channels-last images that differ in more than noise, which attention would average away."""
     torch.manual_seed(0)
     coarse = 2 * torch.randn(batch, 3, 4, 4) + torch.randn(batch, 3, 1, 1)
     return F.interpolate(coarse, size=side, mode="bicubic").to(memory_format=torch.channels_last)
@@ -105,10 +101,10 @@ def smooth_images(batch: int, side: int) -> Tensor:
 
 @torch.no_grad()
 def calibrated(network: nn.Module, images: Tensor) -> nn.Module:
-    """In eval mode, its batch norms with the statistics of these images, so that values keep their size."""
+    """Switch to eval mode with batch norms that have the statistics of these images"""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
-        norm.momentum = None  # the mean of what it saw
+        norm.momentum = None  # the mean over all batches
     network.train()(images)
     for norm in norms:
         norm.momentum = 0.1
@@ -117,25 +113,25 @@ def calibrated(network: nn.Module, images: Tensor) -> nn.Module:
 
 @torch.no_grad()
 def plain_logits(network: nn.Module, x: Tensor) -> Tensor:
-    """The network's logits in contiguous fp32, with the reference backend."""
+    """Return the network's logits in contiguous fp32 with the reference backend."""
     plain = with_reference(network).to(memory_format=torch.contiguous_format)
     with torch.autocast("cpu", enabled=False):
         return plain(x.contiguous())
 
 
 def with_reference(network: nn.Module) -> nn.Module:
-    """A copy whose attention is plain PyTorch."""
+    """Return a copy whose attention is plain PyTorch."""
     network = copy.deepcopy(network)
     for module in network.modules():
         if isinstance(module, sasa.LocalSelfAttention2d):
             module.backend = "reference"
-        elif isinstance(module, sasa.AttentionStem):  # where one watches, it calls its parts one by one
-            module.query_key.register_forward_hook(_watch)
+        elif isinstance(module, sasa.AttentionStem):  # with a hook on a part, it calls its parts one by one
+            module.query_key.register_forward_hook(_no_change)
     return network
 
 
-def _watch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    """A hook."""
+def _no_change(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    """Leave the output as it is."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How the op's cost grows with pixels, window and threads.
+"""How the time of the op grows with pixels, window and threads.
 
-Forward, 64 channels, 8 heads, fp32, channels-last, no_grad. Corners of each output are checked against the
-reference backend in float64: the op is local, so that a corner of the map is enough to compute a corner.
+Forward, 64 channels, 8 heads, fp32, channels-last, no_grad. Corners of each output are checked in float64
+against the reference backend: the op is local, so a corner of the output depends on a corner of the input.
 
     python -m benchmarks.scaling [--threads 2] [--quick]
 """
@@ -9,6 +9,7 @@ reference backend in float64: the op is local, so that a corner of the map is en
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable
 from functools import partial
 
@@ -16,11 +17,11 @@ import torch
 from torch import Tensor
 
 import sasa
-from benchmarks.measure import Contender, Output, Report, Timings, against, arguments, measure
+from benchmarks.measure import Contender, Output, Report, Timings, against, arguments
 
 CHANNELS, HEADS = 64, 8
 TOLERANCE = 1e-4  # of the largest value
-CORNER = 32  # pixels of an output's corner that is checked
+CORNER = 32  # height and width of the corners that are checked
 
 
 def main() -> None:
@@ -32,47 +33,36 @@ def main() -> None:
         sides = sides[:3]
     elif report.backend == "reference":
         sides = sides[:4]
-        report.note("no larger maps: the reference backend keeps every window's weights")
-    batch = 1 if args.quick else 8
-    rounds = args.rounds or (2 if args.quick else 21)
-    turn = 0.01 if args.quick else 0.1
+        report.note("no larger maps: the reference backend stores the weights of all windows")
+    batch, op = report.batch, partial(contender, backend=report.backend)
 
     with torch.no_grad():
-        by_pixels = measure(
-            [contender(f"{side} × {side}", side, 7, 1, report.backend) for side in sides],
-            rounds=rounds,
-            turn=turn,
-        )
-        report.timings("by pixels, batch 1, k = 7", by_pixels, f"{sides[0]} × {sides[0]}")
+        maps = [op(f"{side} × {side}", side, 7, 1) for side in sides]
+        by_pixels = report.measure("by pixels, batch 1, k = 7", maps, maps[0].name, rounds=21)
         for side in sides:
             each = by_pixels.time(f"{side} × {side}").median / side**2
-            print(f"  {side:5} × {side:<5}{1e9 * each:8.1f} ns a pixel")
+            print(f"  {side:5} × {side:<5}{1e9 * each:8.1f} ns per pixel")
         report.target("op, time by pixels: exponent of the fit", exponent(by_pixels, sides), "<=", 1.1)
 
-        windows = [contender(f"k = {k}", 56, k, batch, report.backend) for k in (7, 11)]
-        by_window = measure(windows, rounds=rounds, turn=turn)
-        report.timings(f"by window, 64 @ 56, batch {batch}", by_window, "k = 7")
+        windows = [op(f"k = {k}", 56, k, batch) for k in (7, 11)]
+        by_window = report.measure(f"by window, 64 @ 56, batch {batch}", windows, "k = 7", rounds=21)
         report.target("op, k = 11 / k = 7", by_window.ratio("k = 11", "k = 7"), "<=", 2.6)
 
         if args.threads > 1:
             name = f"{args.threads} threads"
-            counts = [
-                contender("1 thread", 56, 7, batch, report.backend, threads=1),
-                contender(name, 56, 7, batch, report.backend, threads=args.threads),
-            ]
-            by_threads = measure(counts, rounds=rounds, turn=turn)
-            report.timings(f"by threads, 64 @ 56, batch {batch}", by_threads, "1 thread")
+            counts = [op("1 thread", 56, 7, batch, threads=1), op(name, 56, 7, batch, threads=args.threads)]
+            by_threads = report.measure(f"by threads, 64 @ 56, batch {batch}", counts, "1 thread", rounds=21)
             ratio = by_threads.ratio("1 thread", name)
             report.target(f"op, 1 thread / {name}", ratio, ">=", 0.9 * args.threads)
         else:
-            report.note("one thread asked for or one core here: no scaling with threads measured")
+            report.note("with one thread, scaling with threads is not measured")
     report.finish()
 
 
 def contender(
-    name: str, side: int, kernel_size: int, batch: int, backend: str, threads: int | None = None
+    name: str, side: int, kernel_size: int, batch: int, *, backend: str, threads: int | None = None
 ) -> Contender:
-    """The op on a square map."""
+    """Return the op on a square map as a contender."""
     torch.manual_seed(0)
     qkv = torch.randn(batch, 3 * CHANNELS, side, side).to(memory_format=torch.channels_last)
     rel = [torch.randn(HEADS, kernel_size, CHANNELS // HEADS // 2) for _ in range(2)]
@@ -84,7 +74,7 @@ def contender(
 def corners_against(
     op: Callable[..., Tensor], qkv: Tensor, rel: list[Tensor], reach: int
 ) -> Callable[[Output], float]:
-    """Measures the error at the top left and the bottom right of an output."""
+    """Return a function for the error in the top left and bottom right corners of an output."""
     side = min(CORNER, qkv.shape[-1])
     needed = min(CORNER + reach, qkv.shape[-1])
     rel = [x.double() for x in rel]
@@ -104,12 +94,10 @@ def corners_against(
 
 
 def exponent(timings: Timings, sides: list[int]) -> float:
-    """The slope of log time over log pixels, by least squares: 1 is linear."""
-    xs = [2 * math.log(side) for side in sides]
-    ys = [math.log(timings.time(f"{side} × {side}").median) for side in sides]
-    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
-    products = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True))
-    return products / sum((x - mean_x) ** 2 for x in xs)
+    """Return the slope of log time over log pixels by least squares: 1 means linear."""
+    pixels = [math.log(side**2) for side in sides]
+    times = [math.log(timings.time(f"{side} × {side}").median) for side in sides]
+    return statistics.linear_regression(pixels, times).slope
 
 
 if __name__ == "__main__":

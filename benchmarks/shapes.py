@@ -1,4 +1,4 @@
-"""The sixteen spatial layers of ResNet-50 at 224 × 224, equal ones together."""
+"""The sixteen spatial layers of ResNet-50 at 224 × 224, grouped by shape."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Spatial:
-    """A 3 × 3 convolution of ResNet-50 v1.5, and the attention that stands for it.
+    """A 3 × 3 convolution of ResNet-50 v1.5, and the attention that replaces it.
 
-    Args:
-        channels: In and out.
-        side: Of its square input.
-        stride: Of the convolution; the attention has full resolution and pools.
-        count: How often ResNet-50 has it.
+    Attributes:
+        channels: Channels of input and output.
+        side: Height and width of the input.
+        stride: Stride of the convolution; attention has full resolution and then pools.
+        count: Number of such layers in ResNet-50.
     """
 
     channels: int
     side: int
     stride: int
     count: int
+
+    @property
+    def out_side(self) -> int:
+        """Height and width of the output."""
+        return -(-self.side // self.stride)
 
     def __str__(self) -> str:
         return f"{self.channels} @ {self.side}" + (", stride 2" if self.stride == 2 else "")

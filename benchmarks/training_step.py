@@ -1,10 +1,9 @@
-"""A training step of sasa_resnet50 against torchvision's ResNet-50: time and peak memory.
+"""Time and peak memory of a training step of sasa_resnet50 against torchvision's ResNet-50.
 
 Cross-entropy, SGD with momentum, fp32, eager, channels-last, batch 8 at 224 × 224. Times are taken in turns
-in one process. Memory is the peak of a process of its own for each network, above what it held once torch
-and the networks' code were imported and the images made: weights, gradients, momentum, activations and
-workspaces. Loss and gradients are checked against the same network in float64, ours with the reference
-backend.
+in one process. Memory is the peak of a separate process per network, minus what it held after importing
+torch and making the images: weights, gradients, momentum, activations and workspaces. Loss and gradients are
+checked in float64 against the same network, ours with the reference backend.
 
     python -m benchmarks.training_step [--threads 2] [--quick]
 """
@@ -22,22 +21,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.measure import Contender, Output, Report, arguments, measure
+from benchmarks.measure import Contender, Output, Report, arguments
 from benchmarks.network import resnet50, sasa_resnet50, smooth_images, with_reference
 
 NETWORKS: dict[str, Callable[[str], nn.Module]] = {
     "ResNet-50": lambda backend: resnet50(),
     "sasa_resnet50": sasa_resnet50,
 }
-TOLERANCE = 2e-2  # of the norm of loss and gradients; ResNet-50 itself is 0.4e-2 off in fp32
-STEPS = 3  # for memory: momentum exists from the second on
+TOLERANCE = 2e-2  # of the norm of loss and gradients; the error of ResNet-50 in fp32 is 0.4e-2
+STEPS = 3  # for memory; momentum exists from the second step on
 
 
 def main() -> None:
     """Measure, print and write."""
-    parser = arguments(__doc__)
-    parser.add_argument("--batch", type=int, help="images; default 8")
-    parser.add_argument("--memory-of", choices=NETWORKS, help="only print the peak of this one, in bytes")
+    parser = arguments(__doc__, batch=True)
+    parser.add_argument(
+        "--memory_of", choices=NETWORKS, help="only print the peak memory of this network, in bytes"
+    )
     args = parser.parse_args()
     if args.memory_of:
         print(peak_memory(args))
@@ -51,8 +51,8 @@ def main() -> None:
         network = create(report.backend).train()
         error = gradient_error(network)
         contenders.append(Contender(name, training_step(network, x, labels), error, TOLERANCE))
-    timings = measure(contenders, rounds=args.rounds or (2 if args.quick else 15), turn=0)
-    report.timings(f"training step, {tuple(x.shape)}", timings, "ResNet-50")
+    title = f"training step, {tuple(x.shape)}"
+    timings = report.measure(title, contenders, "ResNet-50", rounds=15, turn=0)
     print("\nPeak memory\n" + "\n".join(f"  {name:15}{b / 2**20:8.0f} MiB" for name, b in memory.items()))
     report.record["peak_memory_bytes"] = memory
     ratio = timings.ratio("sasa_resnet50", "ResNet-50")
@@ -63,13 +63,13 @@ def main() -> None:
 
 
 def batch_of(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
-    """Images and labels."""
+    """Return images and labels."""
     batch, side = (args.batch or 2, 64) if args.quick else (args.batch or 8, 224)
     return smooth_images(batch, side), torch.arange(batch)
 
 
 def training_step(network: nn.Module, x: Tensor, labels: Tensor) -> Callable[[], Tensor]:
-    """A function that takes one step and returns the loss before it."""
+    """Return a function that takes one step and returns the loss before it."""
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
 
     def step() -> Tensor:
@@ -83,9 +83,9 @@ def training_step(network: nn.Module, x: Tensor, labels: Tensor) -> Callable[[],
 
 
 def gradient_error(network: nn.Module) -> Callable[[Output], float]:
-    """Measures how far loss and gradients of the network are from float64 on a few small images.
+    """Return a function for the error of loss and gradients on a few small images, relative to float64.
 
-    The output that it is given is the loss of a step, which must be finite.
+    The argument of the function is the loss of a step, which must be finite.
     """
 
     def gradients(network: nn.Module, dtype: torch.dtype) -> Tensor:
@@ -104,8 +104,8 @@ def gradient_error(network: nn.Module) -> Callable[[Output], float]:
 
 
 def memory_in_fresh_process(name: str, args: argparse.Namespace, backend: str) -> int:
-    """`peak_memory` of one network, from a process that did nothing else."""
-    options = ["--memory-of", name, "--backend", backend, "--threads", str(args.threads)]
+    """Return the `peak_memory` of one network in a new process."""
+    options = ["--memory_of", name, "--backend", backend, "--threads", str(args.threads)]
     options += ["--quick"] * args.quick + (["--batch", str(args.batch)] if args.batch else [])
     command = [sys.executable, "-m", "benchmarks.training_step", *options]
     root = Path(__file__).parents[1]
@@ -113,7 +113,7 @@ def memory_in_fresh_process(name: str, args: argparse.Namespace, backend: str) -
 
 
 def peak_memory(args: argparse.Namespace) -> int:
-    """Bytes that creating the network and some steps needed at most, above what was held before."""
+    """Return the peak bytes of creating the network and taking some steps, minus those held before."""
     torch.set_num_threads(args.threads)
     x, labels = batch_of(args)
     before = memory_status("VmRSS")
@@ -124,9 +124,9 @@ def peak_memory(args: argparse.Namespace) -> int:
 
 
 def memory_status(field: str) -> int:
-    """Resident bytes of this process, now (VmRSS) or at most (VmHWM).
+    """Return the resident bytes of this process: now (VmRSS) or at their peak (VmHWM).
 
-    The kernel's own figures, as getrusage's ru_maxrss of a child starts from the peak of the parent.
+    They are read from /proc, because ru_maxrss of a child process starts from the peak of its parent.
     """
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field + ":"))

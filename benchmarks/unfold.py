@@ -1,4 +1,4 @@
-"""The rival: local attention the usual PyTorch way, F.unfold of keys and values and a masked softmax."""
+"""The usual implementation in PyTorch: F.unfold of keys and values, and a masked softmax."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def unfold_attention(
     kernel_size: int,
     pool: int = 1,
 ) -> Tensor:
-    """`sasa.local_attention` with its border rule; every pixel gets its own copy of its window.
+    """Compute `sasa.local_attention` with its border rule; each pixel has its own copy of its window.
 
-    Products and sums, because einsum copies the unfolded maps once more for its matrix products and takes
-    1.3 to 1.5 times as long. With B, N heads, D head width, K = k², L pixels:
+    It uses products and sums, because einsum copies the unfolded maps once more and takes 1.3 to 1.5 times
+    as long. Shapes: B images, N heads, head_dim D, K = k² positions, L pixels.
     """
     height, width = q.shape[-2:]
     query = q.flatten(2).unflatten(1, (num_heads, -1))  # (B, N, D, L)
@@ -42,6 +42,6 @@ def unfold_attention(
 
 @lru_cache
 def _outside(height: int, width: int, kernel_size: int) -> Tensor:
-    """Whether each window position of each pixel lies outside the map: (K, L)."""
+    """Return the mask of window positions outside the map, (K, L)."""
     inside = F.unfold(torch.ones(1, 1, height, width), kernel_size, padding=kernel_size // 2)
     return inside[0] == 0

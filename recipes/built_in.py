@@ -1,7 +1,7 @@
 """Make the weights that come with sasa: python recipes/built_in.py
 
-Trains recipes/built_in.yaml (or takes its finished run), rounds the weights to float16, which halves the
-file, measures the accuracy of these, and writes them to sasa/train.
+The script trains recipes/built_in.yaml (or takes its finished run), rounds the weights to float16, which
+halves the file, measures their accuracy, and writes them to sasa/train.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import dataclasses
 from pathlib import Path
 
 import sasa.train
-from sasa.train.fit import RESULTS_FILE
+from sasa.train.run_folder import RESULTS_FILE
 from sasa.train.weights import BUILT_IN_WEIGHTS, save_weights
 
 RECIPE = Path(__file__).with_suffix(".yaml")
 
 
 def main() -> None:
-    """Train, round, measure, write."""
+    """Train, round, measure and write."""
     config = sasa.train.load_config(RECIPE)
     if not (config.folder / RESULTS_FILE).exists():
         sasa.train.train(config)

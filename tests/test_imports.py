@@ -107,7 +107,7 @@ def test_no_module_is_hidden_by_a_name_of_its_package() -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("command", ["ablate table5 --dry-run", "train --optimizer.epochs 1", "eval"])
+@pytest.mark.parametrize("command", ["ablate table5 --dry_run", "train --optimizer.epochs 1", "eval"])
 def test_commands_say_what_to_install(command: str) -> None:
     """Where training's packages are absent, jsonargparse and Lightning among them."""
     base = without("jsonargparse", "lightning", "torchmetrics", "matplotlib")

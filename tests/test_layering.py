@@ -138,7 +138,7 @@ def test_sasa_itself_brings_in_no_model_until_asked() -> None:
     ("file", "source", "arrow"),
     [
         ("ops/a.py", "from sasa.layers import AttentionStem", "ops imports sasa.layers.AttentionStem"),
-        ("ops/a/b.py", "from ...models import cost", "ops imports sasa.models.flops"),
+        ("ops/a/b.py", "from ...models import cost", "ops imports sasa.models.cost"),
         ("layers/a.py", "def f():\n    import sasa.models.flops", "layers imports sasa.models.flops"),
         ("layers/a.py", "from sasa import create_model", "layers imports sasa.create_model"),
         ("data/a.py", "from sasa import layers", "data imports sasa.layers"),

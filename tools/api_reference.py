@@ -1,8 +1,6 @@
-"""Print docs/api.md.
+"""Print docs/api.md: all public names with signatures and the first paragraphs of their docstrings.
 
-    python tools/api_reference.py > docs/api.md    # make api
-
-It has every public name with its signature and the first paragraph of its docstring.
+python tools/api_reference.py > docs/api.md    # make api
 """
 
 from __future__ import annotations
@@ -33,13 +31,13 @@ WIDTH = 100
 
 
 def render() -> str:
-    """The whole page."""
+    """Return the whole page."""
     lines = [HEADER, *_names_of_sasa(), *(line for name in MODULES for line in _module(name))]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _names_of_sasa() -> list[str]:
-    """Where each name that `sasa` itself offers is described."""
+    """Return the list of names that `sasa` exports, with links to their descriptions."""
     lines = [
         "## sasa",
         "",
@@ -88,13 +86,13 @@ def _exports(module: str, name: str, value: Any) -> bool:
 
 
 def _summary(value: Any) -> str:
-    """The docstring's first paragraph, in one line."""
+    """Return the first paragraph of a docstring in one line."""
     doc = inspect.getdoc(value) or ""
     return " ".join(doc.partition("\n\n")[0].split()).removesuffix("::")
 
 
 def _signature(value: Any, name: str, *, width: int = WIDTH) -> list[str]:
-    """As it is called: in one line if that fits, else a line per parameter."""
+    """Return a call with its parameters: in one line if it fits, otherwise one line per parameter."""
     signature = inspect.signature(value)
     parts, keyword_only = [], False
     for parameter in signature.parameters.values():
@@ -128,7 +126,7 @@ def _parameter(parameter: inspect.Parameter) -> str:
 
 
 def _annotation(annotation: Any) -> str:
-    """As it is written, without the modules of its names."""
+    """Return an annotation without the modules of its names."""
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     return re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
 

@@ -1,10 +1,11 @@
-"""Do our reader and evaluation give pycocotools' numbers on real annotations, to the last digit?
+"""Compare our reader and evaluation with pycocotools on real annotations, to the last digit.
 
     python tools/coco_agreement.py coco128 train2017
 
-FOLDER is in COCO's layout, FOLDER/annotations/instances_SPLIT.json. Our way: images and objects through
-`create_detection_dataset`, detections in batches through `CocoEvaluation`. pycocotools' own: the annotation
-file and a results file. Detections are the objects themselves, those shifted, and those among random boxes.
+The folder is in COCO's layout, FOLDER/annotations/instances_SPLIT.json. We read images and objects with
+`create_detection_dataset` and evaluate detections with `CocoEvaluation`, image by image; pycocotools reads
+the annotation file and a file of results. The detections are the objects themselves, shifted objects, and
+objects among random boxes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,14 @@ KINDS = ("perfect", "shifted", "random")
 
 
 def detections(kind: str, boxes: torch.Tensor, labels: torch.Tensor, classes: int) -> dict[str, torch.Tensor]:
-    """What a detector would return for an image with these objects, (x1, y1, x2, y2) and labels."""
+    """Return detections for an image with these objects, as a detector does.
+
+    Args:
+        kind: One of `KINDS`.
+        boxes: (N, 4), x1, y1, x2, y2 in pixels.
+        labels: (N,), class indices.
+        classes: Number of classes.
+    """
     if kind == "shifted":
         boxes = boxes + 5 * torch.randn(len(boxes), 1)
     if kind == "random":
@@ -39,7 +47,7 @@ def detections(kind: str, boxes: torch.Tensor, labels: torch.Tensor, classes: in
 
 
 def by_pycocotools(annotations: Path, results: list[dict[str, object]]) -> list[float]:
-    """The twelve numbers, of two files."""
+    """Return the twelve numbers that pycocotools computes from two files."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         file = Path(folder) / "results.json"
         file.write_text(json.dumps(results))
@@ -52,12 +60,12 @@ def by_pycocotools(annotations: Path, results: list[dict[str, object]]) -> list[
 
 
 def main() -> int:
-    """Print AP by both ways for each kind; 1 where a number differs."""
+    """Print both APs for each kind of detections; return 1 if a number differs, else 0."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("split")
+    parser.add_argument("folder", type=Path, help="data set in COCO's layout")
+    parser.add_argument("split", help="split, for example train2017")
     args = parser.parse_args()
     torch.manual_seed(0)
     data = create_detection_dataset(args.folder, args.split)
@@ -69,8 +77,8 @@ def main() -> int:
             objects = data.objects(index)
             boxes = torch.as_tensor(objects.boxes, dtype=torch.float32).reshape(-1, 4).clone()
             boxes[:, 2:] += boxes[:, :2]
-            found = detections(kind, boxes, torch.as_tensor(objects.labels), len(data.classes))
-            evaluation.update([found], [image_id])
+            detected = detections(kind, boxes, torch.as_tensor(objects.labels), len(data.classes))
+            evaluation.update([detected], [image_id])
         ours = list(evaluation.compute().overall.values())
         theirs = by_pycocotools(annotations, evaluation.results())
         differ |= ours != theirs

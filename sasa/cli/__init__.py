@@ -1,20 +1,23 @@
-"""The `sasa` command: finds the command named, lets it run, says errors in one line."""
+"""The `sasa` command: each module here is a command, and each subpackage a group of commands.
+
+A command has HELP (one line), add_arguments(parser) and run(args), which imports what it needs. A command
+with OWN_PARSER = True gets all its arguments as the list args.arguments instead. A group has HELP and
+COMMANDS.
+"""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import logging
 import sys
 import traceback
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-# Each is a file here with HELP (one line), add_arguments(parser) and run(args), which imports what it
-# needs by itself. A file with OWN_PARSER = True gets all its arguments as the list args.arguments instead.
-# A folder has HELP and COMMANDS of its own.
+from sasa.errors import did_you_mean
+
 COMMANDS = (
     "train",
     "ablate",
@@ -35,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the arguments after "sasa"; None means the process's own.
+        argv: The arguments after "sasa"; None means those of the process.
 
     Returns:
-        The exit code: 0, 2 for an error, which is said in one line on stderr (with --debug, with its
-        traceback), 130 when interrupted.
+        The exit code: 0, 2 for an error, which is printed on stderr in one line (after its traceback with
+        --debug), or 130 for Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -60,10 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         message = " ".join(str(error).split()) or type(error).__name__
-        # An error we did not foresee is shown by its type, so that its report is of use.
+        # Unexpected errors are printed with their type, which is useful in a bug report.
         expected = isinstance(error, (ValueError, OSError, ImportError, FloatingPointError))
         prefix = "" if expected else f"{type(error).__name__}: "
-        hint = "" if expected or debug else " (sasa --debug shows where)"
+        hint = "" if expected or debug else " (sasa --debug shows the traceback)"
         print(f"sasa: error: {prefix}{message}{hint}", file=sys.stderr)
         return 2
     finally:
@@ -72,10 +75,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """Argparse whose errors are exceptions, so that all errors are said in one place."""
+    """An argument parser whose errors are exceptions, so that all errors are printed in one place."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see {self.prog} --help")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known, unknown = self.parse_known_args(args, namespace)
+        self.check_unknown(unknown)
+        if unknown:
+            self.error(f"{unknown[0]}: unexpected argument")
+        return known
+
+    def check_unknown(self, arguments: Sequence[str]) -> None:
+        """Raise ValueError if an argument looks like a misspelled option of this parser."""
+        options = [option for action in self._actions for option in action.option_strings]
+        for argument in arguments:
+            name = argument.partition("=")[0]
+            if hint := did_you_mean(name, options, cutoff=0.75):
+                raise ValueError(f"{name}: unknown option{hint}")
 
 
 def _run(arguments: list[str], group: ModuleType) -> None:
@@ -85,8 +103,7 @@ def _run(arguments: list[str], group: ModuleType) -> None:
         return
     name, rest = arguments[0], arguments[1:]
     if name not in group.COMMANDS:
-        near = difflib.get_close_matches(name, group.COMMANDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; commands are {', '.join(group.COMMANDS)}"
+        hint = did_you_mean(name, group.COMMANDS, otherwise=f"commands are {', '.join(group.COMMANDS)}")
         raise ValueError(f"unknown command {name!r}{hint}")
     command = _command(f"{group.__name__}.{name}")
     if hasattr(command, "COMMANDS"):
@@ -117,6 +134,6 @@ def _overview(group: ModuleType, prog: str) -> str:
             "commands:",
             *lines,
             "",
-            f"{prog} COMMAND --help shows a command's arguments; --debug shows where an error came from.",
+            f"{prog} COMMAND --help shows the arguments of a command; --debug shows tracebacks.",
         ]
     )

@@ -1,4 +1,4 @@
-"""python -m sasa.cli, which torchrun can start: torchrun --nproc-per-node 8 -m sasa.cli train …"""
+"""The entry point of python -m sasa.cli, for example torchrun --nproc-per-node 8 -m sasa.cli train …"""
 
 import sys
 

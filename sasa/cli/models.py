@@ -8,11 +8,11 @@ HELP = "list the networks with their parameters and FLOPs at 224 × 224"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Define the arguments: none."""
+    """Define no arguments."""
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print a line for each."""
+    """Print a line per network."""
     from sasa.models import cost, create_model, list_models
 
     for name in list_models():

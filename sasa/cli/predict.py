@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "print the five likeliest classes of images"
-BATCH = 32  # images that go through the network together: memory is for so many, however many there are
+HELP = "print the five most likely classes of images"
+BATCH = 32
+"""Images per forward pass, which bounds the memory."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     parser.add_argument(
-        "--weights",
-        help="run folder or .safetensors file (default: built-in, the network that comes with sasa)",
+        "--run",
+        default="built-in",
+        help="run folder or .safetensors file (default: built-in, the classifier that comes with sasa)",
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print a block for each image."""
+    """Print a block per image."""
     import torch
 
-    from sasa.train import BUILT_IN_WEIGHTS, load_images, load_weights
+    from sasa.train import load_images, load_weights
 
-    network, metadata = load_weights(args.weights or BUILT_IN_WEIGHTS)
+    network, metadata = load_weights(args.run)
     for start in range(0, len(args.images), BATCH):
         paths = args.images[start : start + BATCH]
         images, _ = load_images(paths, metadata)

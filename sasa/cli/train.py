@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "train a classifier: sasa train --config recipes/FILE.yaml, or --resume RUN_FOLDER"
+HELP = "train a classifier: sasa train --config recipes/FILE.yaml, or --resume RUN"
 OWN_PARSER = True
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train or resume; the arguments are --resume FOLDER, or --config FILE and overrides."""
-    from sasa.cli.results import first_process, quiet_lightning, show
-    from sasa.cli.training import train_or_resume
+    """Train or resume; the arguments are --resume RUN, or --config FILE and overrides."""
+    from pathlib import Path
 
-    quiet_lightning()
-    import sasa.train
+    from sasa.train import TrainConfig, resume, train
+    from sasa.train.config_files import parse_run
+    from sasa.train.console import hide_lightning_notices, is_first_process
 
-    folder, results = train_or_resume(
-        args.arguments, sasa.train.TrainConfig, sasa.train.train, sasa.train.resume
-    )
-    show(results)
-    if first_process():
-        from sasa.report import draw_learning_curves
+    hide_lightning_notices()
+    new = parse_run(args.arguments, TrainConfig)
+    folder, results = (new, resume(new)) if isinstance(new, Path) else (new.folder, train(new))
+    if is_first_process():
+        from sasa.report import draw_learning_curves, format_classification
 
+        print(format_classification(results))
         print(f"learning curves: {draw_learning_curves(folder)}")

@@ -8,11 +8,11 @@ HELP = "print the versions of sasa and torch, and the backends of the op"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Define the arguments: none."""
+    """Define no arguments."""
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print them."""
+    """Print the versions."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 

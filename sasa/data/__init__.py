@@ -1,4 +1,4 @@
-"""Labeled images for training and evaluation: the built-in data and a user's own."""
+"""Labeled images for training and evaluation: built-in data, folders, archives and the data sets of timm."""
 
 from sasa.data.checks import check_classes
 from sasa.data.dataset_factory import create_dataset, is_stream

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sized
 
 from sasa.data.datasets import ImageDataset
 from sasa.data.layout import quoted
 from sasa.data.streams import ImageStream
+from sasa.errors import require
 
 
 def check_classes(
@@ -14,55 +16,73 @@ def check_classes(
     test: ImageDataset | ImageStream,
     num_classes: int | None = None,
 ) -> None:
-    """Check that training and test data agree on the classes and that every label fits.
+    """Check that training and test data have the same classes and that every label fits.
 
-    A stream's labels are not known beforehand: they are checked as they come.
+    The labels of a stream are not known in advance; they are checked while it is read.
 
     Args:
-        train: the training data.
-        test: the data to evaluate on.
-        num_classes: how many classes the model tells apart; None means len(train.classes).
+        train: The training data.
+        test: The data for evaluation.
+        num_classes: The number of the model's classes; None means len(train.classes).
 
     Raises:
-        ValueError: no images, a class that only one of the two has, the same classes in another
-            order, a class without a training image, or a label outside 0 … num_classes - 1.
+        ValueError: There are no images, a class is in one data set only, the classes are in another order, a
+            class has no training image, or a label is not in 0 … num_classes - 1.
     """
-    for part, dataset in (("training", train), ("test", test)):
-        if isinstance(dataset, ImageDataset) and len(dataset) == 0:
-            raise ValueError(f"the {part} data has no images: {dataset.source.where}")
-    only_train = set(train.classes) - set(test.classes)
-    only_test = set(test.classes) - set(train.classes)
-    if only_train or only_test:
-        raise ValueError(
-            "training and test data must have the same classes; only in training: "
-            f"{quoted(only_train) or 'none'}; only in test: {quoted(only_test) or 'none'}"
-        )
-    if train.classes != test.classes:
-        raise ValueError(
-            f"training and test data number the same classes differently: {train.classes} and {test.classes}"
-        )
+    datasets = {"training": train, "test": test}
+    stored = {part: dataset for part, dataset in datasets.items() if isinstance(dataset, ImageDataset)}
+    for part, dataset in stored.items():
+        check_not_empty(dataset, f"{part} images", dataset.location)
+    check_numbering(dict(enumerate(train.classes)), dict(enumerate(test.classes)), num_classes)
     limit = len(train.classes) if num_classes is None else num_classes
-    if len(train.classes) > limit:
-        raise ValueError(
-            f"num_classes must be at least {len(train.classes)}, the number of classes in the "
-            f"data, got {limit}"
-        )
-    for dataset in (train, test):
-        if isinstance(dataset, ImageDataset):
-            _check_labels(dataset, limit)
+    for dataset in stored.values():
+        wrong = {label: n for label, n in Counter(dataset.targets).items() if not 0 <= label < limit}
+        if wrong:
+            label = min(wrong)
+            raise ValueError(
+                f"labels: expected 0 … {limit - 1} for {limit} classes, got {label} for "
+                f"{dataset.name(dataset.targets.index(label))}; {sum(wrong.values())} images of "
+                f"{dataset.location} have such labels"
+            )
     if isinstance(train, ImageDataset):
         missing = set(range(len(train.classes))) - set(train.targets)
         if missing:
             names = quoted(train.classes[label] for label in missing)
-            raise ValueError(f"classes without a training image: {names}")
+            raise ValueError(
+                f"{train.location}: expected training images of every class, got none of {names}"
+            )
 
 
-def _check_labels(dataset: ImageDataset, limit: int) -> None:
-    wrong = {label: n for label, n in Counter(dataset.targets).items() if not 0 <= label < limit}
-    if wrong:
-        label = min(wrong)
+def check_not_empty(items: Sized, expected: str, location: str) -> None:
+    """Raise ValueError if there are no items."""
+    if len(items) == 0:
+        raise ValueError(f"{location}: expected {expected}, got none")
+
+
+def check_numbering(train: Mapping[int, str], test: Mapping[int, str], num_classes: int | None) -> None:
+    """Check that training and test data have the same classes under the same numbers.
+
+    Args:
+        train: Class names of the training data by number.
+        test: Class names of the data for evaluation by number.
+        num_classes: The number of the model's classes; None if it fits.
+
+    Raises:
+        ValueError: The classes or their numbers differ, or there are more than num_classes.
+    """
+    only_train, only_test = (
+        set(one.values()) - set(other.values()) for one, other in ((train, test), (test, train))
+    )
+    if only_train or only_test:
         raise ValueError(
-            f"labels must be 0 … {limit - 1} for {limit} classes, but {sum(wrong.values())} images "
-            f"of {dataset.source.where} have others, such as {label} for "
-            f"{dataset.name(dataset.targets.index(label))}"
+            f"classes: expected the same in training and test data, got {quoted(only_train) or 'none'} in "
+            f"training only and {quoted(only_test) or 'none'} in test only"
         )
+    if list(train.items()) != list(test.items()):
+        raise ValueError(
+            "classes: expected the same numbers in training and test data, got "
+            f"{dict(train)} and {dict(test)}"
+        )
+    if num_classes is not None:
+        expected = f"at least {len(train)}, the number of classes in the data"
+        require(len(train) <= num_classes, "num_classes", expected, num_classes)

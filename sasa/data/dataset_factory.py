@@ -1,32 +1,39 @@
-"""Open any source of labeled images by its name."""
+"""Create the data set of any source of labeled images by the source's name."""
 
 from __future__ import annotations
 
-import difflib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from sasa.data.archives import ARCHIVE_SUFFIXES, ArchiveImages
+from sasa.data.archives import ARCHIVE_SUFFIXES, ArchiveFiles
 from sasa.data.datasets import ImageDataset, ImageSource, Transform, skip_broken
 from sasa.data.fashion_mnist import FashionMnistImages
-from sasa.data.folders import FolderImages
+from sasa.data.files import ClassFolderImages, existing_path
+from sasa.data.folders import FolderFiles
 from sasa.data.images import image_mode
+from sasa.data.layout import find_split, is_hidden
 from sasa.data.readers import HuggingFaceImages, TorchvisionImages
 from sasa.data.streams import ImageStream
+from sasa.errors import require
 
 _FASHION_MNIST = "fashion-mnist"
 _STREAMS = ("wds", "hfids", "tfds")
 _MAPS: dict[str, Callable[..., ImageSource]] = {"torch": TorchvisionImages, "hfds": HuggingFaceImages}
+_EXPECTED = (
+    f"{_FASHION_MNIST!r}, a folder, an archive ({', '.join(ARCHIVE_SUFFIXES)}), or timm's name of other "
+    "data, such as 'hfds/…'"
+)
 
 
 def is_stream(source: str | Path) -> bool:
-    """Whether create_dataset makes an ImageStream of this source."""
+    """Whether create_dataset creates an ImageStream of this source."""
     return str(source).partition("/")[0] in _STREAMS and "/" in str(source)
 
 
 def is_path(source: str | Path) -> bool:
-    """Whether create_dataset looks for a folder or archive of this path, rather than taking a name."""
+    """Whether create_dataset takes this source as the path of a folder or archive."""
     source = str(source)
     named = "/" in source and source.partition("/")[0] in (*_STREAMS, *_MAPS)
     return source != _FASHION_MNIST and not named
@@ -41,42 +48,41 @@ def create_dataset(
     on_broken: Literal["raise", "skip"] = "raise",
     **reader_options: Any,
 ) -> ImageDataset | ImageStream:
-    """Open labeled images.
+    """Create a data set of labeled images.
 
     Args:
-        source: one of
-            - "fashion-mnist", the built-in images, with splits "train" and "test";
+        source: One of
+            - "fashion-mnist", the built-in images, with the splits "train" and "test";
             - a folder in ImageNet's layout, SPLIT/CLASS/…/IMAGE;
-            - a .tar, .tar.gz (.bz2, .xz) or .zip archive with that layout inside, of which a
-              compressed tar is read into memory;
-            - timm's name for other data: "torch/…" (torchvision), "hfds/…" (Hugging Face), and the
-              streams "wds/…" (WebDataset), "hfids/…" (Hugging Face), "tfds/…".
+            - a .tar, .tar.gz (.bz2, .xz) or .zip archive of that layout; a compressed tar is read into
+              memory;
+            - timm's name of other data: "torch/…" (torchvision), "hfds/…" (Hugging Face), and the streams
+              "wds/…" (WebDataset), "hfids/…" (Hugging Face), "tfds/…".
             A path that looks like one of the names is given as "./…".
-        split: "train", "validation" (also "val") or "test"; "test" takes the validation folder
-            where there is no test folder, as in ImageNet. Or any split's own name. None says that
-            the folder or archive itself holds the class folders.
-        in_chans: channels of the images, 1 ("L") or 3 ("RGB"), whatever they are stored in; None
-            means 1 for "fashion-mnist" and 3 for all others.
-        transform: applied to each PIL image; None leaves it as it is.
-        on_broken: "raise": reading a broken image raises BrokenImageError, which names its file.
-            "skip": every image is decoded once now; the broken ones are logged by name, counted
-            (`skipped`) and left out.
-        reader_options: for timm's readers only, such as root, download, target_key, and for streams
+        split: "train", "validation" (also "val"), "test", or the name of any other split. "test" falls back
+            to the validation folder if there is no test folder, as in ImageNet. None takes the folder or
+            archive itself, which then contains the class folders.
+        in_chans: Channels of the images, 1 ("L") or 3 ("RGB"), whatever they are stored in; None takes 1 for
+            "fashion-mnist" and 3 for all others.
+        transform: Applied to each PIL image; None leaves it as it is.
+        on_broken: "raise": reading a broken image raises BrokenImageError, which names its file. "skip":
+            every image is decoded once now, and broken images are left out, logged by name and counted
+            (`skipped`).
+        reader_options: For timm's readers only, such as root, download, target_key, and for streams
             is_training, batch_size, num_samples, classes (see ImageStream).
 
     Returns:
-        An ImageDataset, or an ImageStream for a stream. Classes are numbered in sorted order of
-        their folders' names.
+        An ImageDataset, or an ImageStream for a stream. Classes are numbered in the sorted order of their
+        folders' names.
 
     Raises:
-        FileNotFoundError: there is no such source.
-        ModuleNotFoundError: a reader's package is not installed.
-        TypeError: reader_options for a source that is not timm's.
-        ValueError: a missing split, an empty class folder, no images, a damaged archive, or an
-            argument out of its range.
+        FileNotFoundError: There is no such source.
+        ModuleNotFoundError: The package of a reader is not installed.
+        TypeError: There are reader_options for a source that is not timm's.
+        ValueError: A split is missing, a class folder is empty, there are no images, an archive is damaged,
+            or an argument is out of range.
     """
-    if on_broken not in ("raise", "skip"):
-        raise ValueError(f"on_broken must be 'raise' or 'skip', got {on_broken!r}")
+    require(on_broken in ("raise", "skip"), "on_broken", "'raise' or 'skip'", on_broken)
     source = str(source)
     if in_chans is None:
         in_chans = 1 if source == _FASHION_MNIST else 3
@@ -87,9 +93,10 @@ def create_dataset(
             source, split, mode=mode, transform=transform, on_broken=on_broken, **reader_options
         )
     if scheme not in _MAPS and reader_options:
+        readers = ", ".join(f"{name}/…" for name in (*_MAPS, *_STREAMS))
         raise TypeError(
-            f"{', '.join(reader_options)}: reader options are for timm's readers "
-            f"({', '.join(f'{name}/…' for name in (*_MAPS, *_STREAMS))}), not for {source!r}"
+            f"reader_options: expected none for {source!r}, as they are for timm's readers ({readers}), got "
+            f"{', '.join(reader_options)}"
         )
     images = _MAPS[scheme](source, split, **reader_options) if scheme in _MAPS else _open_path(source, split)
     dataset = ImageDataset(images, mode=mode, transform=transform)
@@ -99,27 +106,13 @@ def create_dataset(
 def _open_path(source: str, split: str | None) -> ImageSource:
     if source == _FASHION_MNIST:
         return FashionMnistImages(split)
-    path = Path(source).expanduser()
+    names = [_FASHION_MNIST]
+    if "/" in source:
+        names += [f"{scheme}/{Path(source).name}" for scheme in (*_MAPS, *_STREAMS)]
+    path = existing_path(source, names=names, expected=_EXPECTED, suffixes=ARCHIVE_SUFFIXES)
     if path.is_dir():
-        return FolderImages(path, split)
-    if not path.exists():
-        raise FileNotFoundError(f"source {source!r} does not exist{_nearest(path)}")
-    if not path.name.lower().endswith(ARCHIVE_SUFFIXES):
-        raise ValueError(
-            f"source {source!r} is a file; expected a folder or an archive ending in "
-            f"{', '.join(ARCHIVE_SUFFIXES)}"
-        )
-    return ArchiveImages(path, split)
-
-
-def _nearest(path: Path) -> str:
-    """A hint, "; did you mean …?", with the known name or neighbor on disk most like a missing path."""
-    wanted = str(path)
-    names = [str(found) for found in path.parent.iterdir()] if path.parent.is_dir() else []
-    if "/" in wanted:
-        names += [f"{scheme}/{path.name}" for scheme in (*_MAPS, *_STREAMS)]
-    close = difflib.get_close_matches(wanted.lower(), [_FASHION_MNIST], n=1)
-    close = close or difflib.get_close_matches(wanted, names, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; give {_FASHION_MNIST!r}, a folder, an archive, or a name of timm's such as 'hfds/…'"
+        # Only the folder of the split is listed completely: the others may hold millions of files.
+        top = [entry.name for entry in os.scandir(path) if entry.is_dir() and not is_hidden(entry.name)]
+        return ClassFolderImages(FolderFiles(path / find_split(top, split, str(path))))
+    files = ArchiveFiles(path)
+    return ClassFolderImages(files, find_split(files.folders, split, files.location))

@@ -1,12 +1,13 @@
-"""The map-style data set that everything else here makes, selects from and checks."""
+"""Map-style data sets of images with a source, and the images of them that cannot be decoded."""
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from PIL import Image
 from torch.utils.data import Dataset
@@ -14,109 +15,152 @@ from torch.utils.data import Dataset
 from sasa.data.images import BrokenImageError, convert_image
 from sasa.data.layout import quoted
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _logger = logging.getLogger(__name__)
 
 Transform = Callable[[Image.Image], Any]
 
+_Item = TypeVar("_Item", covariant=True)
 
-class ImageSource(Protocol):
-    """Where images come from: names, labels and pictures, by index.
+
+class Source(Protocol):
+    """Images by index.
 
     Attributes:
-        where: the source's name for messages.
-        classes: index → class name.
-        targets: the label of each image; its length is the number of images.
+        location: The name of the source in messages, such as its path.
+        classes: Class names by label.
     """
 
-    where: str
+    location: str
     classes: list[str]
-    targets: list[int]
 
     def name(self, index: int) -> str:
-        """What to call one image in a message, its file where there is one."""
+        """The name of one image in messages: its file, if it has one."""
 
     def load(self, index: int) -> Image.Image:
-        """One image in the mode it is stored in; raises BrokenImageError naming it."""
+        """One image in its stored mode; raises BrokenImageError, which names the image."""
 
 
-class ImageDataset(Dataset[tuple[Any, int]]):
-    """(image, label) pairs of a source, or of a selection from it.
+class ImageSource(Source, Protocol):
+    """Labeled images by index.
 
     Attributes:
-        source: where the images come from.
-        mode: the images' mode, "L" or "RGB".
-        transform: applied to the PIL image; None leaves it as it is.
-        indices: which of the source's images are in, and in which order.
-        classes: index → class name.
-        targets: the labels, known without decoding an image.
-        broken: names of the images left out because they cannot be decoded.
+        targets: The label of each image; its length is the number of images.
     """
 
+    targets: list[int]
+
+
+class SourceDataset(Dataset[_Item]):
+    """Images of a source, or a selection of them; the base of the data sets for classification and detection.
+
+    Args:
+        source: The source of the images.
+        indices: Which images of the source, in order.
+        transform: See the subclasses.
+
+    Attributes:
+        source: The source of the images.
+        indices: Which images of the source, in order.
+        transform: See the subclasses.
+        classes: Class names by label.
+    """
+
+    source: Source
+    transform: Callable[..., Any] | None
+
     def __init__(
-        self,
-        source: ImageSource,
-        *,
-        mode: str,
-        transform: Transform | None = None,
-        indices: Sequence[int] | None = None,
-        broken: Sequence[str] = (),
+        self, source: Source, indices: Sequence[int], transform: Callable[..., Any] | None = None
     ) -> None:
-        """Take the images of source named by indices, all of them by default."""
         self.source = source
-        self.mode = mode
         self.transform = transform
-        self.indices = list(range(len(source.targets)) if indices is None else indices)
         self.classes = source.classes
-        self.targets = [source.targets[index] for index in self.indices]
-        self.broken = tuple(broken)
+        self._set_indices(indices)
+
+    def _set_indices(self, indices: Sequence[int]) -> None:
+        self.indices = list(indices)
 
     @property
-    def skipped(self) -> int:
-        """Number of broken images left out."""
-        return len(self.broken)
+    def location(self) -> str:
+        """The name of the source in messages."""
+        return self.source.location
 
     def __len__(self) -> int:
-        """Number of images, the broken ones that were skipped not counted."""
         return len(self.indices)
 
     def name(self, index: int) -> str:
-        """What one image is called, its file where there is one."""
+        """The name of one image in messages: its file, if it has one."""
         return self.source.name(self.indices[index])
 
+    def select(self, positions: Sequence[int], transform: Callable[..., Any] | None) -> Self:
+        """A data set of some of these images, in the given order, with its own transform.
+
+        Args:
+            positions: Indices into this data set.
+            transform: The transform of the selection; None gives PIL images.
+        """
+        selection = copy.copy(self)
+        selection.transform = transform
+        selection._set_indices([self.indices[position] for position in positions])
+        return selection
+
+
+class ImageDataset(SourceDataset[tuple[Any, int]]):
+    """(image, label) pairs of a source, or a selection of them.
+
+    Args:
+        source: The source of the images.
+        mode: The mode of the images, "L" or "RGB".
+        transform: Applied to each PIL image; None leaves it as it is.
+
+    Attributes:
+        source: The source of the images.
+        mode: The mode of the images, "L" or "RGB".
+        transform: Applied to each PIL image; None leaves it as it is.
+        indices: Which images of the source, in order.
+        classes: Class names by label.
+        targets: The label of each image, known without decoding it.
+        broken: Names of the images that were left out because they cannot be decoded.
+    """
+
+    source: ImageSource
+    transform: Transform | None
+
+    def __init__(self, source: ImageSource, *, mode: str, transform: Transform | None = None) -> None:
+        super().__init__(source, range(len(source.targets)), transform)
+        self.mode = mode
+        self.broken: tuple[str, ...] = ()
+
+    def _set_indices(self, indices: Sequence[int]) -> None:
+        super()._set_indices(indices)
+        self.targets = [self.source.targets[index] for index in self.indices]
+
+    @property
+    def skipped(self) -> int:
+        """The number of broken images that were left out."""
+        return len(self.broken)
+
     def image(self, index: int) -> Image.Image:
-        """One image in this data set's mode, without the transform.
+        """One image in the mode of this data set, without the transform.
 
         Raises:
-            BrokenImageError: it cannot be decoded; the message names its file.
+            BrokenImageError: It cannot be decoded; the message names its file.
         """
         stored = self.source.load(self.indices[index])
         return convert_image(stored, self.mode, self.name(index))
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        """The transformed image and its label; raises BrokenImageError naming a broken file."""
         image = self.image(index)
         return (image if self.transform is None else self.transform(image)), self.targets[index]
 
-    def select(self, positions: Sequence[int], transform: Transform | None) -> ImageDataset:
-        """A data set of some of these images, in the order given, with a transform of its own.
-
-        Args:
-            positions: indices into this data set.
-            transform: the selection's transform; None gives PIL images.
-        """
-        return ImageDataset(
-            self.source,
-            mode=self.mode,
-            transform=transform,
-            indices=[self.indices[position] for position in positions],
-            broken=self.broken,
-        )
-
 
 def find_broken(dataset: ImageDataset) -> dict[int, str]:
-    """Decode every image once and return index → error message of those that fail.
+    """Decode every image once, on as many threads as there are CPU cores.
 
-    Decoding runs on as many threads as there are CPU cores.
+    Returns:
+        The error message of each image that cannot be decoded, by its index.
     """
 
     def fault(index: int) -> str | None:
@@ -132,26 +176,27 @@ def find_broken(dataset: ImageDataset) -> dict[int, str]:
 
 
 def skip_broken(dataset: ImageDataset) -> ImageDataset:
-    """Leave out the images that cannot be decoded, logging a warning that names each.
+    """Leave out the images that cannot be decoded, with a warning in the log for each.
 
-    Done once, before the first step: the same images are left out in every process and epoch, the
-    count (`skipped`) is known, batches keep their size and evaluation counts no image twice.
+    This is done once, before the first step: all processes and epochs leave out the same images, their number
+    (`skipped`) is known, batches keep their size, and evaluation counts no image twice.
 
     Raises:
-        ValueError: a class has no image left.
+        ValueError: A class has no image left.
     """
     faults = find_broken(dataset)
     if not faults:
         return dataset
     for reason in faults.values():
         _logger.warning("skipped %s", reason)
-    _logger.warning("%s: skipped %d of %d images", dataset.source.where, len(faults), len(dataset))
-    sound = dataset.select([i for i in range(len(dataset)) if i not in faults], dataset.transform)
-    sound.broken = (*dataset.broken, *(dataset.name(index) for index in faults))
-    lost = set(dataset.targets) - set(sound.targets)
+    _logger.warning("%s: skipped %d of %d images", dataset.location, len(faults), len(dataset))
+    intact = dataset.select([i for i in range(len(dataset)) if i not in faults], dataset.transform)
+    intact.broken = (*dataset.broken, *(dataset.name(index) for index in faults))
+    lost = set(dataset.targets) - set(intact.targets)
     if lost:
+        names = quoted(dataset.classes[label] for label in lost)
         raise ValueError(
-            f"{dataset.source.where}: every image is broken of the classes "
-            f"{quoted(dataset.classes[label] for label in lost)}; repair them or remove the classes"
+            f"{dataset.location}: expected an intact image of every class, got only broken ones of {names}; "
+            "repair them or remove the classes"
         )
-    return sound
+    return intact

@@ -1,17 +1,18 @@
-"""ImageNet's folder layout, SPLIT/CLASS/…/IMAGE, on disk or inside an archive.
+"""ImageNet's folder layout, SPLIT/CLASS/…/IMAGE, on disk or in an archive.
 
-Everything here works on lists of relative paths with "/" between the parts. Hidden entries (a
+All functions work on lists of relative paths with "/" between the parts. Hidden files and folders (with a
 leading ".") and the "__MACOSX" folders that some archivers add are never part of a data set.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-# "test" falls back on the validation folder because ImageNet's own test labels are not public.
+from sasa.errors import did_you_mean
+
+# "test" falls back to the validation folder because the labels of ImageNet's test images are not public.
 _SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid"),
@@ -22,7 +23,7 @@ _SPLIT_NAMES = {name for names in _SPLIT_FOLDERS.values() for name in names}
 
 
 def split_spellings(split: str) -> tuple[str, ...]:
-    """The names under which a split may lie, the likeliest first; "test" ends in those of validation."""
+    """The usual names of a split, the most likely first; "test" ends with those of the validation split."""
     return _SPLIT_FOLDERS.get(split, (split,))
 
 
@@ -32,12 +33,12 @@ def is_image(path: str) -> bool:
 
 
 def is_hidden(path: str) -> bool:
-    """Whether any part of a relative path is hidden or belongs to "__MACOSX"."""
+    """Whether any part of a relative path is hidden or is "__MACOSX"."""
     return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
 
 
 def quoted(names: Iterable[str], limit: int = 5) -> str:
-    """Names in quotes for an error message, shortened after limit of them."""
+    """The sorted names in quotes for an error message, at most `limit` of them."""
     names = sorted(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(repr(name) for name in names[:limit]) + more
@@ -58,20 +59,20 @@ def _children(folders: Collection[str], base: str) -> list[str]:
     return [folder for folder in folders if folder.rpartition("/")[0] == base]
 
 
-def find_split(folders: Collection[str], split: str | None, where: str) -> str:
+def find_split(folders: Collection[str], split: str | None, location: str) -> str:
     """Find the folder of a split, at the top or below a chain of single folders.
 
     Args:
-        folders: all folders, relative to the top.
-        split: its name ("train", "validation" or "val", "test", each with its usual spellings, or
-            any other folder's name); None when the top itself holds the class folders.
-        where: the data set's name for errors.
+        folders: All folders, relative to the top.
+        split: The name of the split ("train", "validation" or "val", "test", each with its usual spellings,
+            or any other folder's name); None if the top itself contains the class folders.
+        location: The name of the data set in messages.
 
     Returns:
-        The split's folder relative to the top, "" for the top itself.
+        The split's folder relative to the top; "" for the top itself.
 
     Raises:
-        ValueError: there is no such split.
+        ValueError: There is no such split.
     """
     base = ""
     while True:
@@ -87,52 +88,47 @@ def find_split(folders: Collection[str], split: str | None, where: str) -> str:
     if split is None:
         if children and all(name in _SPLIT_NAMES for name in children):
             raise ValueError(
-                f"{where}: split=None says that the class folders lie here, but {quoted(children)} "
-                "look like splits; name one of them"
+                f"split: expected the name of a split, as {location} contains {quoted(children)}, got None"
             )
         return base
-    close = difflib.get_close_matches(split, children, n=1)
-    hint = f"; did you mean split={close[0]!r}?" if close else ""
     raise ValueError(
-        f"{where}: no folder for split {split!r} (looked for "
-        f"{quoted(split_spellings(split))}, found {quoted(children) or 'no folders'})"
-        f"{hint}; if it holds the class folders directly, put them under train/ and test/, or in Python "
-        "pass split=None"
+        f"split: expected a folder of {location} ({quoted(children) or 'it has none'}), got {split!r} "
+        f"(looked for {quoted(split_spellings(split))}){did_you_mean(split, children)}; move class folders "
+        "that lie there directly into train/ and test/, or pass split=None in Python"
     )
 
 
 def label_files(
-    files: Iterable[str], folders: Iterable[str], where: str
+    files: Iterable[str], folders: Iterable[str], location: str
 ) -> tuple[list[str], list[tuple[str, int]]]:
-    """Give every image of a split the index of its class folder.
+    """Label every image of a split with the index of its class folder.
 
     Args:
-        files: the split's files, relative to the split's folder.
-        folders: its folders, so that one without images is noticed.
-        where: the split's name for errors.
+        files: The files, relative to the split's folder.
+        folders: The folders, relative to the split's folder, so that empty class folders are noticed.
+        location: The name of the split in messages.
 
     Returns:
-        The class names in sorted order and (path, label) pairs, sorted by path, with
-        0 <= label < number of classes.
+        The class names in sorted order, and pairs (path, label), sorted by path, with
+        0 ≤ label < number of classes.
 
     Raises:
-        ValueError: there are no class folders, an image lies outside of them, or a class folder
-            holds no image.
+        ValueError: There are no class folders, an image lies outside of them, or a class folder has no image.
     """
     images = sorted(path for path in files if is_image(path))
     loose = [path for path in images if "/" not in path]
     if loose:
         raise ValueError(
-            f"{where}: images must lie in class folders, but {quoted(loose)} do not; move them "
+            f"{location}: expected images in class folders only, got {quoted(loose)} outside; move images "
             "into the folder of their class"
         )
     classes = sorted({path.split("/")[0] for path in [*folders, *images]})
     if not classes:
-        raise ValueError(f"{where}: expected one folder a class with images in it, found none")
+        raise ValueError(f"{location}: expected one folder of images per class, got no folders")
     empty = set(classes) - {path.split("/")[0] for path in images}
     if empty:
         raise ValueError(
-            f"{where}: class folders without an image: {quoted(empty)} (images end in "
+            f"{location}: expected images in every class folder, got none in {quoted(empty)} (images end in "
             f"{', '.join(IMG_EXTENSIONS)}); add images or remove the folders"
         )
     index = {name: label for label, name in enumerate(classes)}

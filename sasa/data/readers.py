@@ -10,6 +10,7 @@ from timm.data.dataset_factory import create_dataset
 from timm.data.readers.reader_factory import create_reader
 
 from sasa.data.images import DECODE_ERRORS, BrokenImageError, decode_image
+from sasa.errors import require
 
 _PACKAGES = {
     "hfds": "datasets",
@@ -18,14 +19,14 @@ _PACKAGES = {
     "tfds": "tensorflow_datasets",
 }
 
-# timm takes every split but "train" as their test split; we do not.
+# timm takes every split but "train" as the test split of these; we refuse other names.
 _TRAIN_OR_TEST = ("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist", "qmnist")
-# timm falls back on the whole folder when the split is missing.
+# timm falls back to the whole folder if the split is missing.
 _FOLDERS = ("folder", "image_folder")
 
 
 def require_package(source: str) -> None:
-    """Raise ModuleNotFoundError, naming what to install, if a source's reader lacks its package."""
+    """Raise ModuleNotFoundError with what to install if the package of a source's reader is missing."""
     package = _PACKAGES.get(source.partition("/")[0])
     if package is not None and importlib.util.find_spec(package) is None:
         raise ModuleNotFoundError(
@@ -34,45 +35,48 @@ def require_package(source: str) -> None:
 
 
 class TorchvisionImages:
-    """A data set of torchvision, by timm's name for it, such as "torch/cifar10".
+    """A data set of torchvision by timm's name, such as "torch/cifar10".
+
+    Args:
+        source: timm's name.
+        split: The name of the split.
+        options: For timm.data.create_dataset (root, download, …).
 
     Attributes:
-        where: source and split.
+        location: Source and split.
         classes: torchvision's class names.
-        targets: the label of each image.
+        targets: The label of each image.
+
+    Raises:
+        ValueError: timm does not know the name, or the data set has no such split, class names or labels.
     """
 
     def __init__(self, source: str, split: str | None, **options: Any) -> None:
-        """Open it; options go to timm.data.create_dataset (root, download, …).
-
-        Raises:
-            ValueError: timm does not know the name, the set has no such split, or it gives no class
-                names and labels.
-        """
         name = source.partition("/")[2].lower()
         if split is None or (name in _TRAIN_OR_TEST and split not in ("train", "test")):
             raise ValueError(
-                f"split of {source} must be 'train' or 'test', got {split!r}; for validation, hold "
-                "out a part of the training images (sasa.data.train_val_split)"
+                f"split: expected 'train' or 'test' for {source}, got {split!r}; for validation, split the "
+                "training images (sasa.data.train_val_split)"
             )
-        if name in _FOLDERS:
-            raise ValueError(f"source {source!r}: give the folder itself as source instead")
+        require(name not in _FOLDERS, "source", "the folder itself", source)
         try:
             self._dataset = create_dataset(source, split=split, **options)
         except AssertionError as error:
-            raise ValueError(f"source {source!r}: {error}") from error
-        if not hasattr(self._dataset, "classes") or not hasattr(self._dataset, "targets"):
-            raise ValueError(f"source {source!r} gives no class names and labels, so it has no use")
-        self.where = f"{source}/{split}"
+            raise ValueError(
+                f"source: expected a data set that timm supports, got {source!r}: {error}"
+            ) from error
+        labeled = hasattr(self._dataset, "classes") and hasattr(self._dataset, "targets")
+        require(labeled, "source", "a data set with class names and labels", source)
+        self.location = f"{source}/{split}"
         self.classes: list[str] = [str(name) for name in self._dataset.classes]
         self.targets: list[int] = [int(label) for label in self._dataset.targets]
 
     def name(self, index: int) -> str:
-        """The image's number in its split, "torch/cifar10/train[17]"."""
-        return f"{self.where}[{index}]"
+        """The number of the image in its split, "torch/cifar10/train[17]"."""
+        return f"{self.location}[{index}]"
 
     def load(self, index: int) -> Image.Image:
-        """One image as torchvision gives it; raises BrokenImageError naming its number."""
+        """One image as returned by torchvision; raises BrokenImageError, which names its number."""
         try:
             image: Image.Image = self._dataset[index][0]
         except DECODE_ERRORS as error:
@@ -83,48 +87,54 @@ class TorchvisionImages:
 
 
 class HuggingFaceImages:
-    """A map-style data set of Hugging Face, by timm's name for it, such as "hfds/cifar10".
+    """A map-style data set of Hugging Face by timm's name, such as "hfds/cifar10".
+
+    Args:
+        source: timm's name.
+        split: The name of the split.
+        options: For timm's reader (root, input_key, target_key, …).
 
     Attributes:
-        where: source and split.
-        classes: the label feature's names.
-        targets: the label of each image; -1 where the publisher left it out.
+        location: Source and split.
+        classes: The names of the label feature.
+        targets: The label of each image; -1 if the publisher left it out.
+
+    Raises:
+        ModuleNotFoundError: The package datasets is not installed.
+        ValueError: split is None, class_map is given, or the data set does not name its classes.
     """
 
     def __init__(self, source: str, split: str | None, **options: Any) -> None:
-        """Open it; options go to timm's reader (root, input_key, target_key, …).
-
-        Raises:
-            ModuleNotFoundError: the package datasets is not installed.
-            ValueError: split is None, class_map is given, or the set does not name its classes.
-        """
         require_package(source)
         if split is None:
-            raise ValueError(f"split of {source} must be one of its splits' names, got None")
+            raise ValueError(f"split: expected the name of a split of {source}, got None")
         if "class_map" in options:
-            raise ValueError(f"class_map is not supported for {source}: rename the classes there")
+            raise ValueError(
+                f"class_map: expected none for {source}, got {options['class_map']!r}; rename the "
+                "classes there"
+            )
         self._reader = create_reader(source, split=split, **options)
-        self.where = f"{source}/{split}"
-        self.classes = class_names(self._reader, self.where)
+        self.location = f"{source}/{split}"
+        self.classes = class_names(self._reader, self.location)
         self.targets: list[int] = [int(n) for n in self._reader.dataset[self._reader.label_key]]
 
     def name(self, index: int) -> str:
-        """The image's number in its split, "hfds/cifar10/train[17]"."""
-        return f"{self.where}[{index}]"
+        """The number of the image in its split, "hfds/cifar10/train[17]"."""
+        return f"{self.location}[{index}]"
 
     def load(self, index: int) -> Image.Image:
-        """Decode one image as stored; raises BrokenImageError naming its number."""
+        """Decode one image as stored; raises BrokenImageError, which names its number."""
         file, _ = self._reader[index]
         with file:
             return decode_image(file.read(), self.name(index))
 
 
-def class_names(reader: Any, where: str) -> list[str]:
-    """Class names of a timm reader, by index; ValueError if it does not know them."""
+def class_names(reader: Any, location: str) -> list[str]:
+    """Class names of a timm reader, by label; ValueError if it does not know them."""
     index = getattr(reader, "class_to_idx", None)
     if not index:
         raise ValueError(
-            f"{where}: the data does not name its classes; pass target_key= the feature that holds "
-            "class labels, or for a stream classes=[…]"
+            f"{location}: expected data with class names, got none; pass target_key= the feature with the "
+            "class labels, or classes=[…] for a stream"
         )
     return sorted(index, key=index.__getitem__)

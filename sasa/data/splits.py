@@ -1,4 +1,4 @@
-"""Hold out a part of the training images for validation."""
+"""The split of training images into a training and a validation part."""
 
 from __future__ import annotations
 
@@ -6,51 +6,51 @@ import random
 from collections import defaultdict
 
 from sasa.data.datasets import ImageDataset, Transform
+from sasa.errors import require
 
 
 def train_val_split(
     dataset: ImageDataset,
-    fraction: float = 0.04,
+    val_fraction: float = 0.04,
     seed: int = 0,
     *,
     val_transform: Transform | None = None,
 ) -> tuple[ImageDataset, ImageDataset]:
-    """Split training data into a part to train on and a part to validate on, class by class.
+    """Split training data into a training and a validation part, class by class.
 
-    Of each class, round(fraction · images) are held out, at least one. The choice depends on the
-    labels and the seed alone. Both parts keep the order of the data set.
+    The validation part has round(val_fraction · images) images of each class, at least one. The choice
+    depends only on the labels and the seed. Both parts keep the order of the data set.
 
     Args:
-        dataset: the training data; its transform stays with the training part.
-        fraction: the share held out, 0 < fraction < 1.
-        seed: which images are held out.
-        val_transform: the validation part's transform, normally the evaluation transform;
-            None gives PIL images, never the training augmentation.
+        dataset: The training data; its transform stays with the training part.
+        val_fraction: The share of the validation part, 0 < val_fraction < 1.
+        seed: The seed of the choice.
+        val_transform: The transform of the validation part, normally the evaluation transform; None gives PIL
+            images, never the training augmentation.
 
     Returns:
-        (training part, validation part): disjoint, together the whole data set.
+        The training part and the validation part: disjoint, and together the whole data set.
 
     Raises:
-        ValueError: fraction is out of range, or a class has too few images for both parts.
+        ValueError: val_fraction is out of range, or a class has too few images for both parts.
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie between 0 and 1, both excluded, got {fraction!r}")
+    require(0 < val_fraction < 1, "val_fraction", "a number in (0, 1)", val_fraction)
     by_class: dict[int, list[int]] = defaultdict(list)
     for position, label in enumerate(dataset.targets):
         by_class[label].append(position)
     generator = random.Random(seed)
-    held: set[int] = set()
+    chosen: set[int] = set()
     for label in sorted(by_class):
         positions = by_class[label]
-        count = max(1, round(fraction * len(positions)))
+        count = max(1, round(val_fraction * len(positions)))
         if count >= len(positions):
             raise ValueError(
-                f"class {dataset.classes[label]!r} has {len(positions)} image(s), too few to hold "
-                f"out {count} and train on the rest; add images or give a validation split"
+                f"dataset: expected more than {count} image(s) of class {dataset.classes[label]!r} for a "
+                f"training and a validation part, got {len(positions)}; add images or give a validation split"
             )
-        held.update(generator.sample(positions, count))
-    training = [position for position in range(len(dataset)) if position not in held]
+        chosen.update(generator.sample(positions, count))
+    training = [position for position in range(len(dataset)) if position not in chosen]
     return (
         dataset.select(training, dataset.transform),
-        dataset.select(sorted(held), val_transform),
+        dataset.select(sorted(chosen), val_transform),
     )

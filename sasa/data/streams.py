@@ -10,18 +10,36 @@ from timm.data.dataset_factory import create_dataset
 from torch.utils.data import IterableDataset
 
 from sasa.data.readers import class_names, require_package
+from sasa.errors import require
 
 
 class ImageStream(IterableDataset[tuple[Any, int]]):
-    """(image, label) pairs in the order in which timm's reader brings them.
+    """(image, label) pairs in the order of timm's reader.
 
-    A stream has no random access: it has no `targets`, and no part of it can be held out. timm
-    divides the shards among processes and workers, and shuffles when training.
+    A stream has no random access: it has no `targets`, and it cannot be split. timm divides the shards among
+    processes and workers, and shuffles in training. Iteration raises ValueError for a label that is not in
+    0 … len(classes) - 1.
+
+    Args:
+        source: timm's name, "wds/…", "hfids/…" or "tfds/…".
+        split: The split as timm's reader takes it.
+        mode: "L" or "RGB".
+        transform: Applied to each PIL image; None leaves it as it is.
+        on_broken: "skip" for "wds", whose reader logs broken samples and continues; "raise" for the others,
+            which raise Pillow's error without the name of the file.
+        is_training: Whether to shuffle and fill up the last batch; required.
+        classes: Class names by label if the data does not have them.
+        options: For timm.data.create_dataset: root, batch_size, num_samples, seed, …
 
     Attributes:
-        classes: index → class name.
-        transform: applied to the PIL image; None leaves it as it is.
-        where: source and split.
+        classes: Class names by label.
+        transform: Applied to each PIL image; None leaves it as it is.
+        location: Source and split.
+
+    Raises:
+        ModuleNotFoundError: The package of the reader is not installed.
+        ValueError: An argument is missing or not supported, or the number of samples or the classes are
+            unknown.
     """
 
     def __init__(
@@ -36,64 +54,44 @@ class ImageStream(IterableDataset[tuple[Any, int]]):
         classes: Sequence[str] | None = None,
         **options: Any,
     ) -> None:
-        """Open a stream.
-
-        Args:
-            source: timm's name, "wds/…", "hfids/…" or "tfds/…".
-            split: the split as timm's reader takes it.
-            mode: "L" or "RGB".
-            transform: see the class.
-            on_broken: timm's "wds" reader logs broken samples and goes on, so there it must be
-                "skip"; the others raise Pillow's error, which does not name the file, so there
-                it must be "raise".
-            is_training: True shuffles and fills up the last batch; must be given.
-            classes: names of the classes where the data does not hold them.
-            options: for timm.data.create_dataset: root, batch_size, num_samples, seed, …
-
-        Raises:
-            ModuleNotFoundError: the reader's package is not installed.
-            ValueError: an argument is missing or cannot be honored, or the number of samples or
-                the classes are unknown.
-        """
         require_package(source)
-        self.where = f"{source}/{split}"
-        can = "skip" if source.startswith("wds/") else "raise"
-        if on_broken != can:
-            raise ValueError(
-                f"on_broken must be {can!r} for {self.where}, got {on_broken!r}: timm's reader of "
-                f"this kind can only {can}"
-            )
+        self.location = f"{source}/{split}"
+        supported = "skip" if source.startswith("wds/") else "raise"
+        expected = f"{supported!r} for {self.location}, as timm's reader supports nothing else"
+        require(on_broken == supported, "on_broken", expected, on_broken)
         if split is None or is_training is None:
             raise ValueError(
-                f"the stream {source!r} needs a split and is_training=True or False, got "
-                f"split={split!r}, is_training={is_training!r}"
+                f"split and is_training: expected a name and True or False for {source}, got {split!r} and "
+                f"{is_training!r}"
             )
         self._stream = create_dataset(
             source, split=split, input_img_mode=mode, is_training=is_training, **options
         )
         if len(self._stream) == 0:
-            raise ValueError(f"{self.where}: the number of samples is unknown; pass num_samples=…")
-        self.classes = list(classes or class_names(self._stream.reader, self.where))
+            raise ValueError(
+                f"num_samples: expected the number of samples of {self.location}, which timm does not "
+                "know, got none"
+            )
+        self.classes = list(classes or class_names(self._stream.reader, self.location))
         self.transform = transform
 
     def __len__(self) -> int:
-        """Number of samples of this process in one epoch, as timm estimates it."""
+        """The number of samples of this process in one epoch, as estimated by timm."""
         return len(self._stream)
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
-        """Yield pairs; raises ValueError for a label outside 0 … len(classes) - 1."""
         for image, label in self._stream:
             if not 0 <= label < len(self.classes):
                 raise ValueError(
-                    f"{self.where}: labels must be 0 … {len(self.classes) - 1} for "
-                    f"{len(self.classes)} classes, got {label}"
+                    f"labels: expected 0 … {len(self.classes) - 1} for {len(self.classes)} classes in "
+                    f"{self.location}, got {label}"
                 )
             yield (image if self.transform is None else self.transform(image)), int(label)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell the reader the epoch, on which its shuffling depends; call it before each."""
+        """Set the epoch, on which the shuffling depends; call it before each epoch."""
         self._stream.set_epoch(epoch)
 
     def set_workers(self, count: int) -> None:
-        """Tell the reader how many loader workers there will be, before the loader starts them."""
+        """Set the number of loader workers; call it before the loader starts them."""
         self._stream.set_loader_cfg(num_workers=count)

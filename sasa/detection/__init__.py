@@ -1,4 +1,4 @@
-"""RetinaNet, from convolutional to fully attentional (§4.2, App. A.3, Table 2), and COCO's evaluation."""
+"""RetinaNet with convolution or attention (§4.2, App. A.3, Table 2), and COCO's evaluation."""
 
 from sasa.detection.coco_evaluation import CocoEvaluation, CocoMetrics
 from sasa.detection.flops import detector_cost

@@ -1,4 +1,4 @@
-"""COCO's evaluation of detections, by pycocotools."""
+"""Evaluation of detections by pycocotools, COCO's own code."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+from sasa.errors import require
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 _logger = logging.getLogger(__name__)
 
-# The order of pycocotools' COCOeval.stats.
+# In the order of COCOeval.stats.
 _NAMES = (
     "AP",
     "AP50",
@@ -40,13 +42,13 @@ _NAMES = (
 
 @dataclass(frozen=True)
 class CocoMetrics:
-    """COCO's metrics, in [0, 1]; nan where there is no ground truth to find.
+    """COCO's metrics, in [0, 1]; nan if there is no ground truth for a metric.
 
     Attributes:
         overall: "AP" (averaged over the IoU thresholds 0.5, 0.55 … 0.95 and the classes), "AP50", "AP75",
             "AP_small", "AP_medium", "AP_large" (areas up to 32², 96² and above), and average recalls: "AR_1",
-            "AR_10", "AR_100" (with so many detections an image), "AR_small", "AR_medium", "AR_large".
-        by_class: class name → "AP", "AP50", "AP75" of this class.
+            "AR_10", "AR_100" (with this many detections per image), "AR_small", "AR_medium", "AR_large".
+        by_class: "AP", "AP50" and "AP75" of each class by its name.
     """
 
     overall: dict[str, float]
@@ -54,25 +56,23 @@ class CocoMetrics:
 
 
 class CocoEvaluation:
-    """Gathers detections over batches and processes and evaluates them against COCO annotations.
+    """Collects detections over batches and processes and evaluates them against COCO annotations.
 
-    Every image of the ground truth must be evaluated, and once: for a part of the images, give the ground
-    truth of that part (DetectionDataset.select).
+    Every image of the ground truth must be evaluated exactly once. For a selection of the images, give the
+    ground truth of the selection (DetectionDataset.select).
+
+    Args:
+        ground_truth: The content of a COCO annotation file (DetectionDataset.ground_truth): lists "images"
+            (id), "annotations" (image_id, category_id, bbox, area, iscrowd) and "categories" (id, name).
+            Label l of a detection is the category at index l. Annotations are renumbered from 1, as
+            pycocotools never matches an annotation with id 0.
+
+    Raises:
+        ImportError: pycocotools is not installed.
+        ValueError: An image or category occurs more than once.
     """
 
     def __init__(self, ground_truth: Mapping[str, Any]) -> None:
-        """Take the annotations.
-
-        Args:
-            ground_truth: as a COCO annotation file holds them (DetectionDataset.ground_truth): lists "images"
-                (id), "annotations" (image_id, category_id, bbox, area, iscrowd) and "categories" (id, name).
-                Label l of a detection is the category at place l. Annotations are numbered anew, since
-                pycocotools never counts one with the id 0 as found.
-
-        Raises:
-            ImportError: pycocotools is not installed.
-            ValueError: an image or category comes twice.
-        """
         try:
             import pycocotools.cocoeval  # noqa: F401
         except ImportError as error:
@@ -84,55 +84,52 @@ class CocoEvaluation:
         self._annotations = [
             {**annotation, "id": number} for number, annotation in enumerate(ground_truth["annotations"], 1)
         ]
-        for what, values in (
+        for name, values in (
             ("image ids", self._images),
             ("category ids", [category["id"] for category in self._categories]),
             ("category names", [category["name"] for category in self._categories]),
         ):
-            again = [value for value, count in Counter(values).items() if count > 1]
-            if again:
-                raise ValueError(f"ground_truth: {what} must differ, but {again[0]!r} comes more than once")
+            repeated = [value for value, count in Counter(values).items() if count > 1]
+            if repeated:
+                raise ValueError(f"ground_truth: expected unique {name}, got {repeated[0]!r} more than once")
         self._known = set(self._images)
-        # For each image seen in this process: its detections in COCO's results format.
-        self._found: list[tuple[int, list[dict[str, Any]]]] = []
+        # For each image evaluated in this process: its id and its detections in COCO's results format.
+        self._detections: list[tuple[int, list[dict[str, Any]]]] = []
 
     def reset(self) -> None:
-        """Forget all detections."""
-        self._found = []
+        """Remove all detections."""
+        self._detections = []
 
     def update(self, detections: Sequence[Mapping[str, Tensor]], image_ids: Sequence[int]) -> None:
-        """Add the detections of some images.
+        """Add the detections in some images.
 
         Detections with a box or score that is not finite are left out, with a warning in the log.
 
         Args:
-            detections: torchvision's output, for each image a dict of boxes (N, 4), x1 y1 x2 y2 in pixels of
+            detections: torchvision's output: for each image a dict of boxes (N, 4), x1 y1 x2 y2 in pixels of
                 the image as annotated, scores (N,) and labels (N,), 0 ≤ label < C; N may be 0.
-            image_ids: the images' ids.
+            image_ids: The id of each image.
 
         Raises:
-            ValueError: the lengths differ, an id is unknown, or a label is out of range.
+            ValueError: The lengths differ, an id is unknown, or a label is out of range.
         """
-        if len(detections) != len(image_ids):
-            raise ValueError(
-                f"image_ids must name an image for each of {len(detections)} detections, got {len(image_ids)}"
-            )
-        for found, image_id in zip(detections, image_ids, strict=True):
-            if image_id not in self._known:
-                raise ValueError(f"image_ids: the ground truth has no image {image_id!r}")
-            self._found.append((image_id, self._as_results(found, image_id)))
+        lengths_agree = len(detections) == len(image_ids)
+        require(lengths_agree, "image_ids", f"{len(detections)} ids, one per image", list(image_ids))
+        for result, image_id in zip(detections, image_ids, strict=True):
+            require(image_id in self._known, "image_ids", "ids of the ground truth", image_id)
+            self._detections.append((image_id, self._as_results(result, image_id)))
 
-    def _as_results(self, found: Mapping[str, Tensor], image_id: int) -> list[dict[str, Any]]:
-        boxes, scores, labels = (found[key].detach().cpu() for key in ("boxes", "scores", "labels"))
+    def _as_results(self, detections: Mapping[str, Tensor], image_id: int) -> list[dict[str, Any]]:
+        boxes, scores, labels = (detections[key].detach().cpu() for key in ("boxes", "scores", "labels"))
         if boxes.shape != (len(labels), 4) or scores.shape != labels.shape or labels.ndim != 1:
             raise ValueError(
-                "detections must have boxes (N, 4), scores (N,) and labels (N,), got "
+                "detections: expected boxes (N, 4), scores (N,) and labels (N,), got "
                 f"{tuple(boxes.shape)}, {tuple(scores.shape)} and {tuple(labels.shape)} for image {image_id}"
             )
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self._categories):
             raise ValueError(
-                f"labels must be 0 … {len(self._categories) - 1} for {len(self._categories)} categories, got "
-                f"{int(labels.min())} … {int(labels.max())} for image {image_id}"
+                f"labels: expected 0 … {len(self._categories) - 1} for {len(self._categories)} categories, "
+                f"got {int(labels.min())} … {int(labels.max())} for image {image_id}"
             )
         finite = boxes.isfinite().all(1) & scores.isfinite()
         if not finite.all():
@@ -142,8 +139,8 @@ class CocoEvaluation:
                 int((~finite).sum()),
                 len(finite),
             )
-        corners = boxes[finite].to(torch.float64)
-        corners[:, 2:] -= corners[:, :2]
+        xywh = boxes[finite].to(torch.float64)
+        xywh[:, 2:] -= xywh[:, :2]
         return [
             {
                 "image_id": image_id,
@@ -152,50 +149,51 @@ class CocoEvaluation:
                 "score": score,
             }
             for box, score, label in zip(
-                corners.tolist(), scores[finite].tolist(), labels[finite].tolist(), strict=True
+                xywh.tolist(), scores[finite].tolist(), labels[finite].tolist(), strict=True
             )
         ]
 
     def results(self) -> list[dict[str, Any]]:
         """The detections of all processes in COCO's results format, ready for json.dump.
 
-        With several processes all of them must call it.
+        All processes must call it.
 
         Returns:
-            Dicts of image_id, category_id, bbox (x, y, width, height) and score, unrounded, in the order of
+            Dicts of image_id, category_id, bbox (x, y, width, height) and score, not rounded, in the order of
             the ground truth's images.
 
         Raises:
-            ValueError: an image was evaluated more than once or not at all.
+            ValueError: An image was evaluated more than once or not at all.
         """
-        parts: list[Any] = [self._found]
+        parts: list[Any] = [self._detections]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             parts = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(parts, self._found)
-        found = [image for part in parts for image in part]
-        counts = Counter(image_id for image_id, _ in found)
-        twice = [image_id for image_id, count in counts.items() if count > 1]
-        if twice:
+            torch.distributed.all_gather_object(parts, self._detections)
+        detections = [image for part in parts for image in part]
+        counts = Counter(image_id for image_id, _ in detections)
+        repeated = [image_id for image_id, count in counts.items() if count > 1]
+        if repeated:
             raise ValueError(
-                f"{len(twice)} images were evaluated more than once, such as {twice[0]}: give each to one "
-                "process only, and call reset() before evaluating anew"
+                f"detections: expected every image once, got {len(repeated)} images more than once, such as "
+                f"{repeated[0]}; give each to one process only, and call reset() before another evaluation"
             )
         missing = [image_id for image_id in self._images if image_id not in counts]
         if missing:
             raise ValueError(
-                f"{len(missing)} of {len(self._images)} images were not evaluated, such as {missing[0]}: "
-                "give their detections too, even if there are none, or the ground truth of the others alone"
+                f"detections: expected all {len(self._images)} images, got none for {len(missing)}, "
+                f"such as {missing[0]}; give their detections too, even if there are none, or the ground "
+                "truth of the others"
             )
-        by_image = dict(found)
+        by_image = dict(detections)
         return [result for image_id in self._images for result in by_image[image_id]]
 
     def compute(self) -> CocoMetrics:
         """Evaluate the detections of all processes; prints nothing.
 
-        With several processes all of them must call it, and all get the same.
+        All processes must call it, and all get the same metrics.
 
         Raises:
-            ValueError: an image was evaluated more than once or not at all.
+            ValueError: An image was evaluated more than once or not at all.
         """
         from pycocotools.cocoeval import COCOeval
 
@@ -209,13 +207,13 @@ class CocoEvaluation:
             evaluation.accumulate()
             evaluation.summarize()
         stats = [math.nan if value == -1 else float(value) for value in evaluation.stats]
-        # (thresholds, recalls, categories by id) of all areas and 100 detections.
+        # (thresholds, recalls, categories by id), for all areas and 100 detections per image.
         precision = evaluation.eval["precision"][:, :, :, 0, -1]
-        at = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
-        places = {number: place for place, number in enumerate(evaluation.params.catIds)}
+        thresholds = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
+        index_of = {category_id: index for index, category_id in enumerate(evaluation.params.catIds)}
         by_class = {
             category["name"]: {
-                name: _mean(precision[part, :, places[category["id"]]]) for name, part in at.items()
+                name: _mean(precision[part, :, index_of[category["id"]]]) for name, part in thresholds.items()
             }
             for category in self._categories
         }
@@ -236,6 +234,6 @@ class CocoEvaluation:
 
 
 def _mean(precision: npt.NDArray[np.float64]) -> float:
-    """The mean over what is defined; pycocotools marks the rest with -1."""
+    """The mean over the defined values; pycocotools marks the others with -1."""
     defined = precision[precision > -1]
     return float(defined.mean()) if defined.size else math.nan

@@ -1,4 +1,4 @@
-"""What the relative embeddings of pyramid and heads start from."""
+"""Initial values of the relative embeddings in FPN and heads."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import nn
 from sasa.layers import LocalSelfAttention2d
 
 EMBEDDING_STD = 3.0
-"""Deviation of the first relative embeddings. The paper has none for them."""
+"""Standard deviation of the initial relative embeddings, which the paper does not give."""
 
 
-def start_embeddings(module: nn.Module) -> None:
-    """Draw the relative embeddings so large that a layer's heads start with few positions of their windows.
+def init_embeddings(module: nn.Module) -> None:
+    """Initialize the relative embeddings so that each head attends to few positions of its window.
 
-    With `LocalSelfAttention2d`'s own, of deviation 1, they start near the windows' means, and layers one
-    after the other blur the map.
+    With a standard deviation of 1, as in `LocalSelfAttention2d`, each head starts near the mean over its
+    window, and several layers blur the map.
     """
     for layer in module.modules():
         if isinstance(layer, LocalSelfAttention2d):

@@ -1,4 +1,4 @@
-"""What a detector costs, by the convention of `sasa.cost`."""
+"""Parameters and FLOPs of detectors, by the convention of `sasa.cost`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from sasa.models import Cost, cost
 
 
 def detector_cost(detector: RetinaNet, input_size: tuple[int, int, int] = (3, 640, 640)) -> Cost:
-    """Count parameters and the FLOPs from an image to logits and box offsets; anchors and NMS are left out.
+    """Count the parameters and the FLOPs from an image to logits and box offsets, without anchors and NMS.
 
     Args:
-        detector: It is not touched; nothing is computed.
+        detector: The detector; it is not changed, and nothing is computed.
         input_size: (C, H, W) of the image after the detector's own resizing.
     """
     return cost(_Network(detector), input_size)
 
 
 class _Network(nn.Module):
-    """The part of a detector that is a network: images (B, C, H, W) to the heads' outputs."""
+    """Backbone and heads of a detector: images (B, C, H, W) to the outputs of the heads."""
 
     def __init__(self, detector: RetinaNet) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The normalization between the layers of pyramid and heads."""
+"""The normalization layers of FPN and heads."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from torch import nn
 
-NORMS = ("group", "none")
-CHANNELS_OF_A_GROUP = 8
+GROUP_SIZE = 8
+"""Channels per group of a group norm."""
 
 
-def norm_layer(norm: str) -> Callable[[int], nn.Module] | None:
-    """What torchvision calls with a number of channels after each layer; None for "none"."""
-    return _group_norm if norm == "group" else None
+def group_norm(channels: int) -> nn.GroupNorm:
+    """A group norm with GROUP_SIZE channels per group."""
+    return nn.GroupNorm(channels // GROUP_SIZE, channels)
 
 
-def _group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(channels // CHANNELS_OF_A_GROUP, channels)
+NORM_LAYERS: dict[str, Callable[[int], nn.Module] | None] = {"group": group_norm, "none": None}
+"""torchvision's norm_layer by the `norm` of `create_retinanet`."""

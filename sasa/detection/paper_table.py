@@ -1,7 +1,8 @@
-"""Table 2 of the paper: what it printed, our detector for each row, and other readings of it."""
+"""Table 2 of the paper: the printed values, our detector for each row, and other interpretations."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,14 +13,15 @@ from sasa.detection.flops import detector_cost
 from sasa.detection.retinanet import RetinaNet, create_retinanet
 from sasa.layers import LocalSelfAttention2d
 from sasa.models import Cost
+from sasa.models.paper_tables import markdown_row
 
 NUM_CLASSES = 80
-"""Of COCO."""
+"""Classes of COCO."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row as printed (FLOPs in B, parameters in M, mAP in %) and our detector for it."""
+    """One row as printed (FLOPs in B, parameters in M, mAP in %), with our detector."""
 
     fpn_and_heads: str
     label: str
@@ -28,13 +30,18 @@ class Row:
     mean_ap: float
     backbone: str
 
-    def detector(self) -> RetinaNet:
-        """Ours, without memory."""
+    @property
+    def name(self) -> str:
+        """The first cell of the row."""
+        return f"{self.fpn_and_heads}, {self.label}"
+
+    def detector(self, norm: str = "group") -> RetinaNet:
+        """Our detector on the meta device."""
         with torch.device("meta"):
-            return create_retinanet(self.backbone, NUM_CLASSES, fpn_and_heads=self.fpn_and_heads)
+            return create_retinanet(self.backbone, NUM_CLASSES, fpn_and_heads=self.fpn_and_heads, norm=norm)
 
     def cost(self) -> Cost:
-        """What ours costs at 640 × 640."""
+        """The cost of our detector at 640 × 640."""
         return detector_cost(self.detector())
 
 
@@ -48,9 +55,8 @@ ROWS = (
 
 
 def without_norm(row: Row) -> RetinaNet:
-    """No norm in pyramid and heads."""
-    with torch.device("meta"):
-        return create_retinanet(row.backbone, NUM_CLASSES, fpn_and_heads=row.fpn_and_heads, norm="none")
+    """No norm in FPN and heads."""
+    return row.detector(norm="none")
 
 
 def p6_from_c5(row: Row) -> RetinaNet:
@@ -61,57 +67,51 @@ def p6_from_c5(row: Row) -> RetinaNet:
     return detector
 
 
-def _with_last_layers(row: Row, make: type[nn.Module]) -> RetinaNet:
-    detector = row.detector()
-    classes, boxes = detector.head.classification_head, detector.head.regression_head
-    with torch.device("meta"):
-        classes.cls_logits = make(9 * NUM_CLASSES)
-        boxes.bbox_reg = make(9 * 4)
-    return detector
-
-
-class _AttentionOf256(nn.Sequential):
-    def __init__(self, outputs: int) -> None:
-        super().__init__(LocalSelfAttention2d(256, 256, bias=True), nn.Conv2d(256, outputs, 1))
-
-
-class _Convolution(nn.Sequential):
-    def __init__(self, outputs: int) -> None:
-        super().__init__(nn.Conv2d(256, outputs, 3, padding=1))
-
-
 def last_attention_of_256(row: Row) -> RetinaNet:
-    """The last attention layers have 256 channels too; the 1 × 1 convolution goes to the outputs."""
-    return _with_last_layers(row, _AttentionOf256)
+    """Last attention layers with 256 channels, then 1 × 1 convolutions to the outputs."""
+    return _with_last_layers(
+        row,
+        lambda outputs: nn.Sequential(LocalSelfAttention2d(256, 256, bias=True), nn.Conv2d(256, outputs, 1)),
+    )
 
 
 def last_convolutions(row: Row) -> RetinaNet:
-    """The last 3 × 3 convolutions stay."""
-    return _with_last_layers(row, _Convolution)
+    """The last 3 × 3 convolutions kept."""
+    return _with_last_layers(row, lambda outputs: nn.Conv2d(256, outputs, 3, padding=1))
 
 
-# What is read otherwise, the row, and whether the baseline changes with it.
-READINGS = (
-    ("no norm in pyramid and heads", without_norm, ROWS[0]),
+def _with_last_layers(row: Row, build: Callable[[int], nn.Module]) -> RetinaNet:
+    """Our detector with other last layers of the heads, built from their numbers of outputs."""
+    detector = row.detector()
+    with torch.device("meta"):
+        detector.head.classification_head.cls_logits = build(9 * NUM_CLASSES)
+        detector.head.regression_head.bbox_reg = build(9 * 4)
+    return detector
+
+
+INTERPRETATIONS = (
+    ("no norm in FPN and heads", without_norm, ROWS[0]),
     ("P6 from C5 instead of P5", p6_from_c5, ROWS[0]),
-    ("no norm in pyramid and heads", without_norm, ROWS[3]),
-    ("last attention of 256 channels, then 1 × 1", last_attention_of_256, ROWS[3]),
-    ("last 3 × 3 convolutions stay", last_convolutions, ROWS[3]),
+    ("no norm in FPN and heads", without_norm, ROWS[3]),
+    ("last attention with 256 channels, then 1 × 1", last_attention_of_256, ROWS[3]),
+    ("last 3 × 3 convolutions kept", last_convolutions, ROWS[3]),
 )
+"""Name of each other interpretation, its detector, and the row that it changes."""
 
 NOTES = """\
-Costs at 640 × 640 and 80 classes, from the image to logits and box offsets, by the convention of sasa.cost;
-savings against the first row. mAP is the paper's, on COCO.
+Costs are for 640 × 640 pixels and 80 classes, from the image to logits and box offsets, by the convention of
+sasa.cost. Savings are relative to the first row. mAP is the paper's, on COCO.
 
-Convolutional rows: 4 to 6 % more FLOPs and 1 to 2 % more parameters than printed; the paper names neither
-the image size nor what it counts. Their savings, and the FLOPs that attention in pyramid and heads saves,
-come out within 2.5 points. Its parameters do not: 13 layers of 256 channels and the two last ones have 3.7 M
-where the printed numbers leave 5.5 M for them. docs/detection.md says which reading was taken."""
+The paper states neither the image size nor how it counts FLOPs. With convolutional FPN and heads, ours have 4
+to 6 % more FLOPs and 1 to 2 % more parameters than printed, and the savings agree within 2.5 points. With
+attention, the savings of FLOPs agree as well, but those of parameters do not: the 13 layers of 256 channels
+and the two last layers have 3.7 M, while the printed values imply 5.5 M. docs/detection.md describes our
+interpretation."""
 
 
 def render() -> str:
-    """The table as Markdown, ours beside the paper's, then other readings, and notes on the differences."""
-    base, ours_base = ROWS[0], ROWS[0].cost()
+    """The table as Markdown with ours beside the printed values, other interpretations, and notes."""
+    base, base_cost = ROWS[0], ROWS[0].cost()
     lines = [
         "Table 2. COCO, RetinaNet",
         "",
@@ -120,35 +120,31 @@ def render() -> str:
         f"| :--- {'| ---: ' * 9}|",
     ]
     for row in ROWS:
-        ours = ours_base if row is base else row.cost()
+        ours = base_cost if row is base else row.cost()
         cells = [
             f"{row.flops:.0f}",
             f"{ours.flops / 1e9:.1f}",
             _saved(row.flops, base.flops),
-            _saved(ours.flops, ours_base.flops),
+            _saved(ours.flops, base_cost.flops),
             f"{row.parameters:.1f}",
             f"{ours.parameters / 1e6:.2f}",
             _saved(row.parameters, base.parameters),
-            _saved(ours.parameters, ours_base.parameters),
+            _saved(ours.parameters, base_cost.parameters),
             f"{row.mean_ap:.1f}",
         ]
-        lines.append(_line(f"{row.fpn_and_heads}, {row.label}", cells))
+        lines.append(markdown_row(f"{row.name:<32}", cells))
     lines += [
         "",
-        "Other readings",
+        "Other interpretations",
         "",
-        "| row | reading | FLOPs, B | params, M |",
+        "| row | other interpretation | FLOPs, B | params, M |",
         "| :--- | :--- | ---: | ---: |",
     ]
-    for reading, build, row in READINGS:
+    for interpretation, build, row in INTERPRETATIONS:
         other = detector_cost(build(row))
-        cells = [f"{reading:<42}", f"{other.flops / 1e9:.1f}", f"{other.parameters / 1e6:.2f}"]
-        lines.append(_line(f"{row.fpn_and_heads}, {row.label}", cells))
+        cells = [f"{interpretation:<46}", f"{other.flops / 1e9:.1f}", f"{other.parameters / 1e6:.2f}"]
+        lines.append(markdown_row(f"{row.name:<32}", cells))
     return "\n".join([*lines, "", NOTES])
-
-
-def _line(label: str, cells: list[str]) -> str:
-    return f"| {label:<32} | {' | '.join(f'{cell:>5}' for cell in cells)} |"
 
 
 def _saved(value: float, base: float) -> str:

@@ -118,7 +118,7 @@ class LocalSelfAttention2d(nn.Module):
         smaller by √D, so that the logits' size does not depend on D, embeddings from N(0, 1); biases are 0.
 
         Measured on the built-in images over 3 seeds (top-1 in %, mean ± standard error, of a quarter-width
-        ResNet-26 after 3 epochs of 4,000 images; ``python benchmarks/scale_and_initialization.py``):
+        ResNet-26 after 3 epochs of 4,000 images; ``python -m studies.scale_and_initialization``):
         embeddings of deviation 1/√D 77.28 ± 0.55 with scale 1 and 78.57 ± 0.12 with scale 1/√D, embeddings
         of deviation 1 79.80 ± 0.35 and 79.80 ± 0.38, these defaults 80.25 ± 0.23. So the paper's scale stays.
         """

@@ -1,21 +1,22 @@
-"""Where the attention layers of a network look, on the map that each of them sees."""
+"""Attention maps of the layers of a network."""
 
 from __future__ import annotations
 
-import difflib
+import itertools
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from sasa.errors import did_you_mean, require
 from sasa.layers import AttentionStem, FusedAttentionStem, LocalSelfAttention2d
 
-_Layer = AttentionStem | FusedAttentionStem | LocalSelfAttention2d
+_AttentionLayer = AttentionStem | FusedAttentionStem | LocalSelfAttention2d
 
 
-def attention_layers(model: nn.Module) -> dict[str, _Layer]:
-    """The attention layers of any network by their names, in the order of the modules."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, _Layer)}
+def attention_layers(model: nn.Module) -> dict[str, _AttentionLayer]:
+    """The attention layers of any network by name, in the order of its modules."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, _AttentionLayer)}
 
 
 @torch.no_grad()
@@ -26,60 +27,63 @@ def query_attention_maps(
     query: tuple[float, float] = (0.5, 0.5),
     layers: Sequence[str] | None = None,
 ) -> dict[str, Tensor]:
-    """The weights that one query gives to every pixel of the map that a layer sees.
+    """The attention weights of one query over the input map of each layer.
 
     Args:
-        model: Any network with our layers; run in its present mode, so call ``eval()`` first.
-        images: (B, C, H, W), as the network takes them.
-        query: The query's row and column as parts of the image's height and width, in [0, 1].
-        layers: Names from `attention_layers`; all where None.
+        model: Any network with attention layers of sasa. It runs in its current mode, so call ``eval()``
+            first.
+        images: (B, C, H, W), as for the network.
+        query: Row and column of the query as fractions of the image's height and width, in [0, 1].
+        layers: Names of `attention_layers`; None takes all.
 
     Returns:
-        For each layer (B, num_heads, h, w) over its input map of h × w pixels; each head's weights sum to
-        one. A layer that pools shows the mean over the 2 × 2 queries behind one output pixel.
+        For each layer (B, num_heads, h, w) over its input map of h × w pixels; the weights of each head sum
+        to 1. For a layer that pools, the mean over the 2 × 2 queries of one output pixel.
 
     Raises:
-        ValueError: The model has no attention layer, or none of a name that was given, or the query lies
-            outside the image.
+        ValueError: The model has no attention layer, a name is not that of one, or the query is outside of
+            the image.
     """
-    found = attention_layers(model)
-    if not found:
-        raise ValueError(f"model: {type(model).__name__} has no attention layer to look at")
-    names = list(found) if layers is None else list(layers)
-    for name in names:
-        if name not in found:
-            near = difflib.get_close_matches(name, found, n=1, cutoff=0)
-            raise ValueError(f"layers: no attention layer is called {name!r}; did you mean {near[0]!r}?")
-    if not all(0 <= part <= 1 for part in query):
-        raise ValueError(f"query: expected row and column in [0, 1], got {query}")
+    known = attention_layers(model)
+    if not known:
+        raise ValueError(f"model: expected a network with attention layers, got {type(model).__name__}")
+    chosen = list(known) if layers is None else list(layers)
+    for name in chosen:
+        if name not in known:
+            hint = did_you_mean(name, known, cutoff=0)
+            raise ValueError(f"layers: expected names of attention layers, got {name!r}{hint}")
+    in_image = all(0 <= fraction <= 1 for fraction in query)
+    require(in_image, "query", "row and column in [0, 1]", query)
 
-    inputs = _inputs(model, images, {name: found[name] for name in names})
-    return {name: _view(found[name], inputs[name], query) for name in names}
+    inputs = _layer_inputs(model, images, {name: known[name] for name in chosen})
+    return {name: _query_attention_map(known[name], inputs[name], query) for name in chosen}
 
 
 @torch.no_grad()
 def position_attention_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Where the heads look by the relative embeddings alone: softmax(q·r), its mean over pixels and images.
+    """Attention by the relative embeddings alone: softmax(q·r), averaged over pixels and images.
 
-    The k × k window is whole at every pixel, also at the border.
+    The k × k window is complete at every pixel, also at the border of the map.
 
     Args:
-        model: Any network with our layers; run in its present mode, so call ``eval()`` first.
-        images: (B, C, H, W), as the network takes them.
+        model: Any network with attention layers of sasa. It runs in its current mode, so call ``eval()``
+            first.
+        images: (B, C, H, W), as for the network.
 
     Returns:
-        For each layer with relative embeddings but the stem (num_heads, kh, kw), each head's sum one.
+        (num_heads, kh, kw) for each layer with relative embeddings except the stem; the weights of each head
+        sum to 1.
     """
     layers = {
         name: layer
         for name, layer in attention_layers(model).items()
         if isinstance(layer, LocalSelfAttention2d) and layer.position == "relative"
     }
-    inputs = _inputs(model, images, layers)
-    return {name: _relative_attention(layer, inputs[name]) for name, layer in layers.items()}
+    inputs = _layer_inputs(model, images, layers)
+    return {name: _position_attention_map(layer, inputs[name]) for name, layer in layers.items()}
 
 
-def _relative_attention(layer: LocalSelfAttention2d, x: Tensor) -> Tensor:
+def _position_attention_map(layer: LocalSelfAttention2d, x: Tensor) -> Tensor:
     assert layer.rel_row is not None
     assert layer.rel_col is not None
     queries = layer.project(x)[0].unflatten(1, (layer.num_heads, 2, -1))  # (B, N, 2, D/2, H, W)
@@ -90,17 +94,17 @@ def _relative_attention(layer: LocalSelfAttention2d, x: Tensor) -> Tensor:
     return maps.mean((0, 2, 3))
 
 
-def _inputs(model: nn.Module, images: Tensor, layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """What each layer is given."""
+def _layer_inputs(model: nn.Module, images: Tensor, layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """The input of each layer in a forward pass of the model."""
     inputs: dict[str, Tensor] = {}
 
-    def keep(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
+    def record_input(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             inputs[name] = args[0]
 
         return layer.register_forward_pre_hook(hook)
 
-    handles = [keep(name, layer) for name, layer in layers.items()]
+    handles = [record_input(name, layer) for name, layer in layers.items()]
     try:
         model(images)
     finally:
@@ -109,27 +113,26 @@ def _inputs(model: nn.Module, images: Tensor, layers: Mapping[str, nn.Module]) -
     return inputs
 
 
-def _view(layer: _Layer, x: Tensor, query: tuple[float, float]) -> Tensor:
-    """One query's windows laid out on the layer's input map, (B, N, h, w)."""
+def _query_attention_map(layer: _AttentionLayer, x: Tensor, query: tuple[float, float]) -> Tensor:
+    """The weights of one query on the input map of its layer, (B, N, h, w)."""
     height, width = x.shape[2:]
-    row, col = (min(int(part * size), size - 1) for part, size in zip(query, (height, width), strict=True))
-    view = x.new_zeros(x.shape[0], layer.num_heads, height, width)
+    row, col = (
+        min(int(fraction * size), size - 1) for fraction, size in zip(query, (height, width), strict=True)
+    )
+    result = x.new_zeros(x.shape[0], layer.num_heads, height, width)
     if isinstance(layer, (AttentionStem, FusedAttentionStem)):
-        window = layer.attention_maps(x)[:, :, row, col]  # (B, N, block, block)
+        weights = layer.attention_maps(x)[:, :, row, col]  # (B, N, block_size, block_size)
         top, left = row - row % layer.block_size, col - col % layer.block_size
-        part = view[:, :, top : top + layer.block_size, left : left + layer.block_size]
-        part += window[..., : part.shape[2], : part.shape[3]]
-        return view
-    stride = layer.stride
+        block = result[:, :, top : top + layer.block_size, left : left + layer.block_size]
+        block += weights[..., : block.shape[2], : block.shape[3]]
+        return result
     maps = layer.attention_maps(x, per_query=True)
-    rows = [r for r in range(row - row % stride, row - row % stride + stride) if r < height]
-    cols = [c for c in range(col - col % stride, col - col % stride + stride) if c < width]
+    top, left = row - row % layer.stride, col - col % layer.stride
+    rows = range(top, min(top + layer.stride, height))
+    cols = range(left, min(left + layer.stride, width))
     (kh, kw), (dh, dw) = layer.kernel_size, layer.dilation
-    for r in rows:
-        for c in cols:
-            for a in range(kh):
-                for b in range(kw):
-                    i, j = r + (a - kh // 2) * dh, c + (b - kw // 2) * dw
-                    if 0 <= i < height and 0 <= j < width:
-                        view[:, :, i, j] += maps[:, :, r, c, a, b] / (len(rows) * len(cols))
-    return view
+    for r, c, a, b in itertools.product(rows, cols, range(kh), range(kw)):
+        i, j = r + (a - kh // 2) * dh, c + (b - kw // 2) * dw
+        if 0 <= i < height and 0 <= j < width:
+            result[:, :, i, j] += maps[:, :, r, c, a, b] / (len(rows) * len(cols))
+    return result

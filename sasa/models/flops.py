@@ -1,8 +1,9 @@
-"""What a network costs: parameters and FLOPs, by one convention."""
+"""Parameters and FLOPs of networks, counted by one convention."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters and FLOPs of one forward pass of one input."""
+    """Parameters of a network and FLOPs of its forward pass for one input."""
 
     parameters: int
     flops: int
@@ -33,42 +34,47 @@ class Cost:
 def cost(model: nn.Module, input_size: tuple[int, int, int] = (3, 224, 224)) -> Cost:
     """Count the parameters and the FLOPs of a forward pass in evaluation mode.
 
-    The convention: a multiply, an add, a comparison or an exponential is one FLOP, and what the equations
-    write is counted. A convolution or a linear layer counts 2 for each weight and output pixel (padding
-    included), 1 for each bias; attention as `sasa.ops.local_attention_flops` says, window positions outside
-    the map excluded; batch norm 2, group norm 7 (mean 1, centering 1, variance 2, scaling 1, weight and bias
-    2), ReLU 1 and a residual addition 1 for each element; average and maximum pooling, PyTorch's and timm's
-    global ones, 1 for each element that enters a window (padding included).
+    A multiplication, addition, comparison or exponential is one FLOP, and the equations are counted as
+    written:
 
-    The model is copied to the meta device: nothing is computed and the model is not touched. A module of
-    another kind counts with its children, or through a method `flops(*inputs) -> int` for what no child does.
+    - convolution and linear layers: 2 per weight and output pixel (padding included), 1 per bias and output
+      pixel;
+    - attention: `sasa.ops.local_attention_flops`, without window positions outside of the map;
+    - batch norm: 2 per element; group norm: 7 (mean 1, centering 1, variance 2, scaling 1, weight and bias
+      2);
+    - ReLU and residual addition: 1 per element;
+    - average and maximum pooling, also timm's global pooling: 1 per element of each window (padding
+      included).
+
+    Nothing is computed and the model is not changed: a copy runs on the meta device. Modules of other types
+    are counted through their children, and through a method `flops(*inputs) -> int` if they have one.
 
     Args:
-        model: Any module that maps (B, *input_size) to a tensor; of its own parts without parameters, only
-            those named above are counted.
+        model: A module that maps (B, *input_size) to a tensor. Of its modules without parameters, only those
+            listed above are counted.
         input_size: (C, H, W) of one image.
 
     Raises:
-        ValueError: A module has parameters of its own and neither its type nor a method `flops` says what
-            they cost.
+        ValueError: A module has parameters of its own, but no formula and no method `flops`.
     """
     for name, module in model.named_modules():
         has_parameters = any(True for _ in module.parameters(recurse=False))
         if has_parameters and not hasattr(type(module), "flops") and not isinstance(module, tuple(_FLOPS)):
             raise ValueError(
-                f"model: no FLOP formula for {name or 'the model'} ({type(module).__name__}); "
-                "give it a method flops(*inputs) -> int"
+                f"model: expected modules with a FLOP formula, got {name or 'the model'} "
+                f"({type(module).__name__}); give it a method flops(*inputs) -> int"
             )
     meta = copy.deepcopy(model).to("meta").eval()
     total = 0
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         nonlocal total
-        if hasattr(type(module), "flops"):  # A compiled module hands on the attributes of the one inside.
+        # The type and not the module: a compiled module passes on the attributes of the module inside.
+        if hasattr(type(module), "flops"):
             total += module.flops(*inputs)  # type: ignore[operator]
             return
-        for kind, formula in _FLOPS.items():
-            if isinstance(module, kind):
+        for module_type, formula in _FLOPS.items():
+            if isinstance(module, module_type):
                 total += formula(module, inputs[0], output)
 
     for module in meta.modules():
@@ -100,7 +106,8 @@ def _pool_flops(pool: nn.Module, x: Tensor, out: Tensor) -> int:
     return rows * cols * out.numel()
 
 
-_FLOPS: dict[type[nn.Module], Any] = {
+# FLOPs by type of module, from the module, its input and its output.
+_FLOPS: dict[type[nn.Module], Callable[[nn.Module, Tensor, Tensor], int]] = {
     nn.Conv2d: _conv_flops,
     nn.Linear: _linear_flops,
     nn.BatchNorm2d: lambda module, x, out: 2 * out.numel(),

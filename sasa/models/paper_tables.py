@@ -1,20 +1,21 @@
-"""Tables 1 and 3 to 7 of the paper: what it printed, and our network for each row."""
+"""Tables 1 and 3 to 7 of the paper: the printed values, and our network for each row."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import timm
 
+from sasa.errors import require
 from sasa.layers.attention_stem import STEM_VALUES
 from sasa.models.flops import Cost, cost
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row as printed (FLOPs in B, parameters in M or None, top-1 in %) and our network for it."""
+    """One row as printed (FLOPs in B, parameters in M or None, top-1 in %), with our network."""
 
     label: str
     flops: float
@@ -24,7 +25,7 @@ class Row:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def cost(self) -> Cost:
-        """What our network of this row costs at 224 × 224."""
+        """The cost of our network at 224 × 224."""
         return cost(timm.create_model(self.model, device="meta", **self.options))
 
 
@@ -43,11 +44,11 @@ def _table_1() -> list[Row]:
         38: ((6.5, 19.6, 76.2), (5.7, 14.1, 77.1), (6.0, 14.1, 76.9)),
         50: ((8.2, 25.6, 76.9), (7.0, 18.0, 77.4), (7.2, 18.0, 77.6)),
     }
-    forms = (("convolution", "_conv"), ("conv stem + attention", "_convstem"), ("full attention", ""))
+    variants = (("convolution", "_conv"), ("conv stem + attention", "_convstem"), ("full attention", ""))
     return [
-        Row(f"ResNet-{depth}, {label}", *figures, f"sasa_resnet{depth}{form}")
+        Row(f"ResNet-{depth}, {label}", *figures, f"sasa_resnet{depth}{variant}")
         for depth, results in printed.items()
-        for (label, form), figures in zip(forms, results, strict=True)
+        for (label, variant), figures in zip(variants, results, strict=True)
     ]
 
 
@@ -64,8 +65,8 @@ def _table_3() -> list[Row]:
     }
     rows = []
     for conv, figures in printed.items():
-        attention = "".join(group for group in "1234" if group not in conv)
-        stage_types = tuple("conv" if group in conv else "attention" for group in "1234")
+        attention = "".join(stage for stage in "1234" if stage not in conv)
+        stage_types = tuple("conv" if stage in conv else "attention" for stage in "1234")
         label = f"conv {conv or '–'}, attention {attention or '–'}"
         rows.append(Row(label, *figures, "sasa_resnet50_convstem", {"stage_types": stage_types}))
     return rows
@@ -80,7 +81,7 @@ def _on_conv_stem(printed: Sequence[tuple[str, float, float | None, float, dict[
 
 TABLES: tuple[Table, ...] = (
     Table(1, "ImageNet, ResNets of three sizes", _table_1()),
-    Table(3, "Groups of convolution and of attention (top-1 on a validation split)", _table_3()),
+    Table(3, "Stages of convolution and of attention (top-1 on a validation split)", _table_3()),
     Table(
         4,
         "Spatial extent k",
@@ -128,32 +129,32 @@ TABLES: tuple[Table, ...] = (
 )
 
 NOTES = """\
-Parameters. Full projections give 14.18 and 14.19, 25.10 and 16.78 M where the paper prints 14.1, 25.0 and
-16.7; all other entries agree at the printed digit. The per-head projections of a slice that its text
-describes would have a fraction of the projections' parameters, so full ones are what it counted.
+Parameters: ours equal the printed values to the printed digit, except for 14.18 and 14.19 M (printed: 14.1),
+25.10 M (25.0) and 16.78 M (16.7). Our 1 x 1 projections are full. The text of the paper describes projections
+of each head's own channels, which would have a fraction of these parameters, so the paper must have
+counted full projections.
 
-FLOPs. The paper does not print its convention. Ours (help(sasa.cost)) counts the equations as they are
-written, window positions inside the map only, which is why Table 4 rises no faster with k. Table 5's first
-two rows are the furthest away: without embeddings 49 products q·r at every pixel fall away, 0.17 B, where the
-paper prints 0.1 B less. The other differences are at most 0.06 B: what stems, batch norms, softmax and
-pooling are said to cost."""
+FLOPs: the paper does not state its convention. Ours (help(sasa.cost)) counts the equations as written,
+without window positions outside of the map; Table 4 therefore rises as slowly with k as in the paper. The
+first two rows of Table 5 differ most: without relative embeddings, ours have 0.17 B less, the cost of 49
+products q·r per pixel, and the paper prints 0.1 B less. The other differences are at most 0.06 B; they depend
+on how stems, batch norms, softmax and pooling are counted."""
 
 
 def render(numbers: Sequence[int] | None = None) -> str:
-    """The tables as Markdown, ours beside the paper's, with the notes that explain the differences.
+    """The tables as Markdown, with ours beside the printed values and notes on the differences.
 
     Args:
-        numbers: Which tables; all where None.
+        numbers: The tables to print; None takes all.
 
     Raises:
-        ValueError: A number is not that of a table here.
+        ValueError: A number is not that of one of these tables.
     """
     known = {table.number: table for table in TABLES}
     parts = []
     for number in known if numbers is None else numbers:
-        if number not in known:
-            hint = "; sasa tables --detection prints Table 2" if number == 2 else ""
-            raise ValueError(f"table: expected one of {list(known)}, got {number}{hint}")
+        advice = "sasa tables --detection prints Table 2" if number == 2 else ""
+        require(number in known, "table", f"one of {list(known)}", number, advice)
         table = known[number]
         lines = [
             f"Table {number}. {table.title}",
@@ -167,6 +168,11 @@ def render(numbers: Sequence[int] | None = None) -> str:
             printed = "–" if row.parameters is None else f"{row.parameters:.1f}"
             cells = [f"{row.flops:.1f}", f"{flops:.2f}", f"{flops - row.flops:+.2f}", printed]
             cells += [f"{parameters:.2f}", f"{row.top1:.1f}"]
-            lines.append(f"| {row.label:<34} | {' | '.join(f'{cell:>5}' for cell in cells)} |")
+            lines.append(markdown_row(f"{row.label:<34}", cells))
         parts.append("\n".join(lines))
     return "\n\n".join([*parts, NOTES])
+
+
+def markdown_row(label: str, cells: Iterable[str]) -> str:
+    """One row of a Markdown table: the label, then the cells, right-aligned in 5 characters."""
+    return f"| {label} | {' | '.join(f'{cell:>5}' for cell in cells)} |"

@@ -1,4 +1,4 @@
-"""ResNet-26, -38 and -50 with attention where the 3 × 3 convolutions stood (§3, §4.1)."""
+"""ResNet-26, -38 and -50 with attention in place of the 3 × 3 convolutions (§3, §4.1)."""
 
 import inspect
 from collections import OrderedDict
@@ -7,27 +7,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import (
-    DropPath,
-    create_classifier,
-    register_notrace_module,
-)
-from timm.models import (
-    build_model_with_cfg,
-    checkpoint_seq,
-    generate_default_cfgs,
-    register_model,
-)
+from timm.layers import DropPath, create_classifier, register_notrace_module
+from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from sasa.errors import did_you_mean, require
 from sasa.layers import AttentionStem, FusedAttentionStem, LocalSelfAttention2d
 from sasa.layers.attention_stem import STEM_VALUES
 from sasa.layers.local_self_attention import POSITIONS
 
 STAGE_TYPES = ("conv", "attention")
+STEM_TYPES = (*STEM_VALUES, "conv", "small_attention", "small_conv")
 _EMBEDDINGS = ("rel_row", "rel_col", "emb_row", "emb_col", "mixture")
-STEMS = (*STEM_VALUES, "conv", "small_attention", "small_conv")
 
 for layer in (AttentionStem, FusedAttentionStem, LocalSelfAttention2d):
     register_notrace_module(layer)
@@ -87,41 +79,45 @@ class Bottleneck(nn.Module):
 
     @torch.jit.ignore
     def flops(self, x: Tensor) -> int:
-        """FLOPs of the residual addition; everything else is a module of its own."""
+        """FLOPs of the residual addition; the other parts are modules."""
         height, width = -(-x.shape[2] // self.stride), -(-x.shape[3] // self.stride)
         return x.shape[0] * self.conv3.out_channels * height * width
 
 
 class SASAResNet(nn.Module):
-    """A ResNet whose stages are built of convolution or of local self-attention.
+    """A ResNet with stages of convolution or local self-attention.
 
-    Input (B, in_chans, H, W) of any size, output (B, num_classes). With stages of "conv" and a "conv" stem
-    it is ResNet v1.5.
+    Input (B, in_chans, H, W) of any size, output (B, num_classes). With four stages of "conv" and a "conv"
+    stem it is ResNet v1.5.
 
     Args:
-        layers: Bottlenecks in each of the four stages.
-        num_classes: Classes; 0 for pooled features.
+        layers: Number of bottlenecks in each of the four stages.
+        num_classes: Number of classes; 0 for pooled features.
         in_chans: Channels of the image.
         width_mult: Factor of all channel numbers (Figure 5).
-        stage_types: For each stage "conv" or "attention" (Table 3).
-        stem: "spatially_aware", "convolution" or "pointwise": the attention stem with these values
-            (Table 7), stride 4. "conv": 7 × 7 convolution and max pool, stride 4. For images under about
-            64 pixels, both of stride 1: "small_attention", the spatially aware stem without its max pool,
-            and "small_conv", a 3 × 3 convolution.
+        stage_types: "conv" or "attention" for each stage (Table 3).
+        stem: "spatially_aware", "convolution" or "pointwise": the attention stem with these values (Table 7),
+            stride 4. "conv": 7 × 7 convolution and max pooling, stride 4. For images under about 64 pixels,
+            both of stride 1: "small_attention", the spatially aware stem without its max pooling, and
+            "small_conv", a 3 × 3 convolution.
         kernel_size: Extent of the attention windows in the stages (Table 4).
-        num_heads: Heads of the attention in the stages; each must get an even number of channels.
+        num_heads: Attention heads in the stages; each must have an even number of channels.
         position: "relative", "absolute" or "none" (Table 5).
-        content: False drops q·k in the stages (Table 6).
-        scale: Factor of the logits of the stages.
-        output_stride: 32, 16 or 8; stages beyond it keep the resolution and dilate.
-        global_pool: timm's pool before the classifier.
+        content: Whether the logits of the stages include q·k (Table 6).
+        scale: Factor of the logits in the stages.
+        output_stride: 32, 16 or 8; later stages keep the resolution and dilate instead.
+        global_pool: timm's pooling before the classifier.
         drop_rate: Dropout before the classifier, in [0, 1).
-        drop_path_rate: Stochastic depth of the last block, rising linearly from 0.
-        zero_init_last: Start the last batch norm of every block at zero, the block at the identity.
-        backend: Of the attention, see `sasa.ops.local_self_attention`.
+        drop_path_rate: Stochastic depth of the last block, in [0, 1), with a linear increase from 0 at the
+            first.
+        zero_init_last: Whether the last batch norm of every block starts at zero, and the block as the
+            identity.
+        backend: Backend of the attention, see `sasa.ops.local_self_attention`.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
 
     Raises:
-        ValueError: An option has an unknown value, or heads do not divide the channels.
+        ValueError: An option has an unknown value, or the channels are not divisible by the heads.
     """
 
     def __init__(
@@ -148,21 +144,16 @@ class SASAResNet(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if len(stage_types) != 4 or any(kind not in STAGE_TYPES for kind in stage_types):
-            raise ValueError(f"stage_types: expected four of {STAGE_TYPES}, got {stage_types!r}")
-        if stem not in STEMS:
-            raise ValueError(f"stem: expected one of {STEMS}, got {stem!r}")
-        if output_stride not in (8, 16, 32):
-            raise ValueError(f"output_stride: expected 8, 16 or 32, got {output_stride}")
-        if position not in POSITIONS:
-            raise ValueError(f"position: expected one of {POSITIONS}, got {position!r}")
+        is_four_stages = len(stage_types) == 4 and all(
+            stage_type in STAGE_TYPES for stage_type in stage_types
+        )
+        require(is_four_stages, "stage_types", f"four of {STAGE_TYPES}", stage_types)
+        require(stem in STEM_TYPES, "stem", f"one of {STEM_TYPES}", stem)
+        require(output_stride in (8, 16, 32), "output_stride", "8, 16 or 32", output_stride)
+        require(position in POSITIONS, "position", f"one of {POSITIONS}", position)
         for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
-            if not 0 <= rate < 1:
-                raise ValueError(f"{name}: expected a number in [0, 1), got {rate}")
-        if not 64 * width_mult >= 1:
-            raise ValueError(
-                f"width_mult: expected a positive factor, got {width_mult}; it must leave one of 64 channels"
-            )
+            require(0 <= rate < 1, name, "a number in [0, 1)", rate)
+        require(64 * width_mult >= 1, "width_mult", "a factor of at least 1/64", width_mult)
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.num_classes = num_classes
         self.in_chans = in_chans
@@ -170,11 +161,9 @@ class SASAResNet(nn.Module):
         self.grad_checkpointing = False
 
         channels = round(64 * width_mult)
-        if stem not in ("conv", "small_conv") and channels % 8:
-            raise ValueError(
-                f"width_mult: expected a multiple of 1/8, got {width_mult}: the stem's 4 heads do not divide "
-                f"its {channels} channels evenly"
-            )
+        if stem not in ("conv", "small_conv"):
+            expected = "a multiple of 1/8, for an even number of channels per head of the stem"
+            require(channels % 8 == 0, "width_mult", expected, width_mult)
         self.stem, self.maxpool, stem_stride, stride = _build_stem(stem, in_chans, channels, dd)
         feature_info: list[dict[str, Any]] = [
             {"num_chs": channels, "reduction": stem_stride, "module": "stem"}
@@ -183,7 +172,7 @@ class SASAResNet(nn.Module):
         rates = iter(torch.linspace(0, drop_path_rate, sum(layers), device="cpu").tolist())
         dilation = 1
         stages = []
-        for index, (kind, depth) in enumerate(zip(stage_types, layers, strict=True)):
+        for index, (stage_type, depth) in enumerate(zip(stage_types, layers, strict=True)):
             inner = round(64 * width_mult * 2**index)
             first_stride, first_dilation = (1 if index == 0 else 2), dilation
             if stride * first_stride > output_stride:
@@ -193,16 +182,16 @@ class SASAResNet(nn.Module):
             blocks = []
             for block in range(depth):
                 block_stride = first_stride if block == 0 else 1
-                reach = first_dilation if block == 0 else dilation
+                block_dilation = first_dilation if block == 0 else dilation
                 spatial: nn.Module
-                if kind == "attention":
+                if stage_type == "attention":
                     spatial = LocalSelfAttention2d(
                         inner,
                         inner,
                         kernel_size,
                         block_stride,
                         num_heads=num_heads,
-                        dilation=reach,
+                        dilation=block_dilation,
                         position=position,
                         content=content,
                         scale=scale,
@@ -211,7 +200,14 @@ class SASAResNet(nn.Module):
                     )
                 else:
                     spatial = nn.Conv2d(
-                        inner, inner, 3, block_stride, padding=reach, dilation=reach, bias=False, **dd
+                        inner,
+                        inner,
+                        3,
+                        block_stride,
+                        padding=block_dilation,
+                        dilation=block_dilation,
+                        bias=False,
+                        **dd,
                     )
                 blocks.append(
                     Bottleneck(channels, inner, spatial, stride=block_stride, drop_path=next(rates), **dd)
@@ -231,7 +227,7 @@ class SASAResNet(nn.Module):
 
     @torch.jit.ignore
     def init_weights(self, zero_init_last: bool = True) -> None:
-        """Draw the convolutions as ResNet does; the attention layers keep what they drew themselves."""
+        """Initialize convolutions and last batch norms as in ResNet; attention layers do it themselves."""
         for module in self.modules():
             if isinstance(module, Bottleneck):
                 convs = [module.conv1, module.spatial, module.conv3, *module.downsample.children()]
@@ -247,17 +243,17 @@ class SASAResNet(nn.Module):
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
-        """Names of the position embeddings, which weight decay would pull to "no position"."""
+        """Names of the position embeddings, which weight decay would move to attention without position."""
         return position_embeddings(self)
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """Patterns that sort the parameters into stem and stages (coarse) or blocks, for layer decay."""
+        """Patterns of the parameters in the stem and the stages (coarse) or blocks, for layer decay."""
         return {"stem": r"^stem", "blocks": r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"}
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute the blocks in the backward pass instead of keeping their activations."""
+        """Recompute the blocks in the backward pass instead of storing their activations."""
         self.grad_checkpointing = enable
 
     @torch.jit.ignore
@@ -267,18 +263,22 @@ class SASAResNet(nn.Module):
 
     @torch.jit.ignore
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier; num_classes=0 leaves features, global_pool="" leaves them a map."""
+        """Replace the classifier; num_classes=0 gives features, with global_pool="" as a map."""
         if global_pool is None:
             global_pool = self.global_pool.pool_type
         self.num_classes = num_classes
-        like = next(self.parameters())
+        parameter = next(self.parameters())
         self.global_pool, self.fc = create_classifier(
-            self.num_features, num_classes, pool_type=global_pool, device=like.device, dtype=like.dtype
+            self.num_features,
+            num_classes,
+            pool_type=global_pool,
+            device=parameter.device,
+            dtype=parameter.dtype,
         )
         self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The last map, (B, num_features, H/32, W/32)."""
+        """The last map, (B, num_features, ceil(H/32), ceil(W/32)) with output_stride=32."""
         x = self.maxpool(self.stem(x))
         if self.grad_checkpointing and not torch.jit.is_scripting():
             return checkpoint_seq([self.layer1, self.layer2, self.layer3, self.layer4], x, flatten=True)
@@ -288,7 +288,7 @@ class SASAResNet(nn.Module):
         return self.layer4(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits (B, num_classes) of the last map, or its pooled features."""
+        """Logits (B, num_classes) from the last map, or its pooled features."""
         x = self.global_pool(x)
         if self.drop_rate:
             x = F.dropout(x, p=float(self.drop_rate), training=self.training)
@@ -307,18 +307,20 @@ class SASAResNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The maps after the stem (0) and the stages (1 to 4), as timm's models give them.
+        """The maps after the stem (0) and the stages (1 to 4), as for timm's models.
 
         Args:
-            x: Images.
-            indices: Which maps: the last n, those of a list, or all.
-            norm: Accepted for timm; the maps are normalized already.
-            stop_early: Skip the stages after the last map asked for.
+            x: Images (B, in_chans, H, W).
+            indices: The maps to return: the last n, those of a list, or all.
+            norm: For timm only; the maps are already normalized.
+            stop_early: Whether to skip the stages after the last map in indices.
             output_fmt: "NCHW".
-            intermediates_only: Return the maps without the last one apart.
+            intermediates_only: Whether to return only the list of maps, without the last map beside it.
+
+        Raises:
+            ValueError: output_fmt is not "NCHW".
         """
-        if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt: expected 'NCHW', got {output_fmt!r}")
+        require(output_fmt == "NCHW", "output_fmt", "'NCHW'", output_fmt)
         take, last = feature_take_indices(len(self.feature_info), indices)
         x = self.stem(x)
         intermediates = [x] if 0 in take else []
@@ -334,7 +336,7 @@ class SASAResNet(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop what `forward_intermediates` does not need for these maps; returns their indices."""
+        """Remove what `forward_intermediates` does not need for these maps; returns their indices."""
         take, last = feature_take_indices(len(self.feature_info), indices)
         for index in range(last + 1, 5):
             setattr(self, f"layer{index}", nn.Sequential())
@@ -346,14 +348,14 @@ class SASAResNet(nn.Module):
 
 
 def _build_stem(
-    kind: str, in_chans: int, channels: int, dd: dict[str, Any]
+    stem_type: str, in_chans: int, channels: int, dd: dict[str, Any]
 ) -> tuple[nn.Module, nn.Module, int, int]:
-    """The stem, the max pool after it, the stem's stride, and the stride of both."""
-    if kind in STEM_VALUES:
-        return AttentionStem(in_chans, channels, values=kind, **dd), nn.Identity(), 4, 4
-    if kind == "small_attention":
+    """The stem, the max pooling after it, the stride of the stem, and the stride of both."""
+    if stem_type in STEM_VALUES:
+        return AttentionStem(in_chans, channels, values=stem_type, **dd), nn.Identity(), 4, 4
+    if stem_type == "small_attention":
         return AttentionStem(in_chans, channels, max_pool=False, **dd), nn.Identity(), 1, 1
-    kernel_size, stride = (7, 2) if kind == "conv" else (3, 1)
+    kernel_size, stride = (7, 2) if stem_type == "conv" else (3, 1)
     padding = kernel_size // 2
     stem = nn.Sequential(
         OrderedDict(
@@ -362,15 +364,17 @@ def _build_stem(
             act1=nn.ReLU(inplace=True),
         )
     )
-    if kind == "small_conv":
+    if stem_type == "small_conv":
         return stem, nn.Identity(), 1, 1
     return stem, nn.MaxPool2d(3, 2, padding=1), 2, 4
 
 
-def resnet_state_dict(state_dict: dict[str, Tensor], model: nn.Module | None = None) -> dict[str, Tensor]:
-    """A ResNet-50 checkpoint of torchvision or timm under the names of `sasa_resnet50_conv`.
+def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module | None = None) -> dict[str, Tensor]:
+    """Rename the weights of torchvision's or timm's ResNet-50 for `sasa_resnet50_conv`.
 
-    A state dict of ours passes unchanged. `model` is what timm hands to such functions; it is not used.
+    Args:
+        state_dict: The weights; those of a `SASAResNet` are returned unchanged.
+        model: Not used; timm passes it.
     """
     stem = {"conv1": "stem.conv1", "bn1": "stem.bn1"}
     renamed = {}
@@ -399,80 +403,81 @@ def _cfg(*, attention_stem: bool) -> dict[str, Any]:
 
 default_cfgs = generate_default_cfgs(
     {
-        f"sasa_resnet{depth}{form}": _cfg(attention_stem=form == "")
+        f"sasa_resnet{depth}{variant}": _cfg(attention_stem=variant == "")
         for depth in (26, 38, 50)
-        for form in ("", "_convstem", "_conv")
+        for variant in ("", "_convstem", "_conv")
     }
 )
 
 _LAYERS = {26: (1, 2, 4, 1), 38: (2, 3, 5, 2), 50: (3, 4, 6, 3)}
-_FORMS: dict[str, dict[str, Any]] = {
+_VARIANTS: dict[str, dict[str, Any]] = {
     "": {"stem": "spatially_aware", "stage_types": ("attention",) * 4},
     "_convstem": {"stem": "conv", "stage_types": ("attention",) * 4},
     "_conv": {"stem": "conv", "stage_types": ("conv",) * 4},
 }
 
 
-def _create(depth: int, form: str, pretrained: bool, **kwargs: Any) -> SASAResNet:
+def _create(depth: int, variant: str, pretrained: bool, **options: Any) -> SASAResNet:
     """One of the nine networks."""
     return build_model_with_cfg(
         SASAResNet,
-        f"sasa_resnet{depth}{form}",
+        f"sasa_resnet{depth}{variant}",
         pretrained,
-        pretrained_filter_fn=resnet_state_dict,
-        **_arguments(depth, form, kwargs),
+        pretrained_filter_fn=checkpoint_filter_fn,
+        **_with_options(depth, variant, options),
     )
 
 
-def _arguments(depth: int, form: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options and what the name says; stem="small" is the small-image form of the network's own stem."""
+def _with_options(depth: int, variant: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a network; stem="small" takes the form of its own stem for small images."""
     if options.get("stem") == "small":
-        options = {**options, "stem": "small_attention" if form == "" else "small_conv"}
-    return {"layers": _LAYERS[depth], **_FORMS[form], **options}
+        options = {**options, "stem": "small_attention" if variant == "" else "small_conv"}
+    return {"layers": _LAYERS[depth], **_VARIANTS[variant], **options}
 
 
-def all_arguments(name: str, **options: Any) -> dict[str, Any]:
-    """Every argument that a name and its options give to `SASAResNet`, defaults included.
+def resolved_arguments(name: str, **options: Any) -> dict[str, Any]:
+    """All arguments of `SASAResNet` for a name and options, defaults included.
 
-    Names and options that stand for the same network give the same, so "sasa_resnet26_convstem" with all
-    stages "conv" is "sasa_resnet26_conv".
+    Equal networks have equal arguments: "sasa_resnet26_convstem" with four "conv" stages has those of
+    "sasa_resnet26_conv".
 
     Args:
-        name: One of our networks.
-        options: As for `sasa.create_model`; those of `timm.create_model` are handed back as they are.
+        name: One of the nine networks.
+        options: As for `sasa.create_model`; those of `timm.create_model` are returned unchanged.
 
     Raises:
-        ValueError: The name is not one of ours.
+        ValueError: It is another name.
     """
-    depth, form = _depth_and_form(name)
+    depth, variant = _depth_and_variant(name)
     defaults = {
         key: parameter.default
         for key, parameter in inspect.signature(SASAResNet).parameters.items()
         if parameter.default is not inspect.Parameter.empty
     }
-    given = _arguments(depth, form, options)
-    numbers = {key: float(value) for key, value in given.items() if isinstance(defaults.get(key), float)}
-    return {**defaults, **given, **numbers}
+    arguments = _with_options(depth, variant, options)
+    numbers = {key: float(value) for key, value in arguments.items() if isinstance(defaults.get(key), float)}
+    return {**defaults, **arguments, **numbers}
 
 
-def _depth_and_form(name: str) -> tuple[int, str]:
+def _depth_and_variant(name: str) -> tuple[int, str]:
     if name not in default_cfgs:
-        raise ValueError(f"name: expected one of our networks, got {name!r}")
-    depth, underscore, form = name.removeprefix("sasa_resnet").partition("_")
-    return int(depth), underscore + form
+        raise ValueError(f"name: expected a network of sasa, got {name!r}{did_you_mean(name, default_cfgs)}")
+    depth, underscore, variant = name.removeprefix("sasa_resnet").partition("_")
+    return int(depth), underscore + variant
 
 
 def conv_baseline(name: str, **options: Any) -> SASAResNet:
-    """The network with convolution wherever the named one has attention, all else equal.
+    """The same network with convolution in place of all attention.
 
     Args:
-        name: One of our networks, such as "sasa_resnet26".
-        options: The network's own, as for `sasa.create_model`; those of `timm.create_model` are left out.
+        name: One of the nine networks, such as "sasa_resnet26".
+        options: The options of the network, as for `sasa.create_model`; those of `timm.create_model` are
+            ignored.
 
     Raises:
-        ValueError: The name is not one of ours.
+        ValueError: It is another name.
     """
-    depth, _ = _depth_and_form(name)
+    depth, _ = _depth_and_variant(name)
     known = inspect.signature(SASAResNet).parameters
     options = {key: value for key, value in options.items() if key in known and key != "stage_types"}
     if "stem" in options:

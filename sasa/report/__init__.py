@@ -1,10 +1,11 @@
-"""Tables and pictures from run folders and arrays; it imports no model."""
+"""Text, tables and pictures of results, made from run folders and arrays; no model is imported."""
 
 from sasa.report.attention_picture import draw_attention
 from sasa.report.detection_picture import DrawnBoxes, draw_box_rows, draw_boxes
 from sasa.report.learning_curves import draw_learning_curves
 from sasa.report.sweep_report import write_report
 from sasa.report.sweeps import read_sweeps
+from sasa.report.text import format_classification, format_comparison, format_data, format_detection
 
 __all__ = [
     "DrawnBoxes",
@@ -12,6 +13,10 @@ __all__ = [
     "draw_box_rows",
     "draw_boxes",
     "draw_learning_curves",
+    "format_classification",
+    "format_comparison",
+    "format_data",
+    "format_detection",
     "read_sweeps",
     "write_report",
 ]

@@ -1,4 +1,4 @@
-"""What the attention looks at, drawn over the images."""
+"""Attention maps drawn over images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sasa.errors import require
 from sasa.report.matplotlib_figure import new_figure
 
 if TYPE_CHECKING:
@@ -15,42 +16,42 @@ if TYPE_CHECKING:
 
 def draw_attention(
     images: npt.NDArray[np.floating],
-    views: Mapping[str, npt.NDArray[np.floating]],
+    maps: Mapping[str, npt.NDArray[np.floating]],
     out: str | Path,
     *,
     query: tuple[float, float],
     captions: Sequence[str] | None = None,
     heads: Sequence[int] | None = None,
 ) -> Path:
-    """Draw one row an image: the image with the query marked, then each layer's weights over it.
+    """Draw one row per image: the image with the query marked, then the attention weights of each layer.
 
-    Each panel has a scale of its own, from no weight to its largest. What has exactly none, such as all that
-    lies outside of the window, shows the image alone.
+    Each panel has its own scale, from zero to its largest weight. Weights of exactly zero, such as those
+    outside of the window, are transparent.
 
     Args:
-        images: (B, H, W) gray or (B, H, W, 3) color, in [0, 1].
-        views: For each layer (B, N, h, w), the weights of the query over the layer's map of any size.
-        out: The picture's file; its ending says the format.
-        query: Row and column in [0, 1] of the image's height and width, marked by a cross.
-        captions: A line for each image.
-        heads: Heads to draw, one column a layer and head; their mean, one column a layer, where None.
+        images: Grayscale (B, H, W) or RGB (B, H, W, 3), in [0, 1].
+        maps: Attention weights of the query (B, N, h, w) for each layer, on a map of any size.
+        out: The picture file; its suffix is the format.
+        query: Row and column relative to height and width, in [0, 1]; marked by a cross.
+        captions: A caption per image.
+        heads: Heads to draw, with one column per layer and head; None draws the mean of all heads.
 
     Returns:
-        The file written.
+        The picture file.
 
     Raises:
-        ValueError: A head is not there.
         ImportError: matplotlib is not installed.
+        ValueError: There is no such head.
     """
     columns = []
-    for name, view in views.items():
+    for name, layer in maps.items():
+        count = layer.shape[1]
         if heads is None:
-            columns.append((f"{name}\nmean of {view.shape[1]} heads", view.mean(1)))
+            columns.append((f"{name}\nmean of {count} heads", layer.mean(1)))
             continue
         for head in heads:
-            if not 0 <= head < view.shape[1]:
-                raise ValueError(f"heads: expected 0 to {view.shape[1] - 1} for {name}, got {head}")
-            columns.append((f"{name}\nhead {head}", view[:, head]))
+            require(0 <= head < count, "heads", f"0 to {count - 1} for {name}", head)
+            columns.append((f"{name}\nhead {head}", layer[:, head]))
     count, (height, width) = len(images), images.shape[1:3]
     side = 1.7
     figure = new_figure(side * (len(columns) + 1), (side + 0.1) * count + 0.4)
@@ -63,8 +64,8 @@ def draw_attention(
             axes.set(xticks=[], yticks=[])
         line[0].plot(col, row, "+", color="#D55E00", markersize=10, markeredgewidth=2)
         line[0].set_ylabel("" if captions is None else captions[index], fontsize=7)
-        for axes, (title, view) in zip(line[1:], columns, strict=True):
-            weights = view[index]
+        for axes, (title, layer) in zip(line[1:], columns, strict=True):
+            weights = layer[index]
             alpha = 0.7 * (weights > 0)
             axes.imshow(weights, cmap="viridis", alpha=alpha, extent=extent, vmin=0, vmax=weights.max() or 1)
             axes.plot(col, row, "+", color="#D55E00", markersize=6)

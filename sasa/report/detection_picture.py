@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colors, which color-blind readers tell apart too; a class has one of them.
+# The colors of Okabe and Ito, which color-blind readers can distinguish; each class has one.
 _COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 _DPI = 150
-# Pixels of the longer side, for captions that can be read: images below the first are enlarged to it, with
-# those above the second lines and captions grow.
+# Longer side in pixels, for readable captions: smaller images than the first are enlarged to it; for larger
+# images than the second, lines and captions grow.
 _SMALL, _LARGE = 640, 1280
 
 
@@ -27,28 +27,31 @@ class DrawnBoxes:
     """Boxes of one image.
 
     Attributes:
-        boxes: each as x1, y1, x2, y2 in pixels.
-        labels: the class of each, a number that chooses its color.
-        captions: a few words on each.
+        boxes: Each as x1, y1, x2, y2 in pixels.
+        labels: Class of each box, which determines its color.
+        names: Name of the class of each box.
+        scores: Score of each box, shown after its name; None for annotated boxes.
     """
 
     boxes: Sequence[Sequence[float]]
     labels: Sequence[int]
-    captions: Sequence[str]
+    names: Sequence[str]
+    scores: Sequence[float] | None = None
 
 
 def draw_boxes(image: npt.NDArray[np.uint8], boxes: DrawnBoxes, out: str | Path) -> Path:
-    """Draw boxes on one image; a longer side of less than 640 pixels is enlarged to that.
+    """Draw boxes on an image.
 
-    With one of more than 1280 pixels lines and captions grow.
+    If its longer side has less than 640 pixels, the image is enlarged to that; if it has more than 1280,
+    lines and captions grow.
 
     Args:
-        image: (H, W, 3).
-        boxes: what to draw.
-        out: the picture's file; its ending says the format.
+        image: The image (H, W, 3).
+        boxes: The boxes.
+        out: The picture file; its suffix is the format.
 
     Returns:
-        The file written.
+        The picture file.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -67,15 +70,15 @@ def draw_boxes(image: npt.NDArray[np.uint8], boxes: DrawnBoxes, out: str | Path)
 def draw_box_rows(
     images: Sequence[npt.NDArray[np.uint8]], rows: Mapping[str, Sequence[DrawnBoxes]], out: str | Path
 ) -> Path:
-    """Draw images side by side, one row for each set of boxes, such as annotated and detected ones.
+    """Draw images side by side, with one row per set of boxes, such as annotated and detected ones.
 
     Args:
-        images: each (H, W, 3).
-        rows: title → the boxes of each image.
-        out: the picture's file; its ending says the format.
+        images: The images, each (H, W, 3).
+        rows: The boxes of each image, by the title of the row.
+        out: The picture file; its suffix is the format.
 
     Returns:
-        The file written.
+        The picture file.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -97,8 +100,11 @@ def _panel(axes: Axes, image: npt.NDArray[np.uint8], boxes: DrawnBoxes, font_siz
     height, width = image.shape[:2]
     axes.imshow(image, extent=(0, width, height, 0))
     axes.set(xticks=[], yticks=[])
-    for (x1, y1, x2, y2), label, caption in zip(boxes.boxes, boxes.labels, boxes.captions, strict=True):
+    scores = [""] * len(boxes.names) if boxes.scores is None else [f" {score:.2f}" for score in boxes.scores]
+    for (x1, y1, x2, y2), label, name, score in zip(
+        boxes.boxes, boxes.labels, boxes.names, scores, strict=True
+    ):
         color = _COLORS[label % len(_COLORS)]
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=1.2))
         background = {"facecolor": color, "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
-        axes.text(x1, y1, caption, fontsize=font_size, va="top", bbox=background, clip_on=True)
+        axes.text(x1, y1, name + score, fontsize=font_size, va="top", bbox=background, clip_on=True)

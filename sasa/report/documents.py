@@ -40,7 +40,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first column to the left, the others to the right."""
+    """A table of text; the first column is left-aligned, the others right-aligned."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -48,7 +48,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A file, and in words what it shows."""
+    """A picture file with a caption."""
 
     path: Path
     caption: str
@@ -58,12 +58,12 @@ Block = Heading | Paragraph | Table | Picture
 
 
 def as_markdown(blocks: Sequence[Block], folder: Path) -> str:
-    """The report as Markdown that lies in folder, the pictures as links to their files."""
+    """The report as Markdown, with links to the pictures relative to the folder."""
     return "\n\n".join(_markdown(block, folder) for block in blocks) + "\n"
 
 
 def as_html(blocks: Sequence[Block]) -> str:
-    """The report as one HTML page that needs no other file."""
+    """The report as a single HTML page that contains the pictures."""
     title = next(block.text for block in blocks if isinstance(block, Heading))
     return "\n".join(
         [

@@ -1,4 +1,4 @@
-"""The learning curves of a run, from its metrics.csv."""
+"""Learning curves of a run, from its metrics.csv."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def draw_learning_curves(run: str | Path, out: str | Path | None = None) -> Path
 
     Args:
         run: A run folder with a metrics.csv.
-        out: The picture's file; curves.png in the run folder where None.
+        out: The picture file; None means curves.png in the run folder.
 
     Returns:
-        The file written.
+        The picture file.
 
     Raises:
         FileNotFoundError: There is no metrics.csv.
@@ -25,13 +25,13 @@ def draw_learning_curves(run: str | Path, out: str | Path | None = None) -> Path
     run = Path(run)
     table = run / "metrics.csv"
     if not table.is_file():
-        raise FileNotFoundError(f"run: no metrics.csv in {run}; expected the folder of a training run")
+        raise FileNotFoundError(f"run: expected a run folder with metrics.csv, got {run}")
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     epochs = [int(row["epoch"]) for row in rows]
     figure = new_figure(8, 3.2)
     loss, scores = figure.subplots(1, 2)
-    # Colors that stay apart for color-blind readers, dashes that do in print.
+    # Colors that color-blind readers can distinguish, and dashes for print without color.
     for name, label, style in (
         ("train_loss", "training", {"color": "#0072B2", "linestyle": "-"}),
         ("val_loss", "validation", {"color": "#D55E00", "linestyle": "--"}),
@@ -40,12 +40,12 @@ def draw_learning_curves(run: str | Path, out: str | Path | None = None) -> Path
     loss.set(xlabel="epoch", ylabel="loss")
     loss.legend(frameon=False)
     names, colors = {"val_top1": "top-1", "val_AP": "AP", "val_AP50": "AP50"}, ("#D55E00", "#009E73")
-    found = [name for name in names if name in rows[0]]
-    for name, color in zip(found, colors, strict=False):
+    drawn = [name for name in names if name in rows[0]]
+    for name, color in zip(drawn, colors, strict=False):
         values = [100 * float(row[name]) for row in rows]
         scores.plot(epochs, values, color=color, linestyle="--", marker=".", label=names[name])
-    scores.set(xlabel="epoch", ylabel=f"validation {' and '.join(names[name] for name in found)}, %")
-    if len(found) > 1:
+    scores.set(xlabel="epoch", ylabel=f"validation {' and '.join(names[name] for name in drawn)}, %")
+    if len(drawn) > 1:
         scores.legend(frameon=False)
     for axes in (loss, scores):
         axes.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""A figure without a display, and the error where matplotlib is missing."""
+"""Figures without a display, and the error if matplotlib is not installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ if TYPE_CHECKING:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, sizes in inches, that touches no global state of matplotlib.
+    """An empty figure that does not use matplotlib's global state.
+
+    Args:
+        width: Width in inches.
+        height: Height in inches.
 
     Raises:
         ImportError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""What the relative embeddings alone make the heads look at."""
+"""Attention maps that follow from the relative embeddings alone."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def draw_position_attention(maps: Mapping[str, npt.NDArray[np.floating]], out: str | Path) -> Path:
-    """Draw a row for each layer and a column for each head: the k × k window, the pixel itself marked by a +.
+    """Draw the k × k window with one row per layer and one column per head; a cross marks the query.
 
     Args:
-        maps: For each layer (N, kh, kw), each head's weights over the window; every head has its own scale.
-        out: The picture's file; its ending says the format.
+        maps: Attention weights (N, kh, kw) for each layer. Every head has its own scale.
+        out: The picture file; its suffix is the format.
 
     Returns:
-        The file written.
+        The picture file.
 
     Raises:
         ImportError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""Accuracy against cost, and learning curves, of the cells of a sweep."""
+"""Plots of a sweep: accuracy against cost, and learning curves."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sasa.report.welch import standard_error
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colors, which color-blind readers tell apart, without yellow, which paper does not show;
-# markers and dashes tell them apart in print.
+# The colors of Okabe and Ito, which color-blind readers can distinguish, without yellow, which is pale.
+# Markers and dashes distinguish the lines in print.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 _MARKERS = "osD^vPX*<>"
 _DASHES = ("-", "--", "-.", ":")
@@ -33,12 +33,16 @@ def _style(index: int) -> dict[str, Any]:
 
 
 def draw_accuracy_against_cost(sweep: Sweep, out: str | Path) -> Path | None:
-    """Top-1 with standard errors against FLOPs, parameters and measured time, a panel each.
+    """Draw top-1 with standard errors against FLOPs, parameters and measured time, one panel each.
 
-    Cells of one series are joined by a line, in the order of their cost.
+    Cells of a series are joined by a line in the order of their cost.
+
+    Args:
+        sweep: The sweep.
+        out: The picture file.
 
     Returns:
-        The file written; None if no cell has a run yet.
+        The picture file; None if no cell has a run.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -52,9 +56,9 @@ def draw_accuracy_against_cost(sweep: Sweep, out: str | Path) -> Path | None:
     figure = new_figure(9.5, 3.3 + 0.2 * -(-len(groups) // 3))
     panels = figure.subplots(1, 3, sharey=True)
     for axes, label, values in (
-        (panels[0], "FLOPs of an image, M", {cell.name: cell.flops / 1e6 for cell in cells}),
+        (panels[0], "FLOPs per image, M", {cell.name: cell.flops / 1e6 for cell in cells}),
         (panels[1], "parameters, M", {cell.name: cell.parameters / 1e6 for cell in cells}),
-        (panels[2], "measured time of an image, ms", {cell.name: cell.milliseconds for cell in cells}),
+        (panels[2], "measured time per image, ms", {cell.name: cell.milliseconds for cell in cells}),
     ):
         for index, (name, members) in enumerate(groups.items()):
             timed = [(values[cell.name], cell) for cell in members if values[cell.name] is not None]
@@ -78,9 +82,9 @@ def draw_accuracy_against_cost(sweep: Sweep, out: str | Path) -> Path | None:
 
 
 def scale_by_factors(axes: Axes) -> None:
-    """Make the x axis logarithmic, with ticks at 1, 2 and 5 times the powers of ten, as plain numbers.
+    """Make the x axis logarithmic, with plain numbers at 1, 2 and 5 times the powers of ten.
 
-    Matplotlib's own labels, 2 × 10² and so on, run into each other where the axis spans less than two powers.
+    Matplotlib's default labels, such as 2 × 10², overlap if the axis spans less than two powers of ten.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -91,17 +95,17 @@ def scale_by_factors(axes: Axes) -> None:
 
 
 def draw_sweep_curves(sweep: Sweep, folder: str | Path, out: str | Path) -> Path | None:
-    """Training loss and validation top-1 over the epochs: mean of the seeds, band of its standard error.
+    """Draw training loss and validation top-1 over the epochs, with the standard error as a band.
 
-    Runs that have no metrics.csv in the folder are left out.
+    Runs without a metrics.csv are left out.
 
     Args:
-        sweep: Whose runs lie in folder.
-        folder: Of sasa ablate.
-        out: The picture's file.
+        sweep: The sweep.
+        folder: The folder of its runs, written by sasa ablate.
+        out: The picture file.
 
     Returns:
-        The file written; None if no run has metrics.
+        The picture file; None if no run has metrics.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -123,7 +127,7 @@ def draw_sweep_curves(sweep: Sweep, folder: str | Path, out: str | Path) -> Path
             means = [statistics.fmean(row) for row in rows]
             errors = [standard_error(row) or 0 for row in rows]
             style = _style(index)
-            # A marker here and there; from 16 epochs on two neighbors' are at different ones.
+            # A few markers per line; from 16 epochs on, those of different lines are at different epochs.
             step = max(1, len(rows) // 8)
             axes.plot(epochs, means, label=name, **style, markevery=(index % step, step))
             low, high = zip(*((m - e, m + e) for m, e in zip(means, errors, strict=True)), strict=True)
@@ -138,7 +142,7 @@ def draw_sweep_curves(sweep: Sweep, folder: str | Path, out: str | Path) -> Path
 
 
 def metrics_file(run: Mapping[str, Any], folder: str | Path) -> Path:
-    """Where a run of results.csv has its metrics, if they were kept."""
+    """The path of the metrics of a run in results.csv."""
     return Path(folder) / run["run"] / "metrics.csv"
 
 

@@ -1,4 +1,4 @@
-"""The report of a folder of sweeps: ours beside the paper's."""
+"""The report of a folder of sweeps, with the paper's results."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from sasa.report.documents import Block, Heading, Paragraph, Picture, Table, as_
 from sasa.report.position_attention_picture import draw_position_attention
 from sasa.report.sweep_plots import draw_accuracy_against_cost, draw_sweep_curves, metrics_file
 from sasa.report.sweeps import LEVEL, Cell, Claim, Sweep, Verdict, read_sweeps
+from sasa.report.text import format_flops
 
 _TEST = (
-    "± is the standard error of the mean over the seeds. A claim is that the paper has the first network "
-    "above the second. Ours agree or disagree where Welch's t-test of the seeds gives "
-    f"p < {LEVEL}, two-sided; "
-    "otherwise the claim is undecided, as it always is with one seed. The tests are not corrected for their "
-    "number: of many claims between equals, one in twenty would be decided by chance. Tables that have a "
-    "network in common have its runs in common too."
+    "± is the standard error of the mean over the seeds. A claim is a pair of networks of which the paper "
+    "reports the first as more accurate. Welch's two-sided t-test compares their accuracies over the seeds: "
+    f"the claim is supported or contradicted if p < {LEVEL}, and not significant otherwise, which is always "
+    "the case with one seed. The tests are not corrected for multiple comparisons: of many claims about "
+    "equally accurate networks, one in twenty would be supported or contradicted by chance. Tables with the "
+    "same network share its runs."
 )
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> tuple[Path, Path]:
-    """Write report.html, which needs no other file, and report.md with its pictures in figures/.
+    """Write report.html, a single file, and report.md with its pictures in figures/.
 
-    Into another folder than that of sasa ablate it copies results.csv and results.json, which it is made of.
-    Of runs whose folders are not there the report has no curves and pictures of attention, and says so.
+    If the report is written to another folder, results.csv and results.json are copied there. The report has
+    no learning curves and attention maps of runs whose folders are not available, and notes it.
 
     Args:
-        folder: Of sasa ablate.
-        out: The report's folder; the same one where None.
+        folder: A folder written by sasa ablate.
+        out: The folder of the report; None means the same folder.
 
     Returns:
-        The HTML and the Markdown file.
+        The HTML file and the Markdown file.
 
     Raises:
-        FileNotFoundError, ValueError: The folder holds no sweeps, or lacks their table.
-        FileExistsError: out is another folder of sasa ablate, or of a run.
+        FileExistsError: out is another folder of sasa ablate, or a run folder.
+        FileNotFoundError: The folder has no results.
         ImportError: matplotlib is not installed.
+        ValueError: The results are not those of sweeps.
     """
     folder = Path(folder)
     out = folder if out is None else Path(out)
@@ -48,18 +50,18 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> tuple[Pat
         for name in ("runs", "config.yaml"):
             if (out / name).exists():
                 raise FileExistsError(
-                    f"out: {out} holds {name}, so results of its own; give a folder that has none"
+                    f"out: expected a folder without results of its own, got {out}, which contains {name}"
                 )
     figures.mkdir(parents=True, exist_ok=True)
     if elsewhere:
         for table in ("results.csv", "results.json"):
             shutil.copyfile(folder / table, out / table)
     blocks: list[Block] = [Heading(1, "Ablations of stand-alone self-attention"), Paragraph(_TEST)]
-    verdicts: tuple[Verdict, ...] = ("agree", "disagree", "undecided")
+    verdicts: tuple[Verdict, ...] = ("supported", "contradicted", "not significant")
     rows = []
     for sweep in sweeps:
-        found = [claim.verdict for claim in sweep.claims]
-        rows.append([f"{sweep.name}: {sweep.title}", *(str(found.count(verdict)) for verdict in verdicts)])
+        given = [claim.verdict for claim in sweep.claims]
+        rows.append([f"{sweep.name}: {sweep.title}", *(str(given.count(verdict)) for verdict in verdicts)])
     blocks.append(Table(["claims of", *verdicts], rows))
     drawn: set[Path] = set()
     for sweep in sweeps:
@@ -78,7 +80,7 @@ def _section(sweep: Sweep, folder: Path, figures: Path) -> list[Block]:
     if sweep.note:
         blocks.append(Paragraph(sweep.note))
     blocks.append(Paragraph(_conditions(sweep)))
-    header = ["network", "seeds", "parameters", "FLOPs", "ms an image", "training, min", "memory, MB"]
+    header = ["network", "seeds", "parameters", "FLOPs", "ms per image", "training, min", "memory, MB"]
     header += ["top-1, %", "top-1, %: paper"]
     blocks.append(Table(header, [_row(cell) for cell in sweep.cells]))
     if sweep.claims:
@@ -87,25 +89,24 @@ def _section(sweep: Sweep, folder: Path, figures: Path) -> list[Block]:
     cost = draw_accuracy_against_cost(sweep, figures / f"{sweep.name}-cost.svg")
     curves = draw_sweep_curves(sweep, folder, figures / f"{sweep.name}-curves.svg")
     for path, caption in (
-        (cost, "Test accuracy against FLOPs, parameters and measured inference time; bars: standard error."),
-        (curves, "Training loss and validation accuracy, mean and standard error of the seeds."),
+        (cost, "Test accuracy against FLOPs, parameters and measured inference time, with standard errors."),
+        (curves, "Training loss and validation accuracy, mean and standard error over the seeds."),
     ):
         if path is not None:
             blocks.append(Picture(path, f"{sweep.name}. {caption}"))
     runs = [run for cell in sweep.cells for run in cell.runs]
-    if lacking := [run for run in runs if not metrics_file(run, folder).is_file()]:
+    if missing := [run for run in runs if not metrics_file(run, folder).is_file()]:
         blocks.append(
             Paragraph(
-                f"{len(lacking)} of {len(runs)} runs are in the tables alone: their metrics.csv is not in "
-                "the folder, so the learning curves are without them, and so are the pictures of attention "
-                "where attention.npz is gone too."
+                f"{len(missing)} of {len(runs)} runs are in the tables only: their metrics.csv is missing. "
+                "They are not in the learning curves, nor in the attention maps if attention.npz is missing."
             )
         )
     return blocks
 
 
 def _attention(sweep: Sweep, folder: Path, figures: Path, drawn: set[Path]) -> list[Block]:
-    """What the first run of each cell looks at, once for cells that sweeps have in common."""
+    """Attention maps of the first run of each cell, once for cells that sweeps share."""
     import numpy as np
 
     blocks: list[Block] = []
@@ -116,7 +117,7 @@ def _attention(sweep: Sweep, folder: Path, figures: Path, drawn: set[Path]) -> l
         drawn.add(runs[0])
         with np.load(folder / runs[0] / "attention.npz") as file:
             arrays = dict(file)
-        views, relative = (
+        query_maps, position_maps = (
             {key.removeprefix(kind): array for key, array in arrays.items() if key.startswith(kind)}
             for kind in ("query/", "position/")
         )
@@ -124,26 +125,30 @@ def _attention(sweep: Sweep, folder: Path, figures: Path, drawn: set[Path]) -> l
         row, col = arrays["query"].tolist()
         path = draw_attention(
             arrays["pictures"],
-            views,
+            query_maps,
             figures / f"attention-{name}.png",
             query=(row, col),
             captions=arrays["captions"].tolist(),
         )
         blocks.append(
-            Picture(path, f"{where}: what the pixel + attends to, in the last layer of each group.")
+            Picture(
+                path, f"{where}: attention of the pixel + in the last layer of the stem and of each stage."
+            )
         )
-        if relative:
-            path = draw_position_attention(relative, figures / f"relative-{name}.png")
-            caption = "attention by the relative embeddings alone, softmax(q·r), mean over pixels and images."
+        if position_maps:
+            path = draw_position_attention(position_maps, figures / f"relative-{name}.png")
+            caption = (
+                "attention from the relative embeddings alone, softmax(q·r), mean over pixels and images."
+            )
             blocks.append(Picture(path, f"{where}: {caption}"))
     return blocks
 
 
 def _conditions(sweep: Sweep) -> str:
-    """What the runs have in common, and what not."""
+    """The conditions of the runs; values that differ are listed."""
     runs = [run for cell in sweep.cells for run in cell.runs]
     if not runs:
-        return "Ours: no run is finished yet."
+        return "Our runs: none is finished."
 
     def values(key: str, unit: str = "") -> str:
         return " and ".join(
@@ -154,27 +159,27 @@ def _conditions(sweep: Sweep) -> str:
         return list(dict.fromkeys(run[key] for run in runs if run[key] is not None))
 
     text = (
-        f"Ours: {values('data')}, {values('training_images')} training images, epochs: {values('epochs')}, "
+        f"Our runs: {values('data')}, {values('training_images')} training images, "
+        f"epochs: {values('epochs')}, "
         f"{values('precision')}, trained on {values('device')} with sasa {values('sasa')} and torch "
-        f"{values('torch')}. Minutes of training and peak memory are means over the seeds."
+        f"{values('torch')}. Training time and peak memory are means over the seeds."
     )
     if "cpu" in _all("device"):
-        text += " On a CPU memory is the whole process's, Python and torch included."
+        text += " On a CPU, memory is that of the whole process, including Python and torch."
     if _all("inference_device"):
         text += (
-            f" Times of an image were measured on {values('inference_device')}, threads: "
+            f" Times per image were measured on {values('inference_device')}, threads: "
             f"{values('inference_threads')}."
         )
     return text
 
 
 def _row(cell: Cell) -> list[str]:
-    flops = f"{cell.flops / 1e9:.2f} B" if cell.flops >= 1e9 else f"{cell.flops / 1e6:.1f} M"
     return [
         cell.name,
         str(len(cell.runs)),
         f"{cell.parameters / 1e6:.2f} M",
-        flops,
+        format_flops(cell.flops),
         "–" if cell.milliseconds is None else f"{cell.milliseconds:.3g}",
         "–" if cell.training_minutes is None else f"{cell.training_minutes:.1f}",
         "–" if cell.peak_megabytes is None else f"{cell.peak_megabytes:.0f}",

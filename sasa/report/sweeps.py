@@ -1,4 +1,4 @@
-"""The results of sweeps, read from the folder of sasa ablate, and what they say of the paper's order."""
+"""The results of sweeps, and tests of the paper's claims with them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, Literal
 from sasa.report.welch import standard_error, welch_p_value
 
 LEVEL = 0.05
-"""Of the test: the chance that it decides where there is no difference."""
+"""Significance level of the tests."""
 
-Verdict = Literal["agree", "disagree", "undecided"]
+Verdict = Literal["supported", "contradicted", "not significant"]
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Cell:
     """One network of a sweep.
 
     Attributes:
-        name: Of the cell.
-        series: The line it belongs to in plots, or None.
-        paper: Top-1 that the paper prints, in %, or None.
-        parameters: Of the network.
-        flops: Of an image.
-        runs: A row of results.csv for each seed.
+        name: Name within the sweep.
+        series: Cells of a series are joined by a line in plots; None for a single point.
+        paper: The paper's top-1 in %, or None.
+        parameters: Number of parameters.
+        flops: FLOPs per image.
+        runs: The rows of results.csv, one per seed.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Cell:
 
     @property
     def top1(self) -> list[float]:
-        """Test accuracy of each seed, in %."""
+        """Test accuracy of each seed in %."""
         return [100 * run["top1"] for run in self.runs]
 
     @property
     def mean(self) -> float | None:
-        """Of top1."""
+        """Mean of top1; None without runs."""
         return statistics.fmean(self.top1) if self.runs else None
 
     @property
@@ -53,18 +53,18 @@ class Cell:
 
     @property
     def milliseconds(self) -> float | None:
-        """Measured inference time of an image."""
+        """Measured inference time per image in ms, or None."""
         seconds = self.runs[0]["inference_seconds"] if self.runs else None
         return None if seconds is None else 1000 * seconds
 
     @property
     def training_minutes(self) -> float | None:
-        """Of a run without validation, mean over the seeds."""
+        """Training time of a run in minutes, without validation, mean over the seeds."""
         return self._mean("training_seconds", 1 / 60)
 
     @property
     def peak_megabytes(self) -> float | None:
-        """Peak memory of a run, mean over the seeds, in 10⁶ bytes."""
+        """Peak memory of a run in 10⁶ bytes, mean over the seeds."""
         return self._mean("peak_memory_bytes", 1e-6)
 
     def _mean(self, column: str, unit: float) -> float | None:
@@ -74,16 +74,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Claim:
-    """The paper has one cell above another; do ours agree?
+    """A pair of cells of which the paper reports the first as more accurate, and the measured difference.
 
     Attributes:
-        better: Cell that the paper has above.
-        worse: Cell that it has below.
-        paper: Its difference in points of top-1, or None where it prints none.
-        difference: Ours, better − worse; None while a cell has no run.
-        error: Standard error of our difference; None with fewer than two seeds of either.
-        p: Of Welch's t-test; None as for error.
-        verdict: "undecided" unless p < LEVEL.
+        better: The cell that is more accurate in the paper.
+        worse: The other cell.
+        paper: The paper's difference in points of top-1, or None.
+        difference: The measured difference, better − worse; None if a cell has no run.
+        error: Standard error of the measured difference; None if a cell has fewer than two seeds.
+        p: The p-value of Welch's t-test; None as for error.
+        verdict: "not significant" unless p < LEVEL.
     """
 
     better: str
@@ -97,7 +97,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep with its results; the texts are those of its file."""
+    """A sweep with its results.
+
+    Attributes:
+        name: Name, such as "table5".
+        title: What varies.
+        paper: Table or figure of the paper, with network and data.
+        note: A remark.
+        cells: The cells.
+        claims: The claims.
+    """
 
     name: str
     title: str
@@ -108,20 +117,23 @@ class Sweep:
 
 
 def read_sweeps(folder: str | Path) -> list[Sweep]:
-    """The sweeps of a folder, tables first, each in the order of its cells.
+    """The sweeps of a folder: tables of the paper, its other results, then all others.
+
+    Args:
+        folder: A folder written by sasa ablate.
 
     Raises:
         FileNotFoundError: The folder has no results.json.
-        ValueError: It is not one of sasa ablate.
+        ValueError: The results are not those of sweeps.
     """
     path = Path(folder) / "results.json"
     if not path.is_file():
-        raise FileNotFoundError(f"no results.json in {folder}; expected the folder of sasa ablate (--out)")
+        raise FileNotFoundError(
+            f"folder: expected one written by sasa ablate, got {folder} without results.json"
+        )
     content = json.loads(path.read_text(encoding="utf-8"))
     if not {"sweeps", "runs"} <= content.keys():
-        raise ValueError(
-            f"{path}: expected sweeps and runs, as sasa ablate writes; a single run has no report"
-        )
+        raise ValueError(f"{path}: expected the results of sasa ablate, got those of a single run")
     sweeps = []
     for described in content["sweeps"]:
         cells = [
@@ -139,20 +151,20 @@ def read_sweeps(folder: str | Path) -> list[Sweep]:
         claims = [judge(by_name[better], by_name[worse]) for better, worse in described["claims"]]
         texts = {key: described[key] for key in ("name", "title", "paper", "note")}
         sweeps.append(Sweep(**texts, cells=cells, claims=claims))
-    return sorted(sweeps, key=lambda sweep: (not sweep.name.startswith("table"), sweep.name))
+    return sorted(sweeps, key=lambda sweep: (not sweep.name.startswith("table"), not sweep.paper, sweep.name))
 
 
 def judge(better: Cell, worse: Cell) -> Claim:
-    """Test the claim that one cell is above another, by Welch's t-test of the accuracies over the seeds."""
+    """Test the claim that a cell is more accurate, by Welch's t-test of the accuracies over the seeds."""
     paper = None if better.paper is None or worse.paper is None else better.paper - worse.paper
     if better.mean is None or worse.mean is None:
-        return Claim(better.name, worse.name, paper, None, None, None, "undecided")
+        return Claim(better.name, worse.name, paper, None, None, None, "not significant")
     difference = better.mean - worse.mean
     p = welch_p_value(better.top1, worse.top1)
     error = None
     if better.error is not None and worse.error is not None:
         error = (better.error**2 + worse.error**2) ** 0.5
-    verdict: Verdict = "undecided"
+    verdict: Verdict = "not significant"
     if p is not None and p < LEVEL:
-        verdict = "agree" if difference > 0 else "disagree"
+        verdict = "supported" if difference > 0 else "contradicted"
     return Claim(better.name, worse.name, paper, difference, error, p, verdict)

@@ -1,4 +1,4 @@
-"""Mean, standard error, and Welch's t-test of two small samples."""
+"""Standard error, and Welch's t-test of two small samples."""
 
 from __future__ import annotations
 
@@ -8,34 +8,39 @@ from collections.abc import Sequence
 
 
 def standard_error(values: Sequence[float]) -> float | None:
-    """Of the mean; None for fewer than two values."""
+    """The standard error of the mean; None for fewer than two values."""
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
-def welch_p_value(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """The two-sided p-value of Welch's t-test, that two samples have the same mean.
+def welch_p_value(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """The two-sided p-value of Welch's t-test, whose null hypothesis is that two samples have the same mean.
 
     Args:
-        one: Independent values, such as the accuracy of one network over seeds.
-        other: The other sample, of any size and spread.
+        first: Independent values, such as the accuracy of a network over seeds.
+        second: The other sample, with any size and variance.
 
     Returns:
-        In [0, 1]; None where a sample has fewer than two values.
+        The p-value in [0, 1]; None if a sample has fewer than two values.
     """
-    if len(one) < 2 or len(other) < 2:
+    if len(first) < 2 or len(second) < 2:
         return None
-    a, b = (statistics.variance(sample) / len(sample) for sample in (one, other))
-    difference = abs(statistics.fmean(one) - statistics.fmean(other))
+    a, b = (statistics.variance(sample) / len(sample) for sample in (first, second))
+    difference = abs(statistics.fmean(first) - statistics.fmean(second))
     if a + b == 0:
         return 0.0 if difference else 1.0
-    degrees = (a + b) ** 2 / (a**2 / (len(one) - 1) + b**2 / (len(other) - 1))
+    degrees = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
     return student_tail(difference / math.sqrt(a + b), degrees)
 
 
 def student_tail(t: float, degrees: float) -> float:
-    """The probability that Student's t is further from 0 than t, for at least one degree of freedom.
+    """The probability that the absolute value of Student's t exceeds t.
 
-    With x = √ν tan θ the density becomes one of cos(θ)^(ν−1), which Simpson's rule integrates to θ(t).
+    The substitution x = √ν tan θ turns the density into one proportional to cos(θ)^(ν−1), which is integrated
+    from 0 to θ(t) by Simpson's rule.
+
+    Args:
+        t: The value, 0 or more.
+        degrees: Degrees of freedom ν, at least 1.
     """
     peak = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(math.pi)
     end, steps = math.atan(t / math.sqrt(degrees)), 1000

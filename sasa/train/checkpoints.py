@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill at any moment: written as a whole, read with weights_only."""
+"""Checkpoints that survive a kill at any moment: written as whole files, read with weights_only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from sasa.train.atomic import replacing
 
-# What torch.load raises for damaged files; an OSError of the disk is not among them.
+# Errors of torch.load for damaged files; an OSError of the disk is not one of them.
 _DAMAGE = (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, KeyError, ValueError)
 _CONTENTS = {"state_dict", "loops", "optimizer_states", "callbacks"}
 
@@ -23,10 +23,9 @@ _logger = logging.getLogger(__name__)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's own way, except that a file appears whole or not at all, also across file systems."""
+    """Lightning's checkpoints, but each file appears whole or not at all."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
@@ -34,28 +33,33 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class EpochCheckpoints(Checkpoint):
-    """After every epoch a checkpoint epoch-NNNN.ckpt, of which two are kept, and best.ckpt by a score.
+    """Saves epoch-NNNN.ckpt after every epoch, of which two are kept, and best.ckpt.
 
-    Lightning's ModelCheckpoint would remember the folder's absolute name and forget the best score when the
-    folder moves.
+    Lightning's ModelCheckpoint stores the absolute path of the folder and loses the best score if the folder
+    is moved.
     """
 
     def __init__(self, folder: Path, score: str) -> None:
-        """Write to folder; score is the logged metric by which the best is chosen, in [0, 1]."""
+        """Set the callback up.
+
+        Args:
+            folder: Folder of the checkpoints.
+            score: Logged metric in [0, 1] that selects the best checkpoint.
+        """
         self._folder = folder
         self._score = score
         self._best = -1.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, then remove what is older.
+        """Save the checkpoints, then remove older ones.
 
-        Here weights_only=False means that the optimizer and the loops are saved as well.
+        Here weights_only=False means that the states of optimizer and loops are saved too.
         """
         epoch = trainer.current_epoch + 1
         score = float(trainer.callback_metrics[self._score])
         if score > self._best:
             self._best = score
-            # First, so that a run killed in between repeats the epoch and its best.
+            # First, so that a run that is killed in between repeats the epoch and this checkpoint.
             trainer.save_checkpoint(self._folder / "best.ckpt", weights_only=False)
         newest = self._folder / f"epoch-{epoch:04}.ckpt"
         trainer.save_checkpoint(newest, weights_only=False)
@@ -67,11 +71,9 @@ class EpochCheckpoints(Checkpoint):
                 path.unlink()
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score so far."""
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the best score from a checkpoint."""
         self._best = state_dict["best"]
 
 
@@ -81,42 +83,50 @@ def epoch_checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_readable(folder: Path) -> Path | None:
-    """The newest checkpoint that can be read; each damaged one is logged and left out.
+    """The newest checkpoint that can be read; damaged ones are logged and skipped.
+
+    Args:
+        folder: Folder of the checkpoints.
 
     Returns:
-        The checkpoint, or None if the folder has none at all: the run stopped within its first epoch.
+        The checkpoint, or None if there are none because the run was interrupted in its first epoch.
 
     Raises:
-        ValueError: there are checkpoints, but none can be read.
+        ValueError: There are checkpoints, but none can be read.
     """
     paths = epoch_checkpoints(folder)
     for path in reversed(paths):
         try:
             read_checkpoint(path)
         except ValueError as error:
-            _logger.warning("%s; trying the one before", error)
+            _logger.warning("%s; trying the previous one", error)
         else:
             return path
     if paths:
-        raise ValueError(f"{folder}: none of its {len(paths)} checkpoints can be read; start a new run")
+        raise ValueError(
+            f"{folder}: expected a readable checkpoint, got {len(paths)} damaged ones; start a new run"
+        )
     return None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a whole checkpoint with weights_only, tensors on the CPU.
+    """Load a checkpoint with weights_only, with tensors on the CPU.
+
+    Args:
+        path: The checkpoint.
 
     Raises:
-        ValueError: it is damaged, or no checkpoint of ours.
+        ValueError: The file is damaged, or not a checkpoint of a training run.
     """
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
+        with zipfile.ZipFile(path) as archive:  # torch.load does not verify the checksums
             broken = archive.testzip()
         if broken is not None:
             raise ValueError(f"wrong checksum of {broken}")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGE as error:
         reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"{path}: damaged checkpoint: {reason}") from error
+        raise ValueError(f"{path}: expected a checkpoint, got a damaged file: {reason}") from error
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _CONTENTS:
-        raise ValueError(f"{path}: not a checkpoint of a training run")
+        raise ValueError(f"{path}: expected a checkpoint of a training run, got another file")
     return checkpoint

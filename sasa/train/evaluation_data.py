@@ -1,4 +1,4 @@
-"""Which data an evaluation takes: those that it is given, or else those that the weights were trained on."""
+"""The data of an evaluation: the given ones, or those that the weights were trained on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from sasa.data.dataset_factory import is_path
 
 
 class EvaluationData(NamedTuple):
-    """Data to open."""
+    """Data to open.
+
+    Attributes:
+        source: Where the data are, see sasa.data.create_dataset.
+        split: Split of the data; None means the data as a whole.
+        options: Options of the data.
+    """
 
     source: str | Path
     split: str | None
@@ -18,7 +24,7 @@ class EvaluationData(NamedTuple):
 
     @property
     def described(self) -> dict[str, Any]:
-        """For the results."""
+        """The data as the results of an evaluation hold them."""
         return {"data": str(self.source), "split": self.split, "data_options": self.options}
 
 
@@ -28,31 +34,33 @@ def evaluation_data(
     split: str | None,
     options: dict[str, Any],
     *,
-    built_in: str,
-    otherwise: str = "say what to evaluate them on (--data)",
+    default_source: str,
+    advice: str = "give the data to evaluate on (--data)",
 ) -> EvaluationData:
     """Choose the data.
 
     Args:
-        recipe: the weights', as in config.yaml; None if they have none.
-        source: of the data; None means the recipe's, or the built-in ones where there is no recipe.
-        split: of the data. Of the recipe's, "train", "validation" and "test" are what it names so.
-        options: of the data; of the recipe's they override its own.
-        built_in: the source that needs no files.
-        otherwise: what to do where the recipe's data are not here, for the error.
+        recipe: The configuration of the weights, as in config.yaml; None if they have none.
+        source: The data to take; None means those of the recipe, or default_source if there is no recipe.
+        split: Split of the data. For those of the recipe, "train", "validation" and "test" mean the splits
+            with these roles there.
+        options: Options of the data; they override those of the recipe.
+        default_source: The built-in data.
+        advice: What to do if the data of the recipe do not exist, for the error message.
 
     Raises:
-        FileNotFoundError: the recipe's data are not here. Names of timm's are not followed: they may fetch
-            and run what the author of a weights file wants.
+        FileNotFoundError: The data of the recipe do not exist. Names of timm are not followed: they could
+            fetch data, and run code, chosen by the author of a weights file.
     """
     if source is not None or recipe is None:
-        return EvaluationData(built_in if source is None else source, split, options)
+        return EvaluationData(default_source if source is None else source, split, options)
     data = recipe["data"]
-    here = is_path(data["source"]) and Path(data["source"]).expanduser().exists()
-    if data["source"] != built_in and not here:
+    exists = is_path(data["source"]) and Path(data["source"]).expanduser().exists()
+    if data["source"] != default_source and not exists:
         raise FileNotFoundError(
-            f"source: the weights were trained on {data['source']!r}, which is no file or folder here; "
-            f"{otherwise}"
+            f"source: expected the data that the weights were trained on, got {data['source']!r}, which is "
+            f"no existing file or folder; {advice}"
         )
-    own = data.get(f"{split}_split") or split
-    return EvaluationData(data["source"], own, {**data["options"], **options})
+    roles = {"train": "train_split", "validation": "val_split", "test": "test_split"}
+    own = data[roles[split]] if split in roles else None
+    return EvaluationData(data["source"], own or split, {**data["options"], **options})

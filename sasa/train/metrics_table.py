@@ -1,4 +1,4 @@
-"""metrics.csv: one row an epoch."""
+"""metrics.csv, with one row per epoch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sasa.train.atomic import replacing
 
 
 def rounded(value: float) -> float:
-    """A number with the seven digits that 32 bits hold."""
+    """A number rounded to the seven digits of fp32."""
     return float(f"{value:.7g}")
 
 
 def defined(metrics: dict[str, float]) -> dict[str, float | None]:
-    """None, which JSON has, for nan and infinities, which it has not."""
+    """Metrics with None, which JSON has, in place of NaN and infinities, which it does not have."""
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
@@ -30,21 +30,21 @@ _METRICS = ("lr", "train_loss", "val_loss")
 class MetricsTable(Callback):
     """Writes metrics.csv after every epoch.
 
-    The rows travel in the checkpoints, and the file is written anew from them: after a resume it holds just
-    the epochs that the checkpoint had seen. Columns: epoch (from 1), step (optimizer steps so far), lr (of
-    the epoch's last step), train_loss, val_loss, the scores (in [0, 1]), seconds (of training, without
-    validation), images_per_second.
+    The rows are part of the checkpoints, and the file is rewritten from them. After resuming, it therefore
+    has exactly the epochs before the checkpoint. Columns: epoch (from 1), step (optimizer steps so far), lr
+    (of the last step of the epoch), train_loss, val_loss, the scores (in [0, 1]), seconds (of training
+    without validation), images_per_second.
     """
 
     def __init__(self, path: Path, scores: Mapping[str, str | None], batch_size: int, echo: bool) -> None:
-        """Set up.
+        """Set the callback up.
 
         Args:
-            path: the file.
-            scores: the further metrics to write where they are logged, each with the name it is printed
-                under, None if it is not printed.
-            batch_size: images of a step.
-            echo: also print a line for every epoch.
+            path: The file.
+            scores: Further metrics to write if they are logged, each with the name under which it is printed,
+                or None if it is not printed.
+            batch_size: Images per step.
+            echo: Print a line per epoch.
         """
         self._path = path
         self._scores = scores
@@ -53,7 +53,7 @@ class MetricsTable(Callback):
         self._rows: list[dict[str, float]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the rows that a checkpoint brought."""
+        """Write the rows of the checkpoint."""
         if trainer.is_global_zero:
             self._write()
 
@@ -67,10 +67,10 @@ class MetricsTable(Callback):
         self._stop = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add and write the epoch's row."""
+        """Add and write the row of the epoch."""
         seconds = self._stop - self._start
         images = (trainer.global_step - self._first_step) * self._batch_size
-        metrics = trainer.callback_metrics  # in every process: reading averages over them
+        metrics = trainer.callback_metrics  # in every process, since reading averages over the processes
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
@@ -99,9 +99,7 @@ class MetricsTable(Callback):
             table.writerows(self._rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows."""
         return {"rows": self._rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the rows from a checkpoint."""
         self._rows = list(state_dict["rows"])

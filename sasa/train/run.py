@@ -1,218 +1,236 @@
-"""A classifier's training run from its configuration to its results, and an evaluation of what came out."""
+"""Training runs: `train` starts one, `resume` continues one, and `run` is what both do, for any task."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
+import resource
+import sys
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
-from lightning.pytorch import seed_everything
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
 
-from sasa.data import ImageDataset, create_dataset, evaluation_transform, is_stream
-from sasa.train.classifier import Classifier, Evaluator
-from sasa.train.config import RuntimeConfig, TrainConfig, options_of
-from sasa.train.config_files import plain
-from sasa.train.costs import costs
-from sasa.train.evaluation_data import evaluation_data
-from sasa.train.fit import (
-    RESULTS_FILE,
-    circumstances,
-    fit,
-    require_new,
-    stopped_run,
-    training_trainer,
-    write_json,
-)
-from sasa.train.loaders import ImageData, evaluation_loader
-from sasa.train.metrics_table import defined, rounded
-from sasa.train.trainer import determinism_restored, evaluation_trainer, quiet
-from sasa.train.weights import (
-    WEIGHTS_FILE,
-    WeightsMetadata,
-    load_weights,
-    require_same_classes,
-    save_weights,
-    start_from,
-)
+from sasa.train.atomic import write_json
+from sasa.train.checkpoints import AtomicCheckpointIO, EpochCheckpoints, newest_readable, read_checkpoint
+from sasa.train.classification.config import TrainConfig
+from sasa.train.config_files import config_kind, load_config, save_config
+from sasa.train.console import is_first_process
+from sasa.train.detection.config import DetectionConfig
+from sasa.train.metrics_table import MetricsTable
+from sasa.train.modules import TrainingModule, evaluate_loader
+from sasa.train.run_folder import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, RESULTS_FILE, WEIGHTS_FILE
+from sasa.train.task import Task
+from sasa.train.trainer import ProgressBar, determinism_restored, environment, lightning_loop, make_trainer
+from sasa.train.weights import save_weights
 
-# Of validation, each with the name it is printed under.
-_SCORES = {"val_top1": "top-1", "val_top5": None}
+_logger = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig) -> dict[str, Any]:
-    """Train a classifier, evaluate it on the test images and write the run folder.
+def train(config: TrainConfig | DetectionConfig) -> dict[str, Any]:
+    """Train a classifier or a detector, evaluate it on the test images, and write the run folder.
 
-    The folder, config.folder, then holds config.yaml, metrics.csv (a row an epoch), tensorboard/,
-    checkpoints/, model.safetensors (the evaluated weights: the moving average where it is on) and
+    The folder, config.folder, then contains config.yaml, metrics.csv (one row per epoch), tensorboard/,
+    checkpoints/, model.safetensors (the evaluated weights: the moving average, unless it is off) and
     results.json.
 
-    Under torchrun every process calls this with the same configuration.
+    Under torchrun, every process calls this function with the same configuration.
+
+    Args:
+        config: The configuration.
 
     Returns:
-        What results.json holds: top1, top5 (from six classes on), loss and images of the test data,
-        validation's last top1, costs (see sasa.train.costs), epochs, steps, seconds, the peak memory of the
-        process, versions, and the model, data and machine.
+        The content of results.json: metrics on the test images, the last validation score, model, data,
+        parameters and FLOPs if known, epochs, steps, seconds, peak memory, processes, device and versions.
+        For a classifier, the metrics are top1, top5 if there are more than five classes, loss and images; for
+        a detector, those of COCO ("AP", "AP50" and so on, each None if undefined, and "by_class"), loss and
+        images.
 
     Raises:
-        FileExistsError: the folder holds a run already.
-        FloatingPointError: the loss is not finite.
-        FileNotFoundError, ValueError: the data, the model or the configuration are at fault.
+        FileExistsError: The folder contains a run.
+        FileNotFoundError: The data or the initial weights do not exist.
+        FloatingPointError: The loss is not finite.
+        ValueError: The data, the model or the configuration are invalid.
     """
-    require_new(config)
-    return _run(config, None)
+    folder = config.folder
+    if is_first_process() and (folder / CONFIG_FILE).exists():
+        raise FileExistsError(
+            f"run: expected a folder without a run, got {folder}; continue it "
+            f"({config.command} --resume {folder}), give another folder (--run), or remove it"
+        )
+    return run(create_task(config), None)
 
 
 def resume(folder: str | Path) -> dict[str, Any]:
-    """Go on with a run that stopped, from its newest readable checkpoint and with its own config.yaml.
+    """Continue a run of a classifier or detector from its newest readable checkpoint.
 
-    On one process the result is bit for bit that of a run that was never stopped.
+    On one process, the result is bit for bit that of a run that was never interrupted.
+
+    Args:
+        folder: The run folder.
 
     Returns:
-        As train does.
+        The content of results.json, as from train.
 
     Raises:
-        FileNotFoundError: there is no run in the folder.
-        FileExistsError: the run is finished.
-        ValueError: none of its checkpoints can be read.
+        FileExistsError: The run is finished.
+        FileNotFoundError: There is no run in the folder.
+        ValueError: There are checkpoints, but none can be read.
     """
-    return _run(*stopped_run(Path(folder), TrainConfig))
+    folder = Path(folder)
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"--resume: expected a run folder, got {folder} without {CONFIG_FILE}")
+    if (folder / RESULTS_FILE).exists():
+        raise FileExistsError(
+            f"--resume: expected an interrupted run, got {folder}, which is finished; see its {RESULTS_FILE}"
+        )
+    config = dataclasses.replace(load_config(file, config_kind(file)), run=str(folder))
+    checkpoint = newest_readable(folder / CHECKPOINTS)
+    if is_first_process():
+        start = "the beginning, as it has no checkpoint yet" if checkpoint is None else checkpoint.stem
+        _logger.info("resuming %s from %s", folder, start)
+    return run(create_task(config), checkpoint)
+
+
+def create_task(config: TrainConfig | DetectionConfig) -> Task:
+    """The task of a configuration."""
+    if isinstance(config, DetectionConfig):
+        from sasa.train.detection.task import DetectionTask
+
+        return DetectionTask(config)
+    from sasa.train.classification.task import ClassificationTask
+
+    return ClassificationTask(config)
 
 
 @determinism_restored()
-def _run(config: TrainConfig, checkpoint: Path | None) -> dict[str, Any]:
-    started = time.perf_counter()
-    data = ImageData(config)
-    seed_everything(config.seed, verbose=False)
-    metadata = WeightsMetadata(
-        model=config.model.name,
-        options=config.model.options,
-        classes=data.classes,
-        input_size=list(data.input_size),
-        mean=list(data.mean),
-        std=list(data.std),
-        crop_pct=config.data.crop_pct,
-        interpolation=config.data.interpolation,
-        recipe=plain(config),
-    )
-    with options_of("model"):
-        network = metadata.create_model()
-    price = costs(network, metadata)
-    if config.model.weights is not None:
-        start_from(config.model.weights, network, data.classes)
-    classifier = Classifier(
-        network, config, num_classes=len(data.classes), steps_per_epoch=data.steps_per_epoch
-    )
-    trainer = training_trainer(config, data.steps_per_epoch, _SCORES)
-    parts = trainer.world_size * config.optimizer.accumulation
-    if (config.augmentation.mixup or config.augmentation.cutmix) and config.optimizer.batch_size // parts % 2:
-        raise ValueError(
-            "optimizer.batch_size must give every process an even number of images at a time for mixup and "
-            f"cutmix, got {config.optimizer.batch_size} / {parts}"
-        )
-    fitted = fit(trainer, classifier, data, config, checkpoint)
+def run(task: Task, checkpoint: Path | None) -> dict[str, Any]:
+    """Train to the end, evaluate on the test images, and write the run folder.
 
-    network = metadata.create_model()
-    network.load_state_dict(fitted.state)
-    evaluator = Evaluator(network, len(data.classes), channels_last=config.runtime.channels_last)
-    with quiet(trainer):
-        (test,) = trainer.test(evaluator, data, verbose=False)
+    Args:
+        task: What to train.
+        checkpoint: Where to continue; None starts from the beginning.
+
+    Returns:
+        The content of results.json.
+    """
+    started = time.perf_counter()
+    config, channels_last = task.config, task.config.runtime.channels_last
+    task.open_data()
+    seed_everything(config.seed, verbose=False)
+    task.build_network()
+    if config.runtime.compile:
+        task.compile_network()
+    module = TrainingModule(
+        task.network,
+        task.loss,
+        task.metrics(task.data.validation),
+        config.optimizer,
+        task.data.steps_per_epoch,
+        channels_last=channels_last,
+    )
+    trainer = _make_trainer(task)
+    training = _fit(trainer, module, task, checkpoint)
+
+    network = task.metadata.create_model()
+    network.load_state_dict(training.state)
+    metrics = task.metrics(task.data.test)
+    score = next(iter(task.scores))
     results = {
-        **_scores(test, "test"),
-        "val_top1": fitted.rows[-1]["val_top1"],
-        "model": config.model.name,
-        "options": config.model.options,
-        "data": config.data.source,
-        "classes": len(data.classes),
-        "training_images": len(data.training),
-        "skipped_images": sum(
-            part.skipped for part in (data.training, data.test) if isinstance(part, ImageDataset)
-        ),
-        **price,
-        **circumstances(fitted, trainer, config, started),
+        **evaluate_loader(trainer, network, metrics, task.data, channels_last=channels_last),
+        score: training.rows[-1][score],
+        **task.describe(),
+        "epochs": config.optimizer.epochs,
+        "steps": training.steps,
+        "training_seconds": round(sum(row["seconds"] for row in training.rows), 3),
+        "process_seconds": round(time.perf_counter() - started, 3),
+        "peak_memory_bytes": _peak_memory(trainer.strategy.root_device),
+        "processes": trainer.world_size,
+        **environment(trainer),
     }
     if trainer.is_global_zero:
-        metadata = dataclasses.replace(metadata, accuracy=results["top1"])
-        save_weights(config.folder / WEIGHTS_FILE, network, metadata)
+        save_weights(config.folder / WEIGHTS_FILE, network, task.scored_metadata(results))
         write_json(results, config.folder / RESULTS_FILE)
     return results
 
 
-def _scores(test: Any, stage: str) -> dict[str, Any]:
-    """Lightning's metrics without the stage's name, images as a whole number."""
-    scores = {name.removeprefix(f"{stage}_"): value for name, value in test.items()}
-    order = [name for name in ("top1", "top5", "loss") if name in scores]
-    return {**defined({name: rounded(scores[name]) for name in order}), "images": int(scores["images"])}
-
-
-def evaluate(
-    weights: str | Path,
-    source: str | Path | None = None,
-    split: str = "test",
-    *,
-    batch_size: int = 128,
-    workers: int = 0,
-    on_broken: Literal["raise", "skip"] = "raise",
-    runtime: RuntimeConfig | None = None,
-    **reader_options: Any,
-) -> dict[str, Any]:
-    """Evaluate trained weights.
-
-    Args:
-        weights: safetensors file of a run, the run folder, or "built-in", the classifier that comes with
-            sasa.
-        source: images, see sasa.data.create_dataset; their classes must be those of the weights. None means
-            the folder, archive or built-in images that the weights were trained on; if the file does not say,
-            "fashion-mnist".
-        split: which of their splits; with source None "train", "validation" and "test" are what the run's
-            configuration names so. Images that it held out of "train" are no split.
-        batch_size: images at a time, in each process.
-        workers: processes that load images; 0 loads in this one.
-        on_broken: "raise" stops at a broken image, "skip" leaves it out.
-        runtime: the machine; None means its defaults.
-        reader_options: for timm's readers only.
-
-    Returns:
-        top1, top5 (from six classes on) in [0, 1], loss (None if it is not finite), images, skipped_images,
-        weights, and what was evaluated: data, split and data_options.
+def _make_trainer(task: Task) -> Trainer:
+    """The Trainer of a run, with metrics table, checkpoints, progress bar and TensorBoard.
 
     Raises:
-        FileNotFoundError, ValueError: the weights or the data are at fault.
+        ValueError: The batch cannot be divided among the processes, or the machine does not support the
+            precision.
     """
-    runtime = RuntimeConfig() if runtime is None else runtime
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be positive, got {batch_size}")
-    network, metadata = load_weights(weights)
-    transform = evaluation_transform(
-        (metadata.input_size[0], metadata.input_size[1], metadata.input_size[2]),
-        mean=metadata.mean,
-        std=metadata.std,
-        crop_pct=metadata.crop_pct,
-        interpolation=metadata.interpolation,
+    config, optimizer = task.config, task.config.optimizer
+    batches = task.data.steps_per_epoch * optimizer.grad_accum_steps
+    interactive = sys.stdout.isatty()
+    table = MetricsTable(
+        config.folder / METRICS_FILE, task.scores, optimizer.batch_size, echo=not interactive
     )
-    data = evaluation_data(metadata.recipe, source, split, reader_options, built_in="fashion-mnist")
-    stream_options = {"is_training": False, "batch_size": 1} if is_stream(data.source) else {}
-    with options_of("data"):
-        dataset = create_dataset(
-            data.source,
-            data.split,
-            in_chans=metadata.input_size[0],
-            transform=transform,
-            on_broken=on_broken,
-            **{**stream_options, **data.options},
-        )
-    require_same_classes(data.source, list(dataset.classes), weights, metadata.classes)
-    with determinism_restored():
-        trainer = evaluation_trainer(runtime)
-        loader = evaluation_loader(dataset, trainer, batch_size=batch_size, workers=workers)
-        if runtime.compile:
-            network.compile()
-        evaluator = Evaluator(network, len(metadata.classes), channels_last=runtime.channels_last)
-        with quiet(trainer):
-            (test,) = trainer.test(evaluator, loader, verbose=False)
-        return {
-            **_scores(test, "test"),
-            "skipped_images": dataset.skipped if isinstance(dataset, ImageDataset) else 0,
-            "weights": str(weights),
-            **data.described,
-        }
+    checkpoints = EpochCheckpoints(config.folder / CHECKPOINTS, next(iter(task.scores)))
+    trainer = make_trainer(
+        config.runtime,
+        callbacks=[table, checkpoints, *([ProgressBar()] if interactive else [])],
+        enable_progress_bar=interactive,
+        logger=TensorBoardLogger(config.folder, name="", version="tensorboard"),
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=config.folder,
+        max_epochs=optimizer.epochs,
+        limit_train_batches=batches,
+        accumulate_grad_batches=optimizer.grad_accum_steps,
+        gradient_clip_val=optimizer.clip_grad,
+        log_every_n_steps=min(50, batches),
+        num_sanity_val_steps=0,
+    )
+    config.check_processes(trainer.world_size)
+    return trainer
+
+
+class _Training(NamedTuple):
+    """The outcome of a training.
+
+    Attributes:
+        state: Parameters and buffers of the network to evaluate.
+        rows: Rows of the metrics table.
+        steps: Number of optimizer steps.
+    """
+
+    state: dict[str, Tensor]
+    rows: list[dict[str, float]]
+    steps: int
+
+
+def _fit(trainer: Trainer, module: TrainingModule, task: Task, checkpoint: Path | None) -> _Training:
+    """Write the configuration, and train from a checkpoint, or from the beginning, to the end."""
+    folder = task.config.folder
+    if trainer.is_global_zero:
+        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        if not (folder / CONFIG_FILE).exists():
+            save_config(task.config, folder / CONFIG_FILE)
+    with lightning_loop(trainer):
+        trainer.fit(module, task.data, ckpt_path=checkpoint, weights_only=True)
+
+    # The weights are taken from the checkpoint, which is complete under every strategy.
+    newest = newest_readable(folder / CHECKPOINTS)
+    assert newest is not None, "every epoch ends with a checkpoint"
+    final = read_checkpoint(newest)
+    prefix = "network." if module.ema is None else "ema.module."
+    state = {
+        name.removeprefix(prefix): value
+        for name, value in final["state_dict"].items()
+        if name.startswith(prefix)
+    }
+    return _Training(state, final["callbacks"]["MetricsTable"]["rows"], final["global_step"])
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Peak memory of this process in bytes: that of torch on a GPU, all resident memory on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""The learning rate's course: linear warm-up, then a cosine to zero."""
+"""The learning-rate schedule: linear warm-up, then a cosine to zero."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import math
 
 
 def warmup_cosine(step: int, total: int, warmup: int) -> float:
-    """Factor on the peak learning rate at a step.
+    """The learning rate of a step, relative to the peak.
 
     Args:
-        step: optimizer steps taken so far, 0 <= step <= total.
-        total: steps of the whole run.
-        warmup: steps of the warm-up, 0 <= warmup < total.
+        step: Optimizer steps taken so far, 0 <= step <= total.
+        total: Steps of the whole run.
+        warmup: Steps of the warm-up, 0 <= warmup < total.
 
     Returns:
-        (step + 1) / warmup while step < warmup, so that the first step moves and the warm-up's last
-        is at 1; then half a cosine from 1 at step = warmup to 0 at step = total.
+        (step + 1) / warmup while step < warmup, so the first step is not zero and the last one of the warm-up
+        is 1; then half a cosine from 1 at step = warmup to 0 at step = total.
     """
     if step < warmup:
         return (step + 1) / warmup

@@ -1,4 +1,4 @@
-"""Lightning's Trainer as every run of ours wants it."""
+"""Lightning's Trainer for training and evaluation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,20 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 import sasa
+from sasa.errors import require
 from sasa.train.config import RuntimeConfig
 
 
 def make_trainer(runtime: RuntimeConfig, **options: Any) -> Trainer:
-    """A Trainer for a machine; the numbers of processes are torchrun's own where it started us."""
+    """A Trainer for the given precision and devices; under torchrun, the number of processes is torchrun's.
+
+    Args:
+        runtime: Precision, devices and processes.
+        options: Further options for Trainer.
+
+    Raises:
+        ValueError: The machine does not support the precision.
+    """
     devices, nodes = runtime.devices, runtime.num_nodes
     if devices == "auto":
         devices = 1
@@ -29,7 +38,7 @@ def make_trainer(runtime: RuntimeConfig, **options: Any) -> Trainer:
             devices = int(os.environ["LOCAL_WORLD_SIZE"])
             nodes = int(os.environ["WORLD_SIZE"]) // devices
     with warnings.catch_warnings():
-        # It would compute in bf16 instead, which is refused below.
+        # Lightning would compute in bf16 instead, which is rejected below.
         warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported on CPU")
         trainer = Trainer(
             accelerator=runtime.accelerator,
@@ -42,22 +51,20 @@ def make_trainer(runtime: RuntimeConfig, **options: Any) -> Trainer:
             enable_model_summary=False,
             **options,
         )
-    if trainer.precision != runtime.precision:
-        raise ValueError(
-            f"runtime.precision must be 32-true or bf16-mixed on this machine, got {runtime.precision!r}"
-        )
+    supported = trainer.precision == runtime.precision
+    require(supported, "runtime.precision", "32-true or bf16-mixed on this machine", runtime.precision)
     return trainer
 
 
 def evaluation_trainer(runtime: RuntimeConfig) -> Trainer:
-    """A Trainer for an evaluation by itself: it writes no file, and has a progress bar on a terminal."""
+    """A Trainer for an evaluation alone: it writes no files, and has a progress bar on a terminal."""
     return make_trainer(
         runtime, logger=False, enable_checkpointing=False, enable_progress_bar=sys.stdout.isatty()
     )
 
 
-class Bar(TQDMProgressBar):
-    """Lightning's bar, one line kept for each epoch, counted from 1, without the log's version number."""
+class ProgressBar(TQDMProgressBar):
+    """Lightning's progress bar with one line per epoch, counted from 1, without the log's version number."""
 
     def __init__(self) -> None:
         super().__init__(leave=True)
@@ -74,7 +81,7 @@ class Bar(TQDMProgressBar):
 
 @contextmanager
 def determinism_restored() -> Iterator[None]:
-    """Undo what Lightning's Trainer(deterministic=…) switches on for the whole process."""
+    """Restore torch's setting of determinism, which Lightning's Trainer changes for the whole process."""
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
@@ -84,18 +91,21 @@ def determinism_restored() -> Iterator[None]:
 
 
 @contextmanager
-def quiet(trainer: Trainer) -> Iterator[None]:
-    """Without advice that does not apply; Ctrl-C stays KeyboardInterrupt, where Lightning would exit."""
+def lightning_loop(trainer: Trainer) -> Iterator[None]:
+    """Context of Trainer.fit and Trainer.test: hides advice that does not apply, and keeps KeyboardInterrupt.
+
+    Lightning would exit at Ctrl-C.
+    """
     with warnings.catch_warnings():
-        # The user chose the workers.
+        # The number of workers is the user's choice.
         warnings.filterwarnings("ignore", message=".*does not have many workers")
         # timm's readers of streams divide the samples among the workers.
         warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined")
-        # torch.compile looks at the gradient of every tensor.
+        # torch.compile reads the gradient of every tensor.
         warnings.filterwarnings("ignore", message=".*\\.grad attribute of a Tensor that is not a leaf")
-        # Frozen batch norms are meant.
+        # Batch norms may be frozen on purpose.
         warnings.filterwarnings("ignore", message="Found .* module\\(s\\) in eval mode at the start")
-        # Lightning 2.6 asks torch in a way that torch 2.15 advises against.
+        # Lightning 2.6 uses a check that torch 2.15 deprecates.
         warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\)")
         try:
             yield
@@ -107,7 +117,7 @@ def quiet(trainer: Trainer) -> Iterator[None]:
 
 
 def environment(trainer: Trainer) -> dict[str, Any]:
-    """What a run's figures depend on beside its configuration: device, threads, precision, versions."""
+    """Device, threads, precision and versions, for results.json."""
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {

@@ -1,4 +1,4 @@
-"""The benchmarks are no part of the installed package: let the tests find them whatever runs pytest."""
+"""Let the tests find `benchmarks`, which is not part of the installed package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The logic of the GPU check that needs no GPU: it says so, stops in time, and hides nothing."""
+"""The logic of the GPU check, without a GPU: it stops in time, and reports everything."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from benchmarks.shapes import Spatial
 
 
 def check(tmp_path: Path, seconds: float = 100.0) -> gpu.Check:
-    return gpu.Check(tmp_path, 2, seconds, gpu.new_record())
+    return gpu.Check(tmp_path, 2, seconds, gpu.new_gpu_record())
 
 
 def written(tmp_path: Path) -> dict[str, Any]:
     return json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
 
 
-def test_it_says_that_it_needs_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_needs_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit, match="needs a CUDA GPU"):
+    with pytest.raises(SystemExit, match="expected a CUDA GPU"):
         gpu.main(["--out", str(tmp_path)])
     assert not list(tmp_path.iterdir())
 
 
-def section(name: str, run: Callable[[], Any], wants: float = 0, at_most: float = 100) -> gpu.Section:
-    return gpu.Section(name, wants, at_most, run)
+def section(name: str, run: Callable[[], Any], needed: float = 0, at_most: float = 100) -> gpu.Section:
+    return gpu.Section(name, needed, at_most, run)
 
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """As on a GPU, where sections and tests do nothing but leave their names here."""
+    """The names of the sections and tests that ran, as on a GPU; they do nothing else."""
     names: list[str] = []
     sections = gpu.sections
 
@@ -59,20 +59,20 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(gpu, "sections", named)
     monkeypatch.setattr(gpu, "correctness", correctness)
     monkeypatch.setattr(gpu, "machine", lambda: {"gpu": "one"})
-    monkeypatch.setattr(gpu, "_commit", lambda: "0123456789ab")
+    monkeypatch.setattr("benchmarks.record.commit", lambda: "0123456789ab")
     monkeypatch.setattr(gpu.Check, "release", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     return names
 
 
 @pytest.mark.parametrize(
-    ("correct", "said"), [(False, r"wrong on this device.*No speed"), (None, r"did not run.*No speed")]
+    ("correct", "message"), [(False, r"wrong on this device.*No speed"), (None, r"did not run.*No speed")]
 )
 def test_no_speed_unless_the_op_is_right(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ran: list[str], correct: bool | None, said: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ran: list[str], correct: bool | None, message: str
 ) -> None:
     monkeypatch.setattr(gpu, "correctness", lambda one: one.record.update(correct=correct))
-    with pytest.raises(SystemExit, match=said):
+    with pytest.raises(SystemExit, match=message):
         gpu.run(check(tmp_path))
     assert ran == []
     assert written(tmp_path)["timings"] == {}
@@ -87,7 +87,7 @@ def test_the_networks_targets_come_first(tmp_path: Path, ran: list[str]) -> None
 
 
 def test_only_finishes_what_was_left_out(tmp_path: Path, ran: list[str]) -> None:
-    """Into the same file, without the tests, which passed there."""
+    """It writes to the same file, without the tests, which passed there."""
     only = ["--out", str(tmp_path), "--only"]
     gpu.main([*only, "networks"])
     assert ran == ["tests", "networks, inference", "networks, training"]
@@ -124,7 +124,7 @@ def test_only_adds_to_nothing_else(
     text = json.dumps(written(tmp_path) | then)
     (tmp_path / "gpu.json").write_text(text, encoding="utf-8")
     ran.clear()
-    monkeypatch.setattr(gpu, "_commit", lambda: now)
+    monkeypatch.setattr("benchmarks.record.commit", lambda: now)
     with pytest.raises(SystemExit, match="choose another --out"):
         gpu.main(["--out", str(tmp_path), "--only", "ceilings"])
     assert ran == []
@@ -192,7 +192,7 @@ def test_the_tests_output_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_tests_that_do_not_finish_prove_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """They end with all their workers, and what they printed is kept."""
+    """They end with all their workers, and their output is kept."""
     worker = [sys.executable, "-c", "import time; time.sleep(600)"]
     program = (
         f"import subprocess, time; print(subprocess.Popen({worker}).pid); print('a PASSED'); time.sleep(600)"
@@ -212,7 +212,7 @@ def test_tests_that_do_not_finish_prove_nothing(monkeypatch: pytest.MonkeyPatch,
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie, which nobody waited for yet, does not."""
+    """Whether the process runs and is not a zombie."""
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
 
@@ -220,7 +220,7 @@ def alive(pid: int) -> bool:
 def test_a_part_that_would_end_too_late_is_left_out_and_named(tmp_path: Path) -> None:
     one = check(tmp_path, seconds=5)
     assert one.section(section("quick", lambda: 3)) == 3
-    assert one.section(section("long", lambda: pytest.fail("run all the same"), wants=60)) is None
+    assert one.section(section("long", lambda: pytest.fail("run all the same"), needed=60)) is None
     assert "left out" in one.record["not measured"]["long"]
 
 
@@ -258,7 +258,7 @@ def test_a_deadline_inside_another() -> None:
 
 
 def test_the_process_ends_whatever_it_does(tmp_path: Path) -> None:
-    """Also where no signal reaches Python, as in a kernel that hangs; what was found is written by then."""
+    """Also if no signal reaches Python, as when a kernel hangs; the results are written by then."""
     program = (
         "import signal, sys, time; from benchmarks import gpu; import torch\n"
         "def hang(check):\n"
@@ -278,14 +278,14 @@ def test_a_part_that_fails_is_named_and_ends_alone(tmp_path: Path) -> None:
     one = check(tmp_path)
 
     def fail() -> None:
-        raise RuntimeError("no kernel for head width 8")
+        raise RuntimeError("no kernel for head_dim 8")
 
-    assert one.section(section("rival", fail)) is None
-    assert written(tmp_path)["not measured"] == {"rival": "RuntimeError: no kernel for head width 8"}
+    assert one.section(section("baseline", fail)) is None
+    assert written(tmp_path)["not measured"] == {"baseline": "RuntimeError: no kernel for head_dim 8"}
 
 
 def test_an_error_that_cuda_keeps_costs_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """After an illegal access every call fails, the one that releases memory too."""
+    """After an illegal access every call fails, including the release of memory."""
 
     def broken() -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -312,7 +312,7 @@ def test_what_is_written(tmp_path: Path) -> None:
 
 @pytest.fixture
 def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same calls without a GPU: another device and backend, no graphs, no compiler, the CPU's clock."""
+    """The same calls without a GPU: another device, backend and clock, no graphs, no compiler."""
 
     def timed(contenders: Sequence[Contender], **options: Any) -> Timings:
         return measure(contenders, rounds=1, turn=0)
@@ -326,7 +326,7 @@ def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ready(name: str, seconds: float = 0.0) -> Callable[[], Contender]:
-    """Builds a contender that is right, in so much time."""
+    """Return a function that builds a correct contender in as many seconds."""
 
     def make() -> Contender:
         time.sleep(seconds)
@@ -336,18 +336,18 @@ def ready(name: str, seconds: float = 0.0) -> Callable[[], Contender]:
 
 
 def no_kernel() -> Contender:
-    raise RuntimeError("no kernel for head width 8")
+    raise RuntimeError("no kernel for head_dim 8")
 
 
 @pytest.mark.usefixtures("on_a_cpu")
-def test_a_rival_that_fails_costs_itself_alone(tmp_path: Path) -> None:
+def test_a_baseline_that_fails_costs_itself_alone(tmp_path: Path) -> None:
     one = check(tmp_path)
-    timings = one.compare("op", {"rival": no_kernel, "sasa": ready("sasa")})
+    timings = one.compare("op", {"baseline": no_kernel, "sasa": ready("sasa")})
     assert set(timings.seconds) == {"sasa"}
-    assert one.record["not measured"] == {"op: rival": "RuntimeError: no kernel for head width 8"}
+    assert one.record["not measured"] == {"op: baseline": "RuntimeError: no kernel for head_dim 8"}
     assert one.record["wrong"] == []
     with pytest.raises(RuntimeError, match="no contender is left"):
-        one.compare("op", {"rival": no_kernel})
+        one.compare("op", {"baseline": no_kernel})
 
 
 @pytest.mark.usefixtures("on_a_cpu")
@@ -355,9 +355,9 @@ def test_ours_is_reported_if_it_is_wrong(tmp_path: Path, ran: list[str]) -> None
     one = check(tmp_path)
     makers = {
         "sasa": lambda: Contender("sasa", lambda: torch.ones(1), lambda _: 0.5, 0.02),
-        "rival": ready("rival"),
+        "baseline": ready("baseline"),
     }
-    assert set(one.compare("FlexAttention", makers, name="forward").seconds) == {"rival"}
+    assert set(one.compare("FlexAttention", makers, name="forward").seconds) == {"baseline"}
     name = "FlexAttention: forward, sasa"
     assert "wrong by 0.5" in one.record["not measured"][name]
     assert one.record["wrong"] == [name]
@@ -367,15 +367,15 @@ def test_ours_is_reported_if_it_is_wrong(tmp_path: Path, ran: list[str]) -> None
 
 
 @pytest.mark.usefixtures("on_a_cpu")
-def test_a_rival_that_compiles_too_long_leaves_time_for_ours(
+def test_a_baseline_that_compiles_too_long_leaves_time_for_ours(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(gpu, "TIMING", 9.0)
     one = check(tmp_path)
-    makers = {"sasa": ready("sasa"), "rival": ready("rival", 600.0), "next": ready("next")}
+    makers = {"sasa": ready("sasa"), "baseline": ready("baseline", 600.0), "next": ready("next")}
     timings = one.section(section("op", partial(one.compare, "op", makers), at_most=9.5))
     assert set(timings.seconds) == {"sasa"}
-    assert list(one.record["not measured"]) == ["op: rival", "op: next"]
+    assert list(one.record["not measured"]) == ["op: baseline", "op: next"]
 
 
 @pytest.mark.usefixtures("on_a_cpu")
@@ -408,7 +408,7 @@ def test_natten_is_timed_where_it_is_installed(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.usefixtures("on_a_cpu")
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flex_attention_and_ours_agree(tmp_path: Path) -> None:
-    """Forward; backward it does not run on a CPU, which costs ours nothing."""
+    """Forward; backward FlexAttention does not run on a CPU, and ours is still timed."""
     one, shape = check(tmp_path), Spatial(64, 6, 2, 1)
     gpu.op_against_flex(one, shape, "FlexAttention")
     assert [set(rows) for rows in one.record["timings"].values()] == [{"sasa", "FlexAttention"}, {"sasa"}]
@@ -422,8 +422,8 @@ def test_flex_attention_and_ours_agree(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["inference", "training"])
 def test_networks_keep_time_and_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str) -> None:
     create = partial(gpu.sasa.create_model, "sasa_resnet26", width_mult=0.25)
-    steady = gpu.network.steady
-    stand_ins = {"ResNet-50": lambda _: steady(create()), "ours": lambda _: steady(create())}
+    stabilized = gpu.network.stabilized
+    stand_ins = {"ResNet-50": lambda _: stabilized(create()), "ours": lambda _: stabilized(create())}
     images = gpu.network.smooth_images(8, 32)
     monkeypatch.setattr(gpu, "NETWORKS", stand_ins)
     monkeypatch.setattr(gpu.network, "smooth_images", lambda *_: images)
@@ -446,5 +446,5 @@ def test_networks_are_checked_and_called() -> None:
     images = gpu.network.smooth_images(8, 32)
     create = partial(gpu.sasa.create_model, "sasa_resnet26_convstem", width_mult=0.25)
     for make in (gpu.inference_call, gpu.training_call):
-        call, error = make(gpu.network.steady(create()), images)
+        call, error = make(gpu.network.stabilized(create()), images)
         assert error(call()) < 0.15

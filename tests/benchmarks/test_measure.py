@@ -1,4 +1,4 @@
-"""The measuring itself: wrong contenders are refused, ratios are taken by round, the JSON says it all."""
+"""Timing and reports: wrong contenders are refused, ratios are taken by round, the JSON is complete."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_threads_are_those_of_the_contender_and_put_back() -> None:
 
 
 def test_ratios_are_taken_round_by_round() -> None:
-    """The machine slows down tenfold on the way: each round still says 2, the medians of times do not."""
+    """The machine slows down: the ratio is 2 in each round, but not that of the median times."""
     timings = Timings({"A": [2.0, 4.0, 20.0, 60.0, 2.0], "B": [1.0, 2.0, 10.0, 20.0, 2.0]})
     assert timings.ratio("A", "B") == Spread(2.0, 2.0, 2.0)
     assert timings.time("A") == Spread(4.0, 2.0, 20.0)
@@ -97,7 +97,7 @@ def test_weighted_sum_is_taken_round_by_round() -> None:
     assert weighted_sum(parts) == Timings({"A": [23.0, 46.0], "B": [5.0, 5.0]})
 
 
-def test_the_report_says_what_was_measured_on_what(
+def test_the_report_contains_results_code_and_machine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["op.py", "--quick"])
@@ -132,7 +132,7 @@ def test_the_report_says_what_was_measured_on_what(
     assert "unfold / sasa" in capsys.readouterr().out
 
 
-def test_a_missing_compiled_backend_is_said(
+def test_a_missing_compiled_backend_is_noted(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -154,7 +154,7 @@ def test_unfolding_computes_the_same(pool: int) -> None:
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")  # once a process
 @pytest.mark.parametrize("tile", [None, 4])
 def test_flex_attention_computes_the_same(tile: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not compiled, which takes long; benchmarks/op.py checks it compiled."""
+    """Not compiled, because that takes long; benchmarks/op.py checks the compiled form."""
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     q, k, v, rel_row, rel_col = inputs()
     expected = local_attention(q, k, v, rel_row, rel_col, num_heads=2, kernel_size=5)
@@ -173,9 +173,9 @@ def test_resnet50_has_sixteen_spatial_layers() -> None:
     assert sum(shape.count for shape in RESNET50) == 16
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's allocator alone")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="for glibc's allocator only")
 def test_freed_memory_is_kept() -> None:
-    """In a process of its own, which it changes."""
+    """In its own process, because it changes the allocator."""
     code = """
         import torch
         from pathlib import Path

@@ -41,10 +41,29 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_faulty_arguments_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["eval", "--wieghts", "x"]) == 2
+    assert main(["eval", "--nothing", "x"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("sasa: error: ")
     assert error.endswith("see sasa eval --help\n")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["eval", "--batch-size", "8"], "--batch_size"),
+        (["eval", "--batch-size=8"], "--batch_size"),
+        (["detect", "predict", "x.png", "--run", "x", "--min-score", "0.5"], "--min_score"),
+        (["ablate", "table5", "--dry-run"], "--dry_run"),
+        (["train", "--optimizer.batch-size", "8"], "optimizer.batch_size"),
+    ],
+)
+def test_an_unknown_option_names_the_nearest(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.endswith(f"; did you mean '{meant}'?\n")
     assert error.count("\n") == 1
 
 
@@ -55,7 +74,7 @@ def test_faulty_arguments_are_one_line(capsys: pytest.CaptureFixture[str]) -> No
         (FileNotFoundError("no such thing"), "no such thing"),
         (ModuleNotFoundError('needs the package: pip install ".[train]"'), "needs the package: pip"),
         (FloatingPointError("the loss is nan"), "the loss is nan"),
-        (KeyError("x"), "KeyError: 'x' (sasa --debug shows where)"),
+        (KeyError("x"), "KeyError: 'x' (sasa --debug shows the traceback)"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_2(
@@ -82,7 +101,7 @@ def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_interrupted_training_is_130_and_can_be_resumed(tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-m", "sasa.cli", "train", "--model.name", "test_resnet", "--run_folder", str(run)],
+        [sys.executable, "-m", "sasa.cli", "train", "--model.name", "test_resnet", "--run", str(run)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,

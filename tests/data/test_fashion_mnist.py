@@ -68,7 +68,7 @@ def test_arrays_are_read_only() -> None:
 
 @pytest.mark.parametrize("split", ["validation", "tests", None])
 def test_other_splits_are_refused(split: str | None) -> None:
-    with pytest.raises(ValueError, match=r"'train' or 'test', got .*hold out"):
+    with pytest.raises(ValueError, match=r"'train' or 'test' for fashion-mnist, got .*train_val_split"):
         create_dataset(split=split)
 
 

@@ -42,7 +42,7 @@ def test_torchvision(mnist: Path) -> None:
 
 
 def test_torchvision_splits_are_not_guessed(mnist: Path) -> None:
-    with pytest.raises(ValueError, match="'train' or 'test', got 'validation'"):
+    with pytest.raises(ValueError, match="'train' or 'test' for torch/mnist, got 'validation'"):
         create_dataset("torch/mnist", "validation", root=str(mnist))
 
 
@@ -52,7 +52,7 @@ def test_torchvision_unknown_name() -> None:
 
 
 def test_torchvision_folder_is_refused(tree: Path) -> None:
-    with pytest.raises(ValueError, match="give the folder itself"):
+    with pytest.raises(ValueError, match="source: expected the folder itself"):
         create_dataset("torch/image_folder", root=str(tree))
 
 
@@ -85,9 +85,9 @@ def test_hugging_face(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(find_broken(dataset)) == [2]
     with pytest.raises(BrokenImageError, match=r"hfds/me/data/train\[2\]"):
         dataset[2]
-    with pytest.raises(ValueError, match=r"such as -1 for hfds/me/data/train\[0\]"):
+    with pytest.raises(ValueError, match=r"labels: expected 0 … 1 .*got -1 for hfds/me/data/train\[0\]"):
         check_classes(dataset, dataset)
-    with pytest.raises(ValueError, match="class_map is not supported"):
+    with pytest.raises(ValueError, match="class_map: expected none"):
         create_dataset("hfds/me/data", "train", class_map={"a": 0})
 
 
@@ -159,17 +159,17 @@ def test_stream(shards: SimpleNamespace) -> None:
 def test_stream_checks_labels_as_they_come(shards: SimpleNamespace) -> None:
     shards.reader = Shards([1, 0, 2])
     stream = create_dataset("wds/x", "train", on_broken="skip", is_training=False, classes=["no", "yes"])
-    with pytest.raises(ValueError, match=r"wds/x/train: labels must be 0 … 1 .* got 2"):
+    with pytest.raises(ValueError, match=r"labels: expected 0 … 1 .* in wds/x/train, got 2"):
         list(stream)
 
 
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("wds/x", {"is_training": True}, "on_broken must be 'skip' for wds/x"),
-        ("hfids/x", {"is_training": True, "on_broken": "skip"}, "on_broken must be 'raise'"),
-        ("hfids/x", {}, "is_training=True or False"),
-        ("hfids/x", {"is_training": True}, "does not name its classes"),
+        ("wds/x", {"is_training": True}, "on_broken: expected 'skip' for wds/x/train, .* got 'raise'"),
+        ("hfids/x", {"is_training": True, "on_broken": "skip"}, "on_broken: expected 'raise'"),
+        ("hfids/x", {}, "is_training: expected a name and True or False"),
+        ("hfids/x", {"is_training": True}, "expected data with class names, got none"),
     ],
 )
 def test_stream_errors(shards: SimpleNamespace, source: str, options: dict[str, Any], message: str) -> None:
@@ -180,5 +180,5 @@ def test_stream_errors(shards: SimpleNamespace, source: str, options: dict[str, 
 
 def test_stream_of_unknown_length(shards: SimpleNamespace) -> None:
     shards.reader = Shards([])
-    with pytest.raises(ValueError, match="number of samples is unknown; pass num_samples"):
+    with pytest.raises(ValueError, match="num_samples: expected the number of samples"):
         create_dataset("hfids/x", "train", is_training=False, classes=["a"])

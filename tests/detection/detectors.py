@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from sasa.detection import RetinaNet, create_retinanet
 
-FORMS = ["sasa_resnet26", "sasa_resnet26_convstem", "sasa_resnet26_conv"]
-KINDS = ["attention", "conv"]
+BACKBONES = ["sasa_resnet26", "sasa_resnet26_convstem", "sasa_resnet26_conv"]
+LAYER_TYPES = ["attention", "conv"]
 NARROW = {"width_mult": 0.125, "num_heads": 2, "kernel_size": 3, "zero_init_last": False}
 
 

@@ -67,12 +67,12 @@ def corners(box: list[float]) -> list[float]:
     return [x, y, x + width, y + height]
 
 
-def detections(
+def detections_of(
     truth: dict[str, Any], change: Callable[[Tensor], Tensor] | None, crowds: bool = True
 ) -> Detections:
-    """One detection an object, its box changed; scores all different."""
+    """One detection per object, with a changed box and a score of its own."""
     generator = torch.Generator().manual_seed(3)
-    found = []
+    detections = []
     for image in truth["images"]:
         own = [
             entry
@@ -80,21 +80,21 @@ def detections(
             if entry["image_id"] == image["id"] and (crowds or not entry["iscrowd"])
         ]
         boxes = torch.tensor([corners(entry["bbox"]) for entry in own]).reshape(-1, 4)
-        found.append(
+        detections.append(
             {
                 "boxes": boxes if change is None else change(boxes),
                 "labels": torch.tensor([LABEL_OF[entry["category_id"]] for entry in own], dtype=torch.int64),
                 "scores": torch.rand(len(own), generator=generator),
             }
         )
-    return found
+    return detections
 
 
 def random_detections(truth: dict[str, Any]) -> Detections:
-    """Up to 130 detections an image, many of them near objects, scores with ties."""
+    """Up to 130 detections per image, many of them near objects, scores with ties."""
     generator = torch.Generator().manual_seed(4)
-    found = []
-    for exact in detections(truth, None):
+    detections = []
+    for exact in detections_of(truth, None):
         near = exact["boxes"].repeat(3, 1)
         near += torch.randn(near.shape, generator=generator) * 6
         near[:, 2:] = near[:, :2] + (near[:, 2:] - near[:, :2]).abs()
@@ -104,15 +104,15 @@ def random_detections(truth: dict[str, Any]) -> Detections:
         labels = torch.randint(4, (len(near) + count,), generator=generator)
         labels[: len(near)] = exact["labels"].repeat(3)
         scores = torch.rand(len(labels), generator=generator).mul(50).round() / 50
-        found.append({"boxes": torch.cat([near, far]), "labels": labels, "scores": scores})
-    return found
+        detections.append({"boxes": torch.cat([near, far]), "labels": labels, "scores": scores})
+    return detections
 
 
-FOUND: dict[str, Callable[[dict[str, Any]], Detections]] = {
-    "perfect": lambda truth: detections(truth, None, crowds=False),
-    "perfect, crowds too": lambda truth: detections(truth, None),
-    "shifted": lambda truth: detections(truth, lambda boxes: boxes + torch.tensor([3.0, 2.0, 3.0, 2.0])),
-    "shifted by a third": lambda truth: detections(truth, shift_by_a_third),
+DETECTIONS: dict[str, Callable[[dict[str, Any]], Detections]] = {
+    "perfect": lambda truth: detections_of(truth, None, crowds=False),
+    "perfect, crowds too": lambda truth: detections_of(truth, None),
+    "shifted": lambda truth: detections_of(truth, lambda boxes: boxes + torch.tensor([3.0, 2.0, 3.0, 2.0])),
+    "shifted by a third": lambda truth: detections_of(truth, shift_by_a_third),
     "random": random_detections,
 }
 
@@ -122,12 +122,12 @@ def shift_by_a_third(boxes: Tensor) -> Tensor:
     return boxes + torch.stack([width, 0 * width, width, 0 * width], 1)
 
 
-def evaluated(truth: dict[str, Any], found: Detections, batch: int = 5) -> CocoEvaluation:
+def evaluated(truth: dict[str, Any], detections: Detections, batch: int = 5) -> CocoEvaluation:
     """An evaluation that has seen all detections, in batches."""
     evaluation = CocoEvaluation(truth)
     ids = [image["id"] for image in truth["images"]]
     for start in range(0, len(ids), batch):
-        evaluation.update(found[start : start + batch], ids[start : start + batch])
+        evaluation.update(detections[start : start + batch], ids[start : start + batch])
     return evaluation
 
 
@@ -144,16 +144,16 @@ def by_pycocotools(truth: dict[str, Any], results: list[dict[str, Any]], folder:
     return evaluation.stats, evaluation.eval["precision"]
 
 
-@pytest.mark.parametrize("kind", FOUND)
+@pytest.mark.parametrize("kind", DETECTIONS)
 def test_the_very_numbers_of_pycocotools(truth: dict[str, Any], tmp_path: Path, kind: str) -> None:
-    evaluation = evaluated(truth, FOUND[kind](truth))
+    evaluation = evaluated(truth, DETECTIONS[kind](truth))
     metrics = evaluation.compute()
     stats, precision = by_pycocotools(truth, evaluation.results(), tmp_path)
     assert list(metrics.overall.values()) == stats.tolist()
-    for place, number in enumerate(sorted(LABEL_OF)):
+    for index, number in enumerate(sorted(LABEL_OF)):
         name = CATEGORIES[LABEL_OF[number]]["name"]
         for key, part in (("AP", slice(None)), ("AP50", slice(0, 1)), ("AP75", slice(5, 6))):
-            expected = precision[part, :, place, 0, 2]
+            expected = precision[part, :, index, 0, 2]
             if (expected == -1).all():
                 assert (name, math.isnan(metrics.by_class[name][key])) == ("kite", True)
             else:
@@ -168,13 +168,13 @@ def test_reader_and_evaluation_give_the_files_own_numbers(truth: dict[str, Any],
     (tmp_path / "photos.json").write_text(json.dumps({**truth, "images": images}))
     dataset = create_detection_dataset(tmp_path / "photos.json")
     evaluation = CocoEvaluation(dataset.ground_truth())
-    for kind in FOUND:
-        found = FOUND[kind](truth)
+    for kind in DETECTIONS:
+        detections = DETECTIONS[kind](truth)
         for index, image_id in enumerate(dataset.image_ids):
-            numbers = [CATEGORIES[label]["id"] for label in found[index]["labels"].tolist()]
+            numbers = [CATEGORIES[label]["id"] for label in detections[index]["labels"].tolist()]
             labels = [dataset.category_ids.index(number) for number in numbers]
             evaluation.update(
-                [{**found[index], "labels": torch.tensor(labels, dtype=torch.int64)}], [image_id]
+                [{**detections[index], "labels": torch.tensor(labels, dtype=torch.int64)}], [image_id]
             )
         stats, _ = by_pycocotools(truth, evaluation.results(), tmp_path)
         assert list(evaluation.compute().overall.values()) == stats.tolist()
@@ -183,7 +183,7 @@ def test_reader_and_evaluation_give_the_files_own_numbers(truth: dict[str, Any],
 
 
 def test_order_of_names(truth: dict[str, Any]) -> None:
-    metrics = evaluated(truth, FOUND["random"](truth)).compute()
+    metrics = evaluated(truth, DETECTIONS["random"](truth)).compute()
     names = "AP AP50 AP75 AP_small AP_medium AP_large AR_1 AR_10 AR_100 AR_small AR_medium AR_large"
     assert list(metrics.overall) == names.split()
     assert list(metrics.by_class) == ["kite", "boat", "cup", "owl"]
@@ -195,7 +195,7 @@ def test_order_of_names(truth: dict[str, Any]) -> None:
 
 def test_perfect_is_one(truth: dict[str, Any]) -> None:
     for kind in ("perfect", "perfect, crowds too"):
-        metrics = evaluated(truth, FOUND[kind](truth)).compute()
+        metrics = evaluated(truth, DETECTIONS[kind](truth)).compute()
         assert metrics.overall["AP"] == pytest.approx(1, abs=1e-12)
         assert metrics.overall["AR_100"] == 1
 
@@ -204,16 +204,16 @@ def test_what_lies_on_a_crowd_is_no_mistake(truth: dict[str, Any]) -> None:
     crowd = {**truth["annotations"][0], "id": 500, "bbox": [0, 0, 600, 600], "area": 360000.0, "iscrowd": 1}
     crowded = {**truth, "annotations": [*truth["annotations"], crowd]}
     image, label = crowd["image_id"], LABEL_OF[crowd["category_id"]]
-    found = FOUND["perfect"](truth)
-    place = [entry["id"] for entry in truth["images"]].index(image)
+    detections = DETECTIONS["perfect"](truth)
+    index = [entry["id"] for entry in truth["images"]].index(image)
     inside = torch.tensor([[500.0, 500, 580, 580], [510, 5, 590, 590]])
-    found[place] = {
-        "boxes": torch.cat([inside, found[place]["boxes"]]),
-        "labels": torch.cat([torch.full((2,), label), found[place]["labels"]]),
-        "scores": torch.cat([torch.tensor([1.0, 1.0]), found[place]["scores"]]),
+    detections[index] = {
+        "boxes": torch.cat([inside, detections[index]["boxes"]]),
+        "labels": torch.cat([torch.full((2,), label), detections[index]["labels"]]),
+        "scores": torch.cat([torch.tensor([1.0, 1.0]), detections[index]["scores"]]),
     }
-    assert evaluated(crowded, found).compute().overall["AP"] == pytest.approx(1, abs=1e-12)
-    assert evaluated(truth, found).compute().overall["AP"] < 0.99
+    assert evaluated(crowded, detections).compute().overall["AP"] == pytest.approx(1, abs=1e-12)
+    assert evaluated(truth, detections).compute().overall["AP"] < 0.99
 
 
 def test_no_detections_at_all(truth: dict[str, Any]) -> None:
@@ -231,7 +231,7 @@ def test_no_detections_at_all(truth: dict[str, Any]) -> None:
 
 
 def test_no_ground_truth_at_all(truth: dict[str, Any]) -> None:
-    metrics = evaluated({**truth, "annotations": []}, FOUND["random"](truth)).compute()
+    metrics = evaluated({**truth, "annotations": []}, DETECTIONS["random"](truth)).compute()
     assert all(math.isnan(value) for value in metrics.overall.values())
     assert all(math.isnan(value) for scores in metrics.by_class.values() for value in scores.values())
 
@@ -239,35 +239,35 @@ def test_no_ground_truth_at_all(truth: dict[str, Any]) -> None:
 def test_no_large_objects(truth: dict[str, Any]) -> None:
     small = [entry for entry in truth["annotations"] if entry["area"] < 32**2 and not entry["iscrowd"]]
     part = {**truth, "annotations": small}
-    overall = evaluated(part, FOUND["perfect"](part)).compute().overall
+    overall = evaluated(part, DETECTIONS["perfect"](part)).compute().overall
     assert overall["AP"] == overall["AP_small"] == pytest.approx(1, abs=1e-12)
     assert math.isnan(overall["AP_large"])
 
 
-def test_an_annotation_numbered_zero_is_found(truth: dict[str, Any]) -> None:
+def test_an_annotation_numbered_zero_is_matched(truth: dict[str, Any]) -> None:
     from_zero = [{**entry, "id": entry["id"] - 1} for entry in truth["annotations"]]
     renumbered = {**truth, "annotations": from_zero}
-    one, other = (evaluated(part, FOUND["perfect"](truth)).compute() for part in (truth, renumbered))
+    one, other = (evaluated(part, DETECTIONS["perfect"](truth)).compute() for part in (truth, renumbered))
     assert repr(one) == repr(other)  # in which nan equals nan
 
 
 def test_order_and_batches_make_no_difference(truth: dict[str, Any]) -> None:
-    found = FOUND["random"](truth)
-    one = evaluated(truth, found)
+    detections = DETECTIONS["random"](truth)
+    one = evaluated(truth, detections)
     other = CocoEvaluation(truth)
-    for place in reversed(range(IMAGES)):
-        other.update([found[place]], [truth["images"][place]["id"]])
+    for index in reversed(range(IMAGES)):
+        other.update([detections[index]], [truth["images"][index]["id"]])
     assert one.results() == other.results()
     assert repr(one.compute()) == repr(other.compute())
 
 
 def test_results_are_cocos_format(truth: dict[str, Any]) -> None:
-    found = FOUND["random"](truth)
-    results = evaluated(truth, found).results()
+    detections = DETECTIONS["random"](truth)
+    results = evaluated(truth, detections).results()
     assert json.loads(json.dumps(results)) == results
-    assert len(results) == sum(len(part["labels"]) for part in found)
+    assert len(results) == sum(len(part["labels"]) for part in detections)
     expected = []
-    for image, part in zip(truth["images"], found, strict=True):
+    for image, part in zip(truth["images"], detections, strict=True):
         for (x1, y1, x2, y2), label, score in zip(*(part[key].tolist() for key in part), strict=True):
             category, box = CATEGORIES[label]["id"], [x1, y1, x2 - x1, y2 - y1]
             expected.append({"image_id": image["id"], "category_id": category, "bbox": box, "score": score})
@@ -276,54 +276,56 @@ def test_results_are_cocos_format(truth: dict[str, Any]) -> None:
 
 def test_silent_and_repeatable(truth: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
     before = json.dumps(truth)
-    evaluation = evaluated(truth, FOUND["random"](truth))
+    evaluation = evaluated(truth, DETECTIONS["random"](truth))
     assert repr(evaluation.compute()) == repr(evaluation.compute())
     assert json.dumps(truth) == before
     assert capfd.readouterr() == ("", "")
 
 
 def test_half_precision_detections(truth: dict[str, Any]) -> None:
-    halves = [{**found, "scores": found["scores"].to(torch.bfloat16)} for found in FOUND["perfect"](truth)]
+    halves = [{**part, "scores": part["scores"].to(torch.bfloat16)} for part in DETECTIONS["perfect"](truth)]
     assert evaluated(truth, halves).compute().overall["AP"] == pytest.approx(1, abs=1e-12)
 
 
 def test_what_is_not_finite_is_left_out_and_told(
     truth: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = FOUND["perfect"](truth)
-    spoilt = [dict(part) for part in found]
-    first = next(place for place in range(IMAGES) if len(found[place]["labels"]) > 1)
-    spoilt[first]["boxes"] = torch.cat(
-        [found[first]["boxes"], torch.tensor([[0, 0, math.nan, 9], [0, 0, 9, 9]])]
+    detections = DETECTIONS["perfect"](truth)
+    not_finite = [dict(part) for part in detections]
+    first = next(index for index in range(IMAGES) if len(detections[index]["labels"]) > 1)
+    not_finite[first]["boxes"] = torch.cat(
+        [detections[first]["boxes"], torch.tensor([[0, 0, math.nan, 9], [0, 0, 9, 9]])]
     )
-    spoilt[first]["labels"] = torch.cat([found[first]["labels"], torch.zeros(2, dtype=torch.int64)])
-    spoilt[first]["scores"] = torch.cat([found[first]["scores"], torch.tensor([0.5, math.inf])])
+    not_finite[first]["labels"] = torch.cat([detections[first]["labels"], torch.zeros(2, dtype=torch.int64)])
+    not_finite[first]["scores"] = torch.cat([detections[first]["scores"], torch.tensor([0.5, math.inf])])
     with caplog.at_level(logging.WARNING, "sasa.detection"):
-        evaluation = evaluated(truth, spoilt)
-    assert evaluation.results() == evaluated(truth, found).results()
+        evaluation = evaluated(truth, not_finite)
+    assert evaluation.results() == evaluated(truth, detections).results()
     (message,) = caplog.messages
     assert f"image {truth['images'][first]['id']}: left out 2 of" in message
 
 
 def test_each_image_must_come_once(truth: dict[str, Any]) -> None:
-    found = FOUND["perfect"](truth)
+    detections = DETECTIONS["perfect"](truth)
     evaluation = CocoEvaluation(truth)
-    evaluation.update(found[:-1], [image["id"] for image in truth["images"][:-1]])
-    with pytest.raises(ValueError, match="1 of 24 images were not evaluated, such as 839"):
+    evaluation.update(detections[:-1], [image["id"] for image in truth["images"][:-1]])
+    with pytest.raises(ValueError, match="expected all 24 images, got none for 1, such as 839"):
         evaluation.compute()
-    evaluation.update(found[-2:], [image["id"] for image in truth["images"][-2:]])
-    with pytest.raises(ValueError, match="1 images were evaluated more than once, such as 846"):
+    evaluation.update(detections[-2:], [image["id"] for image in truth["images"][-2:]])
+    with pytest.raises(
+        ValueError, match="expected every image once, got 1 images more than once, such as 846"
+    ):
         evaluation.results()
     evaluation.reset()
-    evaluation.update(found, [image["id"] for image in truth["images"]])
+    evaluation.update(detections, [image["id"] for image in truth["images"]])
     assert evaluation.compute().overall["AP"] == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": torch.tensor([4])}, r"labels must be 0 … 3 for 4 categories, got 4 … 4 for image 1000"),
-        ({"labels": torch.tensor([-1])}, r"labels must be 0 … 3"),
+        ({"labels": torch.tensor([4])}, r"labels: expected 0 … 3 for 4 categories, got 4 … 4 for image 1000"),
+        ({"labels": torch.tensor([-1])}, r"labels: expected 0 … 3"),
         (
             {"labels": torch.tensor([1, 1])},
             r"boxes \(N, 4\), .* got \(1, 4\), \(1,\) and \(2,\) for image 1000",
@@ -340,12 +342,15 @@ def test_wrong_detections(truth: dict[str, Any], change: dict[str, Tensor], mess
 
 def test_wrong_images(truth: dict[str, Any]) -> None:
     evaluation = CocoEvaluation(truth)
-    with pytest.raises(ValueError, match="the ground truth has no image 4"):
+    with pytest.raises(ValueError, match="image_ids: expected ids of the ground truth, got 4"):
         evaluation.update([{}], [4])
-    with pytest.raises(ValueError, match="image_ids must name an image for each of 0 detections, got 1"):
+    with pytest.raises(ValueError, match=r"image_ids: expected 0 ids, one per image, got \[4\]"):
         evaluation.update([], [4])
     for part in ("images", "categories"):
-        with pytest.raises(ValueError, match=r"ids must differ, but (1000|51) comes more than once"):
+        with pytest.raises(
+            ValueError,
+            match=r"ground_truth: expected unique (image|category) ids, got (1000|51) more than once",
+        ):
             CocoEvaluation({**truth, part: [*truth[part], truth[part][0]]})
 
 
@@ -358,17 +363,17 @@ def test_missing_pycocotools(truth: dict[str, Any], monkeypatch: pytest.MonkeyPa
 
 
 def test_two_processes_get_what_one_gets(truth: dict[str, Any], tmp_path: Path) -> None:
-    found = FOUND["random"](truth)
-    torch.save((truth, found), tmp_path / "found.pt")
+    detections = DETECTIONS["random"](truth)
+    torch.save((truth, detections), tmp_path / "detections.pt")
     program = """
         import sys, torch
         from sasa.detection import CocoEvaluation
         rank, folder = int(sys.argv[1]), sys.argv[2]
         torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
-        truth, found = torch.load(f"{folder}/found.pt", weights_only=True)
+        truth, detections = torch.load(f"{folder}/detections.pt", weights_only=True)
         evaluation = CocoEvaluation(truth)
-        for place in range(rank, len(found), 2):
-            evaluation.update([found[place]], [truth["images"][place]["id"]])
+        for index in range(rank, len(detections), 2):
+            evaluation.update([detections[index]], [truth["images"][index]["id"]])
         print(repr(evaluation.compute()), len(evaluation.results()))
         torch.distributed.destroy_process_group()
     """
@@ -382,5 +387,5 @@ def test_two_processes_get_what_one_gets(truth: dict[str, Any], tmp_path: Path) 
         for rank in range(2)
     ]
     said = [process.communicate(timeout=120)[0] for process in processes]
-    alone = evaluated(truth, found)
+    alone = evaluated(truth, detections)
     assert said == [f"{alone.compute()!r} {len(alone.results())}\n"] * 2

@@ -8,12 +8,12 @@ from torch import nn
 
 import sasa
 from sasa.detection import create_retinanet, detector_cost
-from sasa.detection.paper_table import READINGS, ROWS, Row, render
+from sasa.detection.paper_table import INTERPRETATIONS, ROWS, Row, render
 from sasa.models import Cost
 
-from .detectors import KINDS, lively, small
+from .detectors import LAYER_TYPES, lively, small
 
-# Pyramid and heads, backbone: FLOPs in B, parameters in M, mAP in %.
+# FPN and heads, backbone: FLOPs in B, parameters in M, mAP in %.
 PRINTED = {
     ("conv", "sasa_resnet50_conv"): (182, 33.4, 36.5),
     ("conv", "sasa_resnet50_convstem"): (173, 25.9, 36.8),
@@ -35,17 +35,17 @@ def test_the_rows_are_the_papers() -> None:
 
 
 def test_costs_are_near_the_printed_ones(ours: list[Cost]) -> None:
-    for row, found in zip(ROWS, ours, strict=True):
+    for row, cost in zip(ROWS, ours, strict=True):
         if row.fpn_and_heads == "conv":
-            assert found.flops / 1e9 == pytest.approx(row.flops, rel=0.06)
-            assert found.parameters / 1e6 == pytest.approx(row.parameters, rel=0.06)
+            assert cost.flops / 1e9 == pytest.approx(row.flops, rel=0.06)
+            assert cost.parameters / 1e6 == pytest.approx(row.parameters, rel=0.06)
 
 
 def test_savings_are_near_the_printed_ones(ours: list[Cost]) -> None:
-    """In points; only the parameters of the attention in pyramid and heads are further off than 2.5."""
-    for row, found in zip(ROWS, ours, strict=True):
-        flops = 100 * (1 - found.flops / ours[0].flops), 100 * (1 - row.flops / 182)
-        parameters = 100 * (1 - found.parameters / ours[0].parameters), 100 * (1 - row.parameters / 33.4)
+    """In points; only the parameters of the attention in FPN and heads are further off than 2.5."""
+    for row, cost in zip(ROWS, ours, strict=True):
+        flops = 100 * (1 - cost.flops / ours[0].flops), 100 * (1 - row.flops / 182)
+        parameters = 100 * (1 - cost.parameters / ours[0].parameters), 100 * (1 - row.parameters / 33.4)
         assert abs(flops[0] - flops[1]) < 2.5
         assert abs(parameters[0] - parameters[1]) < (0.5 if row.fpn_and_heads == "conv" else 6)
 
@@ -58,23 +58,23 @@ def test_parameters_by_hand(ours: list[Cost]) -> None:
     norms = 2 * 256 * (6 + 8)
     lateral = (512 + 1024 + 2048) * 256
     conv = 9 * 256 * 256
-    pyramid_and_heads = lateral + (3 + 8) * conv + 2 * (conv + 256) + norms
-    pyramid_and_heads += (9 * 256 + 1) * (720 + 36)
-    assert ours[0].parameters == classifier("sasa_resnet50_conv") + pyramid_and_heads
+    fpn_and_heads = lateral + (3 + 8) * conv + 2 * (conv + 256) + norms
+    fpn_and_heads += (9 * 256 + 1) * (720 + 36)
+    assert ours[0].parameters == classifier("sasa_resnet50_conv") + fpn_and_heads
 
     def attention(out: int, bias: bool) -> int:
         return 3 * 256 * out + bias * 3 * out + 2 * 7 * out // 2
 
-    pyramid_and_heads = lateral + norms
-    pyramid_and_heads += (3 + 8) * attention(256, False) + 2 * attention(256, True)
-    pyramid_and_heads += attention(720, True) + (720 + 1) * 720 + attention(48, True) + (48 + 1) * 36
-    assert ours[4].parameters == classifier("sasa_resnet50") + pyramid_and_heads
+    fpn_and_heads = lateral + norms
+    fpn_and_heads += (3 + 8) * attention(256, False) + 2 * attention(256, True)
+    fpn_and_heads += attention(720, True) + (720 + 1) * 720 + attention(48, True) + (48 + 1) * 36
+    assert ours[4].parameters == classifier("sasa_resnet50") + fpn_and_heads
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_flops_of_pyramid_and_heads_by_hand(kind: str) -> None:
+@pytest.mark.parametrize("layer_type", LAYER_TYPES)
+def test_flops_of_fpn_and_heads_by_hand(layer_type: str) -> None:
     """On maps of 8, 4, 2, 1 and 1 pixels a side, with the formulas of `sasa.cost` for the layers alone."""
-    detector = small(fpn_and_heads=kind)
+    detector = small(fpn_and_heads=layer_type)
     channels = [64, 128, 256]
     detector.backbone.body = _Maps(channels)
     sides = (8, 4, 2, 1, 1)
@@ -82,7 +82,7 @@ def test_flops_of_pyramid_and_heads_by_hand(kind: str) -> None:
 
     def layer(c_in: int, c_out: int, side: int, stride: int = 1, bias: bool = False) -> int:
         module: nn.Module = nn.Conv2d(c_in, c_out, 3, stride, padding=1, bias=bias)
-        if kind == "attention":
+        if layer_type == "attention":
             module = sasa.LocalSelfAttention2d(c_in, c_out, 3, stride, num_heads=2, bias=bias)
         return sasa.cost(module, (c_in, side, side)).flops
 
@@ -95,7 +95,7 @@ def test_flops_of_pyramid_and_heads_by_hand(kind: str) -> None:
     for side in sides:
         expected += 8 * layer(32, 32, side)
         for out in (27, 36):
-            if kind == "conv":
+            if layer_type == "conv":
                 expected += layer(32, out, side, bias=True)
             else:
                 inner = -(-out // 4) * 4
@@ -127,11 +127,11 @@ def test_the_detector_is_not_touched() -> None:
     assert all(torch.equal(x, before[name]) for name, x in detector.state_dict().items())
 
 
-def test_every_reading_is_another_detector(ours: list[Cost]) -> None:
+def test_every_interpretation_is_another_detector(ours: list[Cost]) -> None:
     """By how many parameters it differs from ours."""
     more = [
         sum(p.numel() for p in build(row).parameters()) - ours[ROWS.index(row)].parameters
-        for _, build, row in READINGS
+        for _, build, row in INTERPRETATIONS
     ]
     layers = 6 + 8
     p6 = 9 * 256 * (2048 - 256)
@@ -160,7 +160,7 @@ def test_render(monkeypatch: pytest.MonkeyPatch, ours: list[Cost]) -> None:
     assert cells[1:4] == ["111", f"{ours[3].flops / 1e9:.1f}", "39.0"]
     assert cells[4] == f"{100 * (1 - ours[3].flops / ours[0].flops):.1f}"
     assert cells[5:8] == ["22.0", f"{ours[3].parameters / 1e6:.2f}", "34.1"]
-    assert sum("|  98.8 | 12.35 |" in line for line in lines) == len(READINGS)
+    assert sum("|  98.8 | 12.35 |" in line for line in lines) == len(INTERPRETATIONS)
 
 
 def test_width_and_classes_count(ours: list[Cost]) -> None:

@@ -10,9 +10,9 @@ from torch import nn
 import sasa
 from sasa.models import SASAResNet
 
-NAMES = [f"sasa_resnet{depth}{form}" for depth in (26, 38, 50) for form in ("", "_conv", "_convstem")]
-# One of each form to run; the depths differ in nothing but the number of blocks.
-FORMS = ["sasa_resnet26", "sasa_resnet26_conv", "sasa_resnet26_convstem"]
+NAMES = [f"sasa_resnet{depth}{variant}" for depth in (26, 38, 50) for variant in ("", "_conv", "_convstem")]
+# One of each variant to run; the depths differ in nothing but the number of blocks.
+VARIANTS = ["sasa_resnet26", "sasa_resnet26_conv", "sasa_resnet26_convstem"]
 
 
 def narrow(name: str, **options: Any) -> SASAResNet:
@@ -23,7 +23,7 @@ def narrow(name: str, **options: Any) -> SASAResNet:
 
 
 def tiny(**options: Any) -> SASAResNet:
-    """One block in each group."""
+    """One block in each stage."""
     torch.manual_seed(0)
     defaults = {"num_classes": 5, "width_mult": 0.25, "kernel_size": 3, "zero_init_last": False}
     return SASAResNet((1, 1, 1, 1), **{**defaults, **options}).eval()
@@ -39,7 +39,7 @@ def images(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
-def randomise(model: nn.Module) -> None:
+def randomize(model: nn.Module) -> None:
     """Weights, batch norm and its statistics that no two layers share, at a scale that neither vanishes
     nor explodes."""
     generator = torch.Generator().manual_seed(2)

@@ -13,7 +13,7 @@ from sasa.models import list_models
 from . import networks
 
 ALL = pytest.mark.parametrize("name", networks.NAMES)
-EACH_FORM = pytest.mark.parametrize("name", networks.FORMS)
+EACH_VARIANT = pytest.mark.parametrize("name", networks.VARIANTS)
 
 
 def test_nine_names_for_us_and_for_timm() -> None:
@@ -44,7 +44,7 @@ def test_gradient_for_every_parameter(name: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-@EACH_FORM
+@EACH_VARIANT
 def test_gradient_where_blocks_start_at_the_identity(name: str) -> None:
     model = networks.narrow(name, zero_init_last=True).train()
     model(networks.images(2, 3, 64, 64)).square().sum().backward()
@@ -89,7 +89,7 @@ def test_features_at_the_default_size(name: str) -> None:
     assert model.forward_head(features).shape == (1, 1000)
 
 
-@EACH_FORM
+@EACH_VARIANT
 def test_forward_is_features_then_head(name: str) -> None:
     model = networks.narrow(name)
     x = networks.images(2, 3, 64, 64)
@@ -100,7 +100,7 @@ def test_forward_is_features_then_head(name: str) -> None:
         torch.testing.assert_close(model(x), model.fc(pooled))
 
 
-@EACH_FORM
+@EACH_VARIANT
 def test_reset_classifier(name: str) -> None:
     model = networks.narrow(name)
     x = networks.images(1, 3, 64, 64)
@@ -131,19 +131,19 @@ def test_a_new_classifier_has_the_dtype_and_device_of_the_network() -> None:
     assert meta.fc.weight.device.type == "meta"
 
 
-@EACH_FORM
+@EACH_VARIANT
 def test_created_without_a_classifier(name: str) -> None:
     x = networks.images(1, 3, 64, 64)
     assert networks.narrow(name, num_classes=0)(x).shape == (1, 512)
     assert networks.narrow(name, num_classes=0, global_pool="")(x).shape == (1, 512, 2, 2)
 
 
-@EACH_FORM
+@EACH_VARIANT
 def test_images_of_one_channel(name: str) -> None:
     assert networks.narrow(name, in_chans=1)(networks.images(1, 1, 64, 64)).shape == (1, 1000)
 
 
-@EACH_FORM
+@EACH_VARIANT
 @pytest.mark.parametrize("size", [(70, 45), (33, 96)], ids=str)
 def test_any_size(name: str, size: tuple[int, int]) -> None:
     model = networks.narrow(name)
@@ -171,7 +171,7 @@ def test_no_pretrained_weights_yet(name: str) -> None:
         sasa.create_model(name, pretrained=True)
 
 
-@EACH_FORM
+@EACH_VARIANT
 def test_weights_pass_between_instances(name: str) -> None:
     first, second = networks.narrow(name), sasa.create_model(name, width_mult=0.25).eval()
     x = networks.images(1, 3, 64, 64)

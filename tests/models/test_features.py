@@ -1,4 +1,4 @@
-"""The maps between the groups: features_only, forward_intermediates, prune_intermediate_layers."""
+"""The maps between the stages: features_only, forward_intermediates, prune_intermediate_layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sasa
 
 from . import networks
 
-EACH_FORM = pytest.mark.parametrize("name", networks.FORMS)
+EACH_VARIANT = pytest.mark.parametrize("name", networks.VARIANTS)
 
 
 def reductions(name: str) -> list[int]:
@@ -29,7 +29,7 @@ def test_feature_info_is_what_comes(name: str) -> None:
         assert x.shape == (1, channels, 96 // reduction, 96 // reduction)
 
 
-@EACH_FORM
+@EACH_VARIANT
 def test_features_only_gives_the_maps_of_the_network(name: str) -> None:
     model, features = networks.narrow(name), networks.narrow(name, features_only=True)
     x = networks.images(1, 3, 96, 96)
@@ -41,7 +41,7 @@ def test_features_only_gives_the_maps_of_the_network(name: str) -> None:
         assert torch.equal(maps[-1], last)
 
 
-@EACH_FORM
+@EACH_VARIANT
 def test_out_indices(name: str) -> None:
     x = networks.images(1, 3, 96, 96)
     all_maps = networks.narrow(name, features_only=True)(x)
@@ -58,7 +58,7 @@ def test_features_at_a_smaller_output_stride() -> None:
     assert [x.shape[2] for x in model(networks.images(1, 3, 64, 64))] == [16, 16, 8, 8, 8]
 
 
-@EACH_FORM
+@EACH_VARIANT
 def test_chosen_intermediates(name: str) -> None:
     model = networks.narrow(name)
     x = networks.images(1, 3, 64, 64)
@@ -77,7 +77,7 @@ def test_chosen_intermediates(name: str) -> None:
         assert torch.equal(only[0], maps[1])
 
 
-def test_stopping_early_runs_no_later_group() -> None:
+def test_stopping_early_runs_no_later_stage() -> None:
     model = networks.narrow("sasa_resnet26")
     ran: list[str] = []
     for name in ("layer2", "layer3"):
@@ -95,7 +95,7 @@ def test_other_output_formats_are_refused() -> None:
         model.forward_intermediates(networks.images(1, 3, 32, 32), output_fmt="NLC")
 
 
-@EACH_FORM
+@EACH_VARIANT
 def test_pruned_network_still_gives_its_maps(name: str) -> None:
     model = networks.narrow(name)
     x = networks.images(1, 3, 64, 64)

@@ -100,7 +100,7 @@ def test_attention_agrees_with_pytorchs_counter(values: str, size: int) -> None:
 
 
 def test_network_by_hand() -> None:
-    """A bottleneck network of one block a group at 32 px: conv, attention, conv, attention."""
+    """A bottleneck network of one block per stage at 32 px: conv, attention, conv, attention."""
     model = networks.tiny(
         stem="conv", stage_types=("conv", "attention", "conv", "attention"), num_heads=4, num_classes=5
     )
@@ -167,7 +167,7 @@ def test_grows_with_the_image() -> None:
 
 def test_a_module_of_unknown_cost_is_named() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.LayerNorm(8))
-    with pytest.raises(ValueError, match=r"no FLOP formula for 1 \(LayerNorm\)"):
+    with pytest.raises(ValueError, match=r"expected modules with a FLOP formula, got 1 \(LayerNorm\)"):
         sasa.cost(model, (3, 8, 8))
 
 

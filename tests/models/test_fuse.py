@@ -19,7 +19,7 @@ from sasa.models import SASAResNet, attention_layers, query_attention_maps
 
 from . import networks
 
-EACH_FORM = pytest.mark.parametrize("name", networks.FORMS)
+EACH_VARIANT = pytest.mark.parametrize("name", networks.VARIANTS)
 # And whether it may count the weights as constants. Inductor's CPU code goes through a C++ compiler.
 COMPILERS = [("aot_eager", False)]
 if any(map(shutil.which, ("c++", "g++", "clang++"))):
@@ -47,7 +47,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def unsettled(model: SASAResNet) -> SASAResNet:
     """As after a training of its own: every norm different, some factors negative, some zero."""
-    networks.randomise(model)
+    networks.randomize(model)
     generator = torch.Generator().manual_seed(3)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -99,7 +99,7 @@ def test_options(name: str) -> None:
         assert_same(fused.forward_features(x), model.forward_features(x))  # type: ignore[operator]
 
 
-@EACH_FORM
+@EACH_VARIANT
 @torch.no_grad()
 def test_float32_rounds_little_more_than_before(name: str) -> None:
     """Measured over three batches: 0.78 to 1.28 times the error before, 1.5e-7 to 2.2e-7 of the largest."""
@@ -111,7 +111,7 @@ def test_float32_rounds_little_more_than_before(name: str) -> None:
     assert errors[1] <= 1e-6 * exact.abs().max().item()
 
 
-@EACH_FORM
+@EACH_VARIANT
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @torch.no_grad()
 def test_half_precision_rounds_little_more_than_before(name: str, dtype: torch.dtype) -> None:
@@ -127,7 +127,7 @@ def test_half_precision_rounds_little_more_than_before(name: str, dtype: torch.d
     assert errors[1] <= 1.5 * errors[0]
 
 
-@EACH_FORM
+@EACH_VARIANT
 @torch.no_grad()
 def test_under_autocast(name: str) -> None:
     """Measured over three batches: 0.93 to 1.05 times the error before."""
@@ -141,7 +141,7 @@ def test_under_autocast(name: str) -> None:
     assert errors[1] <= 1.5 * errors[0]
 
 
-@EACH_FORM
+@EACH_VARIANT
 @torch.no_grad()
 def test_channels_last(name: str) -> None:
     model = unsettled(networks.narrow(name)).double().to(memory_format=torch.channels_last)
@@ -158,7 +158,7 @@ def freezing(on: bool) -> Iterator[None]:
 
 
 def quick(**options: Any) -> SASAResNet:
-    """With one attention in the groups, as a compiler takes its time for each."""
+    """With one attention in the stages, as each takes long to compile."""
     return unsettled(networks.tiny(stage_types=("conv", "conv", "conv", "attention"), **options))
 
 
@@ -209,7 +209,7 @@ def test_scripted(stem: str) -> None:
     torch.testing.assert_close(scripted(x), fused(x), rtol=0, atol=1e-5)
 
 
-@EACH_FORM
+@EACH_VARIANT
 @torch.no_grad()
 def test_weights_pass_between_fused_networks(name: str) -> None:
     x = networks.images(1, 3, 40, 40)
@@ -234,9 +234,9 @@ def test_copied_and_pickled() -> None:
         assert repr(other) == repr(fused)
 
 
-@EACH_FORM
+@EACH_VARIANT
 @torch.no_grad()
-def test_maps_between_the_groups(name: str) -> None:
+def test_maps_between_the_stages(name: str) -> None:
     model = unsettled(networks.narrow(name)).double()
     fused, x = sasa.fuse(model), networks.images(1, 3, 40, 40).double()
     pairs = zip(
@@ -249,7 +249,7 @@ def test_maps_between_the_groups(name: str) -> None:
 
 
 @pytest.mark.parametrize("features", [{}, {"feature_cls": "hook"}, {"feature_cls": "fx"}], ids=str)
-@EACH_FORM
+@EACH_VARIANT
 @torch.no_grad()
 def test_features_only(name: str, features: dict[str, Any]) -> None:
     torch.manual_seed(0)
@@ -270,13 +270,13 @@ def test_backbone_inside_another_network() -> None:
 
 
 @torch.no_grad()
-def test_attention_views_are_the_same() -> None:
+def test_attention_maps_are_the_same() -> None:
     model = unsettled(networks.tiny()).double()
     fused, x = sasa.fuse(model), networks.images(1, 3, 33, 40).double()
     assert list(attention_layers(fused)) == list(attention_layers(model))
-    views = query_attention_maps(model, x)
-    for name, view in query_attention_maps(fused, x).items():
-        torch.testing.assert_close(view, views[name], rtol=0, atol=1e-12)
+    maps = query_attention_maps(model, x)
+    for name, attention_map in query_attention_maps(fused, x).items():
+        torch.testing.assert_close(attention_map, maps[name], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", networks.NAMES)

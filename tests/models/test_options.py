@@ -64,10 +64,10 @@ def test_other_options_reach_the_network() -> None:
     assert model.layer4[0].drop_path.drop_prob == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize("name", networks.FORMS)
+@pytest.mark.parametrize("name", networks.VARIANTS)
 @pytest.mark.parametrize("width", [0.5, 1.25, 2.0])
 def test_width_scales_every_width(name: str, width: float) -> None:
-    full, scaled = networks.on_meta(name), networks.on_meta(name, width=width, num_classes=0)
+    full, scaled = networks.on_meta(name), networks.on_meta(name, width_mult=width, num_classes=0)
     assert scaled.num_features == 2048 * width
     for (key, a), b in zip(full.named_modules(), scaled.modules(), strict=True):
         if isinstance(a, nn.BatchNorm2d):
@@ -89,15 +89,18 @@ def test_device_and_dtype(device_and_dtype: dict[str, Any]) -> None:
         ({"stage_types": ("conv", "conv", "conv", "pool")}, r"stage_types: expected four of .*'pool'"),
         ({"stem": "large"}, r"stem: expected one of .*'spatially_aware'.*, got 'large'"),
         ({"output_stride": 4}, r"output_stride: expected 8, 16 or 32, got 4"),
-        ({"width": 0}, r"width: expected a positive factor, got 0"),
-        ({"width": -1.0}, r"width: expected a positive factor, got -1"),
-        ({"width": float("nan")}, r"width: expected a positive factor, got nan"),
-        ({"width_mult": 0.001, "stem": "conv"}, r"width"),
-        ({"width_mult": 0.001, "stem": "conv", "stage_types": ("conv",) * 4}, r"width"),
+        ({"width_mult": 0}, r"width_mult: expected a factor of at least 1/64, got 0"),
+        ({"width_mult": -1.0}, r"width_mult: expected a factor of at least 1/64, got -1"),
+        ({"width_mult": float("nan")}, r"width_mult: expected a factor of at least 1/64, got nan"),
+        ({"width_mult": 0.001, "stem": "conv"}, r"width_mult: expected a factor .* got 0.001"),
+        (
+            {"width_mult": 0.001, "stem": "conv", "stage_types": ("conv",) * 4},
+            r"width_mult: expected a factor .* got 0.001",
+        ),
         ({"num_heads": 7}, r"out_channels=64 and num_heads=7"),
         ({"num_heads": 64}, r"out_channels=64 and num_heads=64"),
         ({"width_mult": 0.125, "stem": "conv"}, r"out_channels=8 and num_heads=8: expected a multiple of 16"),
-        ({"width_mult": 0.3}, r"width: 0\.3 gives the stem 19 channels, which its 4 heads"),
+        ({"width_mult": 0.3}, r"width_mult: expected a multiple of 1/8, .* got 0\.3"),
         ({"position": "learned"}, r"position: expected one of"),
         ({"position": "learned", "stem": "conv", "stage_types": ("conv",) * 4}, r"position: expected one of"),
         ({"position": "none", "content": False}, r"content: "),
@@ -112,7 +115,10 @@ def test_wrong_values(options: dict[str, Any], message: str) -> None:
 
 
 def test_unknown_option_is_named() -> None:
-    with pytest.raises(TypeError, match="no option 'widht_mult'; did you mean 'width_mult'"):
+    with pytest.raises(
+        TypeError,
+        match="options: expected those of sasa_resnet26, got 'widht_mult'; did you mean 'width_mult'",
+    ):
         sasa.create_model("sasa_resnet26", widht_mult=0.5)
 
 
@@ -121,11 +127,11 @@ def test_unknown_option_is_named() -> None:
     [
         ("sasa_resnet26_convstm", "did you mean 'sasa_resnet26_convstem'?"),
         ("sasaresnet50", "did you mean 'sasa_resnet50'?"),
-        ("?", "ours are sasa_resnet26, "),
+        ("?", "the networks of sasa are sasa_resnet26, "),
     ],
 )
 def test_unknown_name_suggests_the_nearest(name: str, hint: str) -> None:
-    with pytest.raises(ValueError, match="name: no model is called") as error:
+    with pytest.raises(ValueError, match="name: expected a network of sasa or timm, got") as error:
         sasa.create_model(name)
     assert repr(name) in str(error.value)
     assert hint in str(error.value)

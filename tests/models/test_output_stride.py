@@ -1,4 +1,4 @@
-"""output_stride: the last groups keep the resolution, and dilate by what they no longer stride."""
+"""output_stride: the last stages keep the resolution, and dilate by what they no longer stride."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from . import networks
 
-# Per group the dilation of its first block and of the others.
+# Per stage the dilation of its first block and of the others.
 DILATIONS = {
     32: [(1, 1), (1, 1), (1, 1), (1, 1)],
     16: [(1, 1), (1, 1), (1, 1), (1, 2)],
@@ -23,9 +23,9 @@ def test_dilation_and_map_sizes(name: str, output_stride: int) -> None:
     options = {} if name.endswith("_conv") else {"kernel_size": 3}  # quicker
     model = networks.on_meta(name, output_stride=output_stride, **options)
     for i, (first, others) in enumerate(DILATIONS[output_stride], start=1):
-        group = model.get_submodule(f"layer{i}")
-        assert [block.spatial.dilation for block in group] == [(first, first)] + [(others, others)] * (
-            len(group) - 1
+        stage = model.get_submodule(f"layer{i}")
+        assert [block.spatial.dilation for block in stage] == [(first, first)] + [(others, others)] * (
+            len(stage) - 1
         )
     maps = model.forward_intermediates(
         torch.empty(1, 3, 160, 96, device="meta"), [1, 2, 3, 4], intermediates_only=True

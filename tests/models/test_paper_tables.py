@@ -80,13 +80,13 @@ def test_the_extent_leaves_the_parameters_nearly_constant() -> None:
 def test_rows_are_the_networks_they_name() -> None:
     tables = {table.number: table.rows for table in TABLES}
     assert [row.model for row in tables[1]] == [
-        f"sasa_resnet{depth}{form}" for depth in (26, 38, 50) for form in ("_conv", "_convstem", "")
+        f"sasa_resnet{depth}{variant}" for depth in (26, 38, 50) for variant in ("_conv", "_convstem", "")
     ]
     short = {"c": "conv", "a": "attention"}
-    assert ["".join(kind[0] for kind in row.options["stage_types"]) for row in tables[3]] == [
+    assert ["".join(stage_type[0] for stage_type in row.options["stage_types"]) for row in tables[3]] == [
         *("aaaa", "caaa", "ccaa", "ccca", "cccc", "accc", "aacc", "aaac")
     ]
-    assert all(kind in short.values() for row in tables[3] for kind in row.options["stage_types"])
+    assert all(stage_type in short.values() for row in tables[3] for stage_type in row.options["stage_types"])
     assert [row.options for row in tables[4]] == [{"kernel_size": k} for k in (3, 5, 7, 9, 11)]
     assert [row.options["position"] for row in tables[5]] == ["none", "absolute", "relative"]
     assert [row.options["content"] for row in tables[6]] == [False, True]

@@ -54,10 +54,10 @@ def test_conv_stem_is_resnets() -> None:
 
 @pytest.mark.parametrize("depth", [26, 38, 50])
 @pytest.mark.parametrize(
-    ("form", "stem"), [("", "small_attention"), ("_convstem", "small_conv"), ("_conv", "small_conv")]
+    ("variant", "stem"), [("", "small_attention"), ("_convstem", "small_conv"), ("_conv", "small_conv")]
 )
-def test_small_is_the_small_form_of_the_networks_own_stem(depth: int, form: str, stem: str) -> None:
-    short, long = (networks.on_meta(f"sasa_resnet{depth}{form}", stem=s) for s in ("small", stem))
+def test_small_is_the_small_form_of_the_networks_own_stem(depth: int, variant: str, stem: str) -> None:
+    short, long = (networks.on_meta(f"sasa_resnet{depth}{variant}", stem=s) for s in ("small", stem))
     assert repr(short) == repr(long)
 
 

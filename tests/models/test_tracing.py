@@ -12,10 +12,10 @@ from sasa.ops import cpu_extension
 
 from . import networks
 
-EACH_FORM = pytest.mark.parametrize("name", networks.FORMS)
+EACH_VARIANT = pytest.mark.parametrize("name", networks.VARIANTS)
 
 
-@EACH_FORM
+@EACH_VARIANT
 def test_fx_graph_is_bit_equal(name: str) -> None:
     model = networks.narrow(name, num_classes=5)
     graph = create_feature_extractor(model, ["fc"])
@@ -23,7 +23,7 @@ def test_fx_graph_is_bit_equal(name: str) -> None:
     assert torch.equal(graph(x)["fc"], model(x))
 
 
-@EACH_FORM
+@EACH_VARIANT
 def test_fx_graph_trains_every_parameter(name: str) -> None:
     model = networks.narrow(name, num_classes=5).train()
     graph = create_feature_extractor(model, ["fc"])
@@ -34,7 +34,7 @@ def test_fx_graph_trains_every_parameter(name: str) -> None:
     assert all(p.grad is not None and p.grad.any() for p in graph.parameters())
 
 
-@EACH_FORM
+@EACH_VARIANT
 def test_scripts(name: str) -> None:
     model = networks.narrow(name, num_classes=5)
     with pytest.warns(FutureWarning, match="`torch.jit.script` is deprecated"):

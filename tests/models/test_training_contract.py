@@ -10,10 +10,10 @@ from torch import nn
 
 from . import networks
 
-EACH_FORM = pytest.mark.parametrize("name", networks.FORMS)
+EACH_VARIANT = pytest.mark.parametrize("name", networks.VARIANTS)
 
 
-@EACH_FORM
+@EACH_VARIANT
 def test_checkpointing_changes_neither_output_nor_gradients(name: str) -> None:
     results = []
     for enable in (False, True):
@@ -45,7 +45,7 @@ def test_checkpointing_of_intermediates() -> None:
 
 
 @pytest.mark.parametrize("name", networks.NAMES)
-def test_coarse_groups_are_stem_groups_and_classifier(name: str) -> None:
+def test_coarse_groups_are_stem_stages_and_classifier(name: str) -> None:
     model = networks.on_meta(name)
     groups = group_parameters(model, model.group_matcher(coarse=True))
     assert [{n.split(".")[0] for n in names} for names in groups.values()] == [

@@ -22,15 +22,15 @@ Write = Callable[..., Path]
 @pytest.mark.parametrize(
     ("better", "worse", "verdict"),
     [
-        ([80.0, 80.1, 80.2], [78.0, 78.1, 78.2], "agree"),
-        ([78.0, 78.1, 78.2], [80.0, 80.1, 80.2], "disagree"),
-        ([80.0, 82.0, 84.0], [79.0, 81.0, 83.0], "undecided"),
-        ([80.0, 80.0, 80.0], [80.0, 80.0, 80.0], "undecided"),
-        ([90.0], [10.0], "undecided"),
-        ([90.0, 90.1], [], "undecided"),
+        ([80.0, 80.1, 80.2], [78.0, 78.1, 78.2], "supported"),
+        ([78.0, 78.1, 78.2], [80.0, 80.1, 80.2], "contradicted"),
+        ([80.0, 82.0, 84.0], [79.0, 81.0, 83.0], "not significant"),
+        ([80.0, 80.0, 80.0], [80.0, 80.0, 80.0], "not significant"),
+        ([90.0], [10.0], "not significant"),
+        ([90.0, 90.1], [], "not significant"),
         # Two standard errors apart (t = 2.25), which three seeds do not settle: p = 0.088 with 4 degrees.
-        ([80.0, 81.0, 82.0], [78.16, 79.16, 80.16], "undecided"),
-        ([80.0, 81.0, 82.0], [77.7, 78.7, 79.7], "agree"),  # t = 2.82, over the 2.776 of four degrees
+        ([80.0, 81.0, 82.0], [78.16, 79.16, 80.16], "not significant"),
+        ([80.0, 81.0, 82.0], [77.7, 78.7, 79.7], "supported"),  # t = 2.82, over the 2.776 of four degrees
     ],
 )
 def test_verdicts(write_sweep: Write, better: list[float], worse: list[float], verdict: str) -> None:
@@ -58,10 +58,10 @@ def test_the_markdown_holds_means_errors_and_verdicts(write_sweep: Write) -> Non
     assert "| a | 3 | 1.00 M | 50.0 M | 4 | 3.0 | 14 | 81.00 ± 0.58 | 76.0 |" in lines
     assert "| b | 3 | 2.00 M | 100.0 M | 4 | 3.0 | – | 71.00 ± 0.58 | 77.5 |" in lines
     assert "| c | 0 | 3.00 M | 150.0 M | – | – | – | – | – |" in lines
-    assert "| b > a | +1.5 | -10.00 ± 0.82 | < 0.001 | disagree |" in lines
-    assert "| a > c | – | – | – | undecided |" in lines
-    (conditions,) = (line for line in lines if line.startswith("Ours: "))
-    assert "On a CPU memory is the whole process's, Python and torch included." in conditions
+    assert "| b > a | +1.5 | -10.00 ± 0.82 | < 0.001 | contradicted |" in lines
+    assert "| a > c | – | – | – | not significant |" in lines
+    (conditions,) = (line for line in lines if line.startswith("Our runs: "))
+    assert "On a CPU, memory is that of the whole process, including Python and torch." in conditions
     pictures = re.findall(r"^!\[.+\]\((.+)\)$", text.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(pictures) == 2
     assert all((folder / picture).stat().st_size > 1000 for picture in pictures)
@@ -125,7 +125,10 @@ def test_a_report_does_not_replace_the_results_of_others(
     folder, other = write_sweep({"a": [80, 81]}, []), tmp_path / "other"
     (other / name).mkdir(parents=True)
     (other / "results.json").write_text("theirs")
-    with pytest.raises(FileExistsError, match=f"out: .* holds {name}, so results of its own"):
+    with pytest.raises(
+        FileExistsError,
+        match=f"out: expected a folder without results of its own, got .*, which contains {name}",
+    ):
         write_report(folder, other)
     assert (other / "results.json").read_text() == "theirs"
 
@@ -133,7 +136,7 @@ def test_a_report_does_not_replace_the_results_of_others(
 def test_a_folder_in_which_nothing_is_finished_has_tables_without_pictures(write_sweep: Write) -> None:
     folder = write_sweep({"a": [], "b": []}, [["a", "b"]])
     page, text = write_report(folder)
-    assert "no run is finished yet" in text.read_text(encoding="utf-8")
+    assert "Our runs: none is finished" in text.read_text(encoding="utf-8")
     assert "<img" not in page.read_text(encoding="utf-8")
 
 
@@ -193,11 +196,11 @@ def test_runs_without_their_metrics_are_in_the_tables_alone(write_sweep: Write, 
     assert "metrics.csv" not in whole
     shutil.rmtree(folder / "runs" / "hash2")
     text = write_report(folder, tmp_path / "part")[1].read_text(encoding="utf-8")
-    assert "2 of 4 runs are in the tables alone: their metrics.csv is not in the folder" in text
+    assert "2 of 4 runs are in the tables only: their metrics.csv is missing" in text
     assert "![table9. Training loss" in text
     shutil.rmtree(folder / "runs")
     text = write_report(folder, tmp_path / "none")[1].read_text(encoding="utf-8")
-    assert "4 of 4 runs are in the tables alone" in text
+    assert "4 of 4 runs are in the tables only" in text
     assert "![table9. Training loss" not in text
     tables = [line for line in whole.splitlines() if line.startswith("|")]
     assert tables == [line for line in text.splitlines() if line.startswith("|")]
@@ -211,7 +214,7 @@ def test_the_command(write_sweep: Write, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_what_is_no_folder_of_sweeps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 2
-    assert "expected the folder of sasa ablate" in capsys.readouterr().err
+    assert "expected one written by sasa ablate" in capsys.readouterr().err
     (tmp_path / "results.json").write_text('{"top1": 0.5}')
     assert main(["report", str(tmp_path)]) == 2
-    assert "a single run has no report" in capsys.readouterr().err
+    assert "got those of a single run" in capsys.readouterr().err

@@ -29,18 +29,28 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """26 training and 7 test images of 3 classes, each class a color in noise, 16 × 16."""
-    root = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(0)
-    for split, counts in (("train", (9, 9, 8)), ("test", (3, 2, 2))):
-        for label, count in enumerate(counts):
-            (root / split / f"class{label}").mkdir(parents=True)
-            for number in range(count):
-                pixels = random.integers(0, 160, (16, 16, 3), dtype=np.uint8)
-                pixels[..., label] += 90
-                Image.fromarray(pixels).save(root / split / f"class{label}" / f"{number}.png")
-    return root
+def write_images(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Writes 26 training and 7 test images of 3 classes, each class a color in noise, with the given side."""
+
+    def write(side: int) -> Path:
+        root = tmp_path_factory.mktemp("images")
+        random = np.random.default_rng(0)
+        for split, counts in (("train", (9, 9, 8)), ("test", (3, 2, 2))):
+            for label, count in enumerate(counts):
+                (root / split / f"class{label}").mkdir(parents=True)
+                for number in range(count):
+                    pixels = random.integers(0, 160, (side, side, 3), dtype=np.uint8)
+                    pixels[..., label] += 90
+                    Image.fromarray(pixels).save(root / split / f"class{label}" / f"{number}.png")
+        return root
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def folder(write_images: Callable[[int], Path]) -> Path:
+    """The images of 16 × 16 pixels."""
+    return write_images(16)
 
 
 @pytest.fixture
@@ -58,14 +68,14 @@ def make_config(folder: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
     ) -> TrainConfig:
         return TrainConfig(
             model=ModelConfig(**{"name": "test_resnet", **(model or {})}),
-            data=DataConfig(**{"source": str(folder), "input_size": 16, "held_out": 0.2, **(data or {})}),
+            data=DataConfig(**{"source": str(folder), "input_size": 16, "val_fraction": 0.2, **(data or {})}),
             augmentation=AugmentationConfig(**(augmentation or {})),
             optimizer=OptimizerConfig(
-                **{"batch_size": 8, "epochs": 2, "lr": 20.0, "warmup_epochs": 0.5, **(optimizer or {})}
+                **{"batch_size": 8, "epochs": 2, "lr_base": 20.0, "warmup_epochs": 0.5, **(optimizer or {})}
             ),
             runtime=RuntimeConfig(**{"accelerator": "cpu", **(runtime or {})}),
             seed=seed,
-            run_folder=str(tmp_path / run),
+            run=str(tmp_path / run),
         )
 
     return make
@@ -82,5 +92,5 @@ def norm_free() -> dict[str, dict[str, Any]]:
         "model": {"name": "test_convnext"},
         "data": {"input_size": 32},
         "augmentation": {"hflip": 0.0, "padding": 0},
-        "optimizer": {"lr": 5.0, "gradient_clip": 1.0},
+        "optimizer": {"lr_base": 5.0, "clip_grad": 1.0},
     }

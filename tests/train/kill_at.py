@@ -1,6 +1,6 @@
 """Starts the run of a configuration once for each moment named, and kills it with SIGKILL just there.
 
-    python kill_at.py classifier|detector CONFIG MOMENT:FOLDER …
+    python kill_at.py CONFIG MOMENT:FOLDER …
 
 All runs are forked from this process, before it computes anything, so that torch is imported once.
 """
@@ -17,11 +17,10 @@ from typing import Any
 
 import torch
 
-import sasa.train.detection.run
 import sasa.train.run
-from sasa.train import DetectionConfig, TrainConfig, load_config
-from sasa.train.classifier import Classifier
-from sasa.train.detection.detector import Detector
+from sasa.train import load_config, train
+from sasa.train.config_files import config_kind
+from sasa.train.modules import TrainingModule
 
 
 def die() -> None:
@@ -52,30 +51,24 @@ def half_a_checkpoint(content: Any, path: Path) -> None:
 save = torch.save
 # At the end of every epoch of two steps: best.ckpt where it is the best so far, then epoch-NNNN.ckpt. The
 # first epoch always is, so the third call of torch.save belongs to the second.
-MOMENTS: dict[str, Callable[[Any, Any], None]] = {
-    "in-first-epoch": lambda learner, _: before(learner, "training_step", 2, lambda *_: die()),
-    "mid-epoch": lambda learner, _: before(learner, "training_step", 6, lambda *_: die()),
-    "in-validation": lambda learner, _: before(learner, "validation_step", 2, lambda *_: die()),
-    "writing-checkpoint": lambda *_: before(torch, "save", 3, half_a_checkpoint),
-    "before-first-checkpoint": lambda *_: before(torch, "save", 2, lambda *_: die()),
-    "after-training": lambda _, run: before(run, "save_weights", 1, lambda *_, **__: die()),
-}
-# Configuration, what trains, its learner, and the file of its runs.
-KINDS: dict[str, tuple[Any, Any, Any, Any]] = {
-    "classifier": (TrainConfig, sasa.train.train, Classifier, sasa.train.run),
-    "detector": (DetectionConfig, sasa.train.train_detector, Detector, sasa.train.detection.run),
+MOMENTS: dict[str, Callable[[], None]] = {
+    "in-first-epoch": lambda: before(TrainingModule, "training_step", 2, lambda *_: die()),
+    "mid-epoch": lambda: before(TrainingModule, "training_step", 6, lambda *_: die()),
+    "in-validation": lambda: before(TrainingModule, "validation_step", 2, lambda *_: die()),
+    "writing-checkpoint": lambda: before(torch, "save", 3, half_a_checkpoint),
+    "before-first-checkpoint": lambda: before(torch, "save", 2, lambda *_: die()),
+    "after-training": lambda: before(sasa.train.run, "save_weights", 1, lambda *_, **__: die()),
 }
 
 
 def main() -> None:
-    kind, train, learner, run = KINDS[sys.argv[1]]
-    config = load_config(sys.argv[2], kind)
-    for argument in sys.argv[3:]:
+    config = load_config(sys.argv[1], config_kind(sys.argv[1]))
+    for argument in sys.argv[2:]:
         moment, _, folder = argument.partition(":")
         child = os.fork()
         if child == 0:
-            MOMENTS[moment](learner, run)
-            train(dataclasses.replace(config, run_folder=folder))
+            MOMENTS[moment]()
+            train(dataclasses.replace(config, run=folder))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), f"{moment}: the run was not killed"

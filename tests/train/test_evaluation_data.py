@@ -16,7 +16,7 @@ def recipe(**data: Any) -> dict[str, Any]:
 
 
 def chosen(recipe: dict[str, Any] | None, source: str | None, split: str | None = "test") -> Any:
-    return tuple(evaluation_data(recipe, source, split, {"length": 4}, built_in="scenes"))
+    return tuple(evaluation_data(recipe, source, split, {"length": 4}, default_source="scenes"))
 
 
 def test_what_is_given_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -44,5 +44,5 @@ def test_data_that_are_not_here_are_not_fetched(
     monkeypatch.chdir(tmp_path)
     Path("wds/pipe:touch x").mkdir(parents=True)
     Path("hfds/author/data").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=f"trained on '{source}', which is no file or folder here"):
+    with pytest.raises(FileNotFoundError, match=f"trained on, got '{source}', which is no existing file"):
         chosen(recipe(source=source), None)

@@ -46,7 +46,7 @@ def random_everywhere(make_config: Callable[..., TrainConfig]) -> TrainConfig:
         model={"name": "sasa_resnet26", "options": options},
         data={"input_size": 8},
         augmentation={"color_jitter": 0.3, "re_prob": 0.3, "mixup": 0.3, "cutmix": 0.3},
-        optimizer={"epochs": 4, "gradient_clip": 1.0},
+        optimizer={"epochs": 4, "clip_grad": 1.0},
     )
 
 
@@ -60,11 +60,11 @@ def runs(make_config: Callable[..., TrainConfig], module_tmp: Path) -> Path:
     """A folder with the run that was never stopped, "whole", and one killed at each moment."""
     if not (module_tmp / "whole").exists():
         config = random_everywhere(make_config)
-        train(dataclasses.replace(config, run_folder=str(module_tmp / "whole")))
+        train(dataclasses.replace(config, run=str(module_tmp / "whole")))
         save_config(config, module_tmp / "config.yaml")
         script = str(Path(__file__).with_name("kill_at.py"))
         killed = [f"{moment}:{module_tmp / moment}" for moment in MOMENTS]
-        run_in_new_process(script, "classifier", str(module_tmp / "config.yaml"), *killed)
+        run_in_new_process(script, str(module_tmp / "config.yaml"), *killed)
     return module_tmp
 
 
@@ -123,8 +123,8 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(
         content[len(content) // 2] ^= 1
         newest.write_bytes(content)
     resume(run)
-    assert "epoch-0004.ckpt: damaged checkpoint" in caplog.text
-    assert "trying the one before" in caplog.text
+    assert "epoch-0004.ckpt: expected a checkpoint, got a damaged file" in caplog.text
+    assert "trying the previous one" in caplog.text
     assert_same_bits(load_file(runs / "whole" / "model.safetensors"), load_file(run / "model.safetensors"))
     assert table(run) == table(runs / "whole")
 
@@ -132,7 +132,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(
 def test_no_readable_checkpoint_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "epoch-0001.ckpt").write_bytes(b"")
     (tmp_path / "epoch-0002.ckpt").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="none of its 2 checkpoints can be read"):
+    with pytest.raises(ValueError, match="expected a readable checkpoint, got 2 damaged ones"):
         newest_readable(tmp_path)
 
 
@@ -142,22 +142,24 @@ def test_a_checkpoint_is_never_unpickled(tmp_path: Path) -> None:
             return (os.mkdir, (str(tmp_path / "harm"),))
 
     torch.save({"state_dict": Harm()}, tmp_path / "epoch-0001.ckpt")
-    with pytest.raises(ValueError, match="damaged checkpoint"):
+    with pytest.raises(ValueError, match="got a damaged file"):
         read_checkpoint(tmp_path / "epoch-0001.ckpt")
     assert not (tmp_path / "harm").exists()
 
 
 def test_another_file_is_no_checkpoint(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(1)}, tmp_path / "epoch-0001.ckpt")
-    with pytest.raises(ValueError, match="not a checkpoint of a training run"):
+    with pytest.raises(ValueError, match="expected a checkpoint of a training run, got another file"):
         read_checkpoint(tmp_path / "epoch-0001.ckpt")
 
 
 def test_what_cannot_be_resumed_or_started(runs: Path, tmp_path: Path, make_config: Any) -> None:
-    with pytest.raises(FileNotFoundError, match=r"--resume: no run in .*config\.yaml"):
+    with pytest.raises(
+        FileNotFoundError, match=r"--resume: expected a run folder, got .* without config\.yaml"
+    ):
         resume(tmp_path)
-    with pytest.raises(FileExistsError, match="is finished"):
+    with pytest.raises(FileExistsError, match="which is finished"):
         resume(runs / "whole")
-    config = dataclasses.replace(make_config(), run_folder=str(runs / "whole"))
-    with pytest.raises(FileExistsError, match=r"run_folder: .* holds a run already; go on with it"):
+    config = dataclasses.replace(make_config(), run=str(runs / "whole"))
+    with pytest.raises(FileExistsError, match=r"run: expected a folder without a run, got .*; continue it"):
         train(config)

@@ -39,14 +39,14 @@ def test_two_processes_equal_one(
 ) -> None:
     one = make_config("one", **norm_free)
     alone = train(one)
-    two = dataclasses.replace(one, run_folder=str(tmp_path / "two"))
+    two = dataclasses.replace(one, run=str(tmp_path / "two"))
     save_config(two, tmp_path / "two.yaml")
     process = in_two_processes(
         ["train", "--config", str(tmp_path / "two.yaml")],
-        ["eval", "--weights", str(one.folder), "--data", one.data.source, "--json", str(tmp_path / "x.json")],
+        ["eval", "--run", str(one.folder), "--data", one.data.source, "--json", str(tmp_path / "x.json")],
     )
     assert process.returncode == 0, process.stderr
-    assert process.stdout.count("top-1") == 4, "two epochs, the test and the evaluation, said once each"
+    assert process.stdout.count("top-1") == 4, "two epochs, the test and the evaluation, printed once each"
 
     together = json.loads((two.folder / "results.json").read_text())
     assert (together["processes"], alone["processes"]) == (2, 1)

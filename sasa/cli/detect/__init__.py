@@ -1,4 +1,4 @@
-"""sasa detect, a group of commands."""
+"""sasa detect, the commands for detectors."""
 
-HELP = "train a detector (RetinaNet), evaluate it, detect in images"
+HELP = "train, evaluate and use a detector (RetinaNet)"
 COMMANDS = ("train", "eval", "predict")

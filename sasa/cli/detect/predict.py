@@ -6,25 +6,25 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-HELP = "detect in images: writes them with their boxes, and one json"
+HELP = "detect objects in images; writes the images with boxes, and detections.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
-    parser.add_argument("--weights", required=True, help="run folder or .safetensors file")
+    parser.add_argument("--run", required=True, help="run folder or .safetensors file")
     parser.add_argument(
         "--out",
         default="detections",
         metavar="FOLDER",
-        help="where IMAGE.png, each with its boxes, and detections.json go (default: %(default)s)",
+        help="folder for the images with boxes, IMAGE.png, and detections.json (default: %(default)s)",
     )
     parser.add_argument(
-        "--min-score",
+        "--min_score",
         type=float,
         default=0.3,
         metavar="SCORE",
-        help="leave out what scores less, in [0, 1] (default: %(default)s)",
+        help="lowest score of a detection, in [0, 1] (default: %(default)s)",
     )
 
 
@@ -35,18 +35,18 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
     from tqdm import tqdm
 
-    from sasa.cli.detect.results import drawn
-    from sasa.report import draw_boxes
+    from sasa.report import DrawnBoxes, draw_boxes
     from sasa.train import detect_in_files
 
     out = Path(args.out)
     pictures = _pictures(args.images, out)
     content, count = [], 0
-    detections = detect_in_files(args.weights, list(pictures), min_score=args.min_score)
+    detections = detect_in_files(args.run, list(pictures), min_score=args.min_score)
     with tqdm(total=len(pictures), unit="image", disable=None) as bar:
         for (path, picture), (image, found) in zip(pictures.items(), detections, strict=True):
             out.mkdir(parents=True, exist_ok=True)
-            draw_boxes(np.asarray(image), drawn(found, scores=True), picture)
+            boxes = DrawnBoxes(found.boxes, found.labels, found.names, found.scores)
+            draw_boxes(np.asarray(image), boxes, picture)
             objects = [
                 {"class": name, "score": score, "box": box}
                 for name, score, box in zip(found.names, found.scores, found.boxes, strict=True)
@@ -61,14 +61,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _pictures(images: Sequence[str], out: Path) -> dict[str, Path]:
-    """Image file → its picture's; ValueError if two would share one, or one would replace an image."""
+    """The output file of each image; raises ValueError if it would replace another file of the command."""
     pictures = {image: out / f"{Path(image).stem}.png" for image in images}
     taken: dict[Path, str] = {Path(image).resolve(): image for image in images}
     for image, picture in pictures.items():
         if picture.resolve() in taken:
             raise ValueError(
-                f"--out: the picture of {image} would be {picture}, which is taken by "
-                f"{taken[picture.resolve()]}; name another folder, or detect in one after the other"
+                f"--out: expected a free file name for {image}, got {picture}, which belongs to "
+                f"{taken[picture.resolve()]}; give another folder, or use one command per image"
             )
         taken[picture.resolve()] = image
     return pictures

@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "train a detector: sasa detect train --config recipes/FILE.yaml, or --resume RUN_FOLDER"
+HELP = "train a detector: sasa detect train --config recipes/FILE.yaml, or --resume RUN"
 OWN_PARSER = True
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train or resume; the arguments are --resume FOLDER, or --config FILE and overrides."""
-    from sasa.cli.detect.results import drawn, show
-    from sasa.cli.results import first_process, quiet_lightning
-    from sasa.cli.training import train_or_resume
+    """Train or resume; the arguments are --resume RUN, or --config FILE and overrides."""
+    from pathlib import Path
 
-    quiet_lightning()
-    import sasa.train
+    from sasa.train import DetectionConfig, detect_in_test_images, resume, train
+    from sasa.train.config_files import parse_run
+    from sasa.train.console import hide_lightning_notices, is_first_process
 
-    folder, results = train_or_resume(
-        args.arguments,
-        sasa.train.DetectionConfig,
-        sasa.train.train_detector,
-        sasa.train.resume_detector,
-    )
-    show(results)
-    if first_process():
+    hide_lightning_notices()
+    new = parse_run(args.arguments, DetectionConfig)
+    folder, results = (new, resume(new)) if isinstance(new, Path) else (new.folder, train(new))
+    if is_first_process():
         import numpy as np
 
-        from sasa.report import draw_box_rows, draw_learning_curves
+        from sasa.report import DrawnBoxes, draw_box_rows, draw_learning_curves, format_detection
 
+        print(format_detection(results))
         print(f"learning curves: {draw_learning_curves(folder)}")
-        held_out = sasa.train.detect_in_test_images(folder)
+        images = detect_in_test_images(folder)
+        truths = [image.ground_truth for image in images]
+        detections = [image.detections for image in images]
         rows = {
-            "annotated": [drawn(example.annotated, scores=False) for example in held_out],
-            "detected": [drawn(example.found, scores=True) for example in held_out],
+            "annotated": [DrawnBoxes(x.boxes, x.labels, x.names) for x in truths],
+            "detected": [DrawnBoxes(x.boxes, x.labels, x.names, x.scores) for x in detections],
         }
-        pictures = [np.asarray(example.image) for example in held_out]
+        pictures = [np.asarray(image.image) for image in images]
         print(f"detections: {draw_box_rows(pictures, rows, folder / 'detections.png')}")

@@ -1,4 +1,4 @@
-"""What is annotated in one image, and the checks that every box goes through."""
+"""The annotated objects of an image, and the checks of every box."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-# How far, in pixels, a box may stick out of its image before it is an error: files round coordinates, and
+# How far, in pixels, a box may extend beyond its image before it is an error: files round coordinates, and
 # some count pixels from 0 where VOC counts from 1.
 TOLERANCE = 1.0
 
-# A box less wide or high, in pixels, has no area: COCO rounds to hundredths, and 32 bits hold it anywhere.
+# A box that is less wide or high, in pixels, has no area: COCO rounds to hundredths, and fp32 can hold it
+# anywhere in an image.
 MIN_SIDE = 0.01
 
-_SHOWN = 5
+_MAX_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Objects:
     Attributes:
         boxes: (N, 4) float64, x, y, width, height in pixels; pixel (0, 0) covers [0, 1] × [0, 1].
         labels: (N,) int64, indices into the classes, 0 ≤ label < C.
-        areas: (N,) float64, the objects' areas in pixels (of their outlines where the file has them).
-        crowds: (N,) bool, regions that training and evaluation ignore.
+        areas: (N,) float64, the areas of the objects in pixels (of their outlines if the file has them).
+        crowds: (N,) bool, whether training and evaluation ignore the region.
     """
 
     boxes: npt.NDArray[np.float64]
@@ -36,15 +37,13 @@ class Objects:
     crowds: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
-        """Number of objects."""
         return len(self.labels)
 
     def __getitem__(self, part: slice) -> Objects:
-        """Some of the objects, without a copy."""
         return Objects(self.boxes[part], self.labels[part], self.areas[part], self.crowds[part])
 
     @classmethod
-    def make(
+    def from_lists(
         cls,
         boxes: Sequence[Sequence[float]],
         labels: Sequence[int],
@@ -61,47 +60,47 @@ class Objects:
 
 
 class AnnotationError(ValueError):
-    """Annotations that cannot be used; the message names the file, the first faults and their number."""
+    """Annotations that cannot be used; the message lists the first faults and their number."""
 
 
 @dataclass
 class Faults:
-    """Collects what is wrong with annotations, to raise it all at once.
+    """Faults in annotations, collected to be raised together.
 
     Attributes:
-        where: the annotation file or data set.
-        found: the faults, each naming its annotation.
+        location: The annotation file or data set.
+        messages: The faults, each with the name of its annotation.
     """
 
-    where: str
-    found: list[str] = field(default_factory=list)
+    location: str
+    messages: list[str] = field(default_factory=list)
 
-    def add(self, fault: str) -> None:
-        """Note one fault."""
-        self.found.append(fault)
+    def add(self, message: str) -> None:
+        """Add one fault."""
+        self.messages.append(message)
 
-    def raise_any(self, hint: str = "") -> None:
-        """Raise AnnotationError with the first faults and their number if there are any."""
-        if self.found:
-            raise AnnotationError(f"{self.where}: {listed(self.found)}{hint}")
+    def raise_any(self, advice: str) -> None:
+        """Raise AnnotationError if there are faults."""
+        if self.messages:
+            raise AnnotationError(f"{self.location}: {listed(self.messages)}\n{advice}")
 
 
 def listed(faults: Sequence[str]) -> str:
-    """The number of faults and the first of them, a line each."""
+    """The number of faults and the first of them, one per line."""
     count = "1 fault" if len(faults) == 1 else f"{len(faults):,} faults"
-    more = f"\n  … and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
-    return count + "".join(f"\n  {fault}" for fault in faults[:_SHOWN]) + more
+    more = f"\n  … and {len(faults) - _MAX_LISTED:,} more" if len(faults) > _MAX_LISTED else ""
+    return count + "".join(f"\n  {fault}" for fault in faults[:_MAX_LISTED]) + more
 
 
 def box_fault(box: Sequence[float], width: int, height: int) -> str | None:
-    """What is wrong with a box x, y, width, height in an image of that size; None if nothing is."""
+    """The fault of a box (x, y, width, height) in an image of that width and height; None if it has none."""
     x, y, w, h = box
     if not all(map(math.isfinite, box)):
         fault = "is not finite"
     elif w < MIN_SIDE or h < MIN_SIDE:
         fault = "has no area"
     elif x < -TOLERANCE or y < -TOLERANCE or x + w > width + TOLERANCE or y + h > height + TOLERANCE:
-        fault = f"sticks out of its {width}×{height} image"
+        fault = f"extends beyond its {width}×{height} image"
     elif min(x + w, width) - max(x, 0) < MIN_SIDE or min(y + h, height) - max(y, 0) < MIN_SIDE:
         fault = f"lies outside of its {width}×{height} image"
     else:
@@ -110,11 +109,11 @@ def box_fault(box: Sequence[float], width: int, height: int) -> str | None:
 
 
 def duplicates(values: Iterable[object]) -> list[object]:
-    """Each value that comes more than once, in the order in which it comes again."""
+    """Each value that occurs more than once, in the order of the second occurrences."""
     seen: set[object] = set()
-    again: dict[object, None] = {}
+    repeated: dict[object, None] = {}
     for value in values:
         if value in seen:
-            again[value] = None
+            repeated[value] = None
         seen.add(value)
-    return list(again)
+    return list(repeated)

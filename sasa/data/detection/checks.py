@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
+from sasa.data.checks import check_not_empty, check_numbering
 from sasa.data.detection.datasets import DetectionDataset
-from sasa.data.layout import quoted
 
 
 def check_categories(train: DetectionDataset, test: DetectionDataset, num_classes: int | None = None) -> None:
-    """Check that training and test data number the same classes alike and that both hold objects.
+    """Check that training and test data have the same classes under the same numbers, and objects.
 
     Args:
-        train: the training data.
-        test: the data to evaluate on.
-        num_classes: how many classes the model tells apart; None means len(train.classes).
+        train: The training data.
+        test: The data for evaluation.
+        num_classes: The number of the model's classes; None means len(train.classes).
 
     Raises:
-        ValueError: no images, no object but crowds, a class that only one of the two lists, the same classes
-            under other numbers, or more classes than num_classes.
+        ValueError: There are no images, no objects other than crowds, a class is in one data set only, the
+            classes have other numbers, or there are more than num_classes.
     """
     for part, dataset in (("training", train), ("test", test)):
-        if len(dataset) == 0:
-            raise ValueError(f"the {part} data has no images: {dataset.source.where}")
+        check_not_empty(dataset, f"{part} images", dataset.location)
         if all(dataset.objects(index).crowds.all() for index in range(len(dataset))):
-            raise ValueError(f"the {part} data has no objects: {dataset.source.where}")
-    only_train = set(train.classes) - set(test.classes)
-    only_test = set(test.classes) - set(train.classes)
-    if only_train or only_test:
-        raise ValueError(
-            "training and test data must list the same classes; only in training: "
-            f"{quoted(only_train) or 'none'}; only in test: {quoted(only_test) or 'none'}"
-        )
-    if (train.classes, train.category_ids) != (test.classes, test.category_ids):
-        numbered = [
-            dict(zip(dataset.category_ids, dataset.classes, strict=True)) for dataset in (train, test)
-        ]
-        raise ValueError(
-            f"training and test data number the same classes differently: {numbered[0]} and {numbered[1]}"
-        )
-    if num_classes is not None and len(train.classes) > num_classes:
-        raise ValueError(
-            f"num_classes must be at least {len(train.classes)}, the number of classes in the data, got "
-            f"{num_classes}"
-        )
+            raise ValueError(f"{dataset.location}: expected {part} objects, got none")
+    check_numbering(
+        dict(zip(train.category_ids, train.classes, strict=True)),
+        dict(zip(test.category_ids, test.classes, strict=True)),
+        num_classes,
+    )

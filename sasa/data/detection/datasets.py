@@ -9,139 +9,111 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
+from sasa.data.datasets import Source, SourceDataset
 from sasa.data.detection.annotations import Objects
 from sasa.data.images import convert_image
 
 Target = dict[str, Any]
-"""What is annotated in an image, as DetectionDataset describes it."""
+"""The annotations of an image, as described in DetectionDataset."""
 DetectionTransform = Callable[[Image.Image, Target], tuple[Any, Target]]
 
 
-class DetectionSource(Protocol):
-    """Where annotated images come from, by index.
+class DetectionSource(Source, Protocol):
+    """Annotated images by index.
 
     Attributes:
-        where: the source's name for messages.
-        classes: label → class name.
-        category_ids: label → the category's id in the annotation file and in results.
-        image_ids: of each image; its length is the number of images.
-        skipped: descriptions of the annotations left out.
+        category_ids: The ids of the categories in the annotation file and in results, by label.
+        image_ids: The id of each image; its length is the number of images.
+        skipped: Descriptions of the objects that were left out.
     """
 
-    where: str
-    classes: list[str]
     category_ids: list[int]
     image_ids: Sequence[int]
     skipped: tuple[str, ...]
 
-    def name(self, index: int) -> str:
-        """What to call one image in a message, its file where there is one."""
-
     def file_name(self, index: int) -> str:
-        """The image's name in COCO's "images" list."""
+        """The name of one image in COCO's "images" list."""
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height of one image."""
 
     def objects(self, index: int) -> Objects:
-        """What is annotated in one image."""
-
-    def load(self, index: int) -> Image.Image:
-        """One image in the mode it is stored in; raises BrokenImageError naming it."""
+        """The annotated objects of one image."""
 
 
-class DetectionDataset(Dataset[tuple[Any, Target]]):
-    """(image, target) pairs of a source, or of a selection from it.
+class DetectionDataset(SourceDataset[tuple[Any, Target]]):
+    """(image, target) pairs of a source, or a selection of them.
 
-    A target holds, for N ≥ 0 objects:
+    A target has, for N ≥ 0 objects:
 
     - boxes: BoundingBoxes (N, 4), float32, x1 y1 x2 y2 in pixels, 0 ≤ x1 < x2 ≤ width, 0 ≤ y1 < y2 ≤ height;
-    - labels: (N,) int64, 0 … C - 1, as torchvision's RetinaNet with num_classes=C takes them (no background);
-    - area: (N,) float32, square pixels;
+    - labels: (N,) int64, 0 … C - 1, as for torchvision's RetinaNet with num_classes=C (no background);
+    - area: (N,) float32, in square pixels;
     - iscrowd: (N,) int64, 1 for a region to ignore (COCO's crowds, VOC's difficult objects), else 0;
     - image_id: int.
 
+    Args:
+        source: The source of the images.
+        transform: Applied to each RGB PIL image and its target; None leaves them as they are.
+
     Attributes:
-        source: where the images come from.
-        transform: applied to the RGB PIL image and the target together; None leaves them as they are.
-        indices: which of the source's images are in, and in which order.
-        classes: label → class name.
-        category_ids: label → category id.
-        image_ids: of each image.
-        skipped: descriptions of the annotations left out because they are invalid.
+        source: The source of the images.
+        transform: Applied to each RGB PIL image and its target; None leaves them as they are.
+        indices: Which images of the source, in order.
+        classes: Class names by label.
+        category_ids: Category ids by label.
+        image_ids: The id of each image.
+        skipped: Descriptions of the objects that were left out because they are invalid.
     """
 
-    def __init__(
-        self,
-        source: DetectionSource,
-        *,
-        transform: DetectionTransform | None = None,
-        indices: Sequence[int] | None = None,
-    ) -> None:
-        """Take the images of source named by indices, all of them by default."""
-        self.source = source
-        self.transform = transform
-        self.indices = range(len(source.image_ids)) if indices is None else list(indices)
-        self.classes = source.classes
+    source: DetectionSource
+    transform: DetectionTransform | None
+
+    def __init__(self, source: DetectionSource, *, transform: DetectionTransform | None = None) -> None:
+        super().__init__(source, range(len(source.image_ids)), transform)
         self.category_ids = source.category_ids
-        self.image_ids = [source.image_ids[index] for index in self.indices]
         self.skipped = source.skipped
 
-    def __len__(self) -> int:
-        """Number of images, those without objects counted."""
-        return len(self.indices)
-
-    def name(self, index: int) -> str:
-        """What one image is called, its file where there is one."""
-        return self.source.name(self.indices[index])
+    def _set_indices(self, indices: Sequence[int]) -> None:
+        super()._set_indices(indices)
+        self.image_ids = [self.source.image_ids[index] for index in self.indices]
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height of one image, without decoding it."""
         return self.source.size(self.indices[index])
 
     def objects(self, index: int) -> Objects:
-        """What is annotated in one image, without decoding it."""
+        """The annotated objects of one image, without decoding it."""
         return self.source.objects(self.indices[index])
 
     def image(self, index: int) -> Image.Image:
         """One RGB image without the transform.
 
         Raises:
-            BrokenImageError: it cannot be decoded; the message names its file.
-            ValueError: it has another size than its annotations say.
+            BrokenImageError: It cannot be decoded; the message names its file.
+            ValueError: Its size is not that of its annotations.
         """
         stored = self.source.load(self.indices[index])
         if stored.size != self.size(index):
+            width, height = self.size(index)
             raise ValueError(
-                f"{self.name(index)}: the image is {stored.width}×{stored.height}, but its annotations say "
-                f"{'×'.join(map(str, self.size(index)))}, so its boxes would be wrong; correct one of them"
+                f"{self.name(index)}: expected {width}×{height} pixels, as annotated, got "
+                f"{stored.width}×{stored.height}; correct the annotations or the image"
             )
         return convert_image(stored, "RGB", self.name(index))
 
     def target(self, index: int) -> Target:
-        """One target without the transform; see the class."""
+        """One target without the transform."""
         return make_target(self.objects(index), self.image_ids[index], self.size(index))
 
     def __getitem__(self, index: int) -> tuple[Any, Target]:
-        """The transformed image and target; raises what image() does."""
         image, target = self.image(index), self.target(index)
         return (image, target) if self.transform is None else self.transform(image, target)
 
-    def select(self, positions: Sequence[int], transform: DetectionTransform | None) -> DetectionDataset:
-        """A data set of some of these images, in the order given, with a transform of its own.
-
-        Args:
-            positions: indices into this data set.
-            transform: the selection's transform; None gives PIL images.
-        """
-        indices = [self.indices[position] for position in positions]
-        return DetectionDataset(self.source, transform=transform, indices=indices)
-
     def ground_truth(self) -> dict[str, Any]:
-        """All annotations as a COCO annotation file holds them, numbers as in the source's own file.
+        """All annotations in the format of a COCO annotation file, with the numbers of the source's own file.
 
         Returns:
             A dict of the lists "images" (id, file_name, width, height), "annotations" (id from 1, image_id,
@@ -150,12 +122,11 @@ class DetectionDataset(Dataset[tuple[Any, Target]]):
         """
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for position, index in enumerate(self.indices):
-            width, height = self.source.size(index)
-            image_id = self.image_ids[position]
+        for position, (index, image_id) in enumerate(zip(self.indices, self.image_ids, strict=True)):
+            width, height = self.size(position)
             name = self.source.file_name(index)
             images.append({"id": image_id, "file_name": name, "width": width, "height": height})
-            objects = self.source.objects(index)
+            objects = self.objects(position)
             for box, label, area, crowd in zip(
                 objects.boxes.tolist(),
                 objects.labels.tolist(),
@@ -180,7 +151,7 @@ class DetectionDataset(Dataset[tuple[Any, Target]]):
 
 
 def make_target(objects: Objects, image_id: int, size: tuple[int, int]) -> Target:
-    """The target of one image of size (width, height); boxes are cut off at its border."""
+    """The target of one image of size (width, height); boxes are clipped to the image."""
     width, height = size
     corners = np.concatenate([objects.boxes[:, :2], objects.boxes[:, :2] + objects.boxes[:, 2:]], axis=1)
     corners = corners.clip(0, [width, height, width, height]).astype(np.float32)
@@ -196,7 +167,7 @@ def make_target(objects: Objects, image_id: int, size: tuple[int, int]) -> Targe
 
 
 def without_crowds(target: Target) -> Target:
-    """The target as a loss wants it: the regions to ignore are left out of all its tensors."""
+    """The target for a loss: the regions to ignore are removed from all of its tensors."""
     keep = target["iscrowd"] == 0
     return {key: _rows(value, keep) for key, value in target.items()}
 

@@ -1,7 +1,6 @@
-"""From a PIL image and its target to what a detector takes, for training and for evaluation.
+"""torchvision's transforms from a PIL image and its target to the inputs of a detector.
 
-Everything is torchvision's transforms.v2, which moves the boxes with the pixels. Random numbers come from
-torch's global generator, which a DataLoader seeds in each of its processes.
+Random numbers come from torch's global generator, which a DataLoader seeds in each of its processes.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN
 from torchvision.transforms import v2
 
 from sasa.data.detection.datasets import DetectionTransform, Target, without_crowds
+from sasa.errors import require
 
 
 def detection_training_transform(
@@ -24,40 +24,36 @@ def detection_training_transform(
     hflip: float = 0.5,
     mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
 ) -> DetectionTransform:
-    """Make the paper's random training transform (App. A.3): multi-scale jitter, crop, horizontal flip.
+    """The paper's random training transform (App. A.3): multi-scale jitter, crop, horizontal flip.
 
-    The image is resized so that its longer side is size times a factor drawn from scale, its aspect ratio
-    kept. What exceeds size × size is cropped at random; what lacks is padded, the image at a random place.
-    Boxes are cut off with the image; those that keep less than a pixel of width or height go.
+    The image is resized so that its longer side is size times a random factor; its aspect ratio is kept.
+    Where it exceeds size × size it is cropped at random, and where it is smaller it is padded, at a random
+    position. Boxes are clipped to the crop; boxes that are then less than a pixel wide or high are removed.
 
     Args:
-        size: width and height of the result in pixels.
-        scale: range of the factor, for which the paper has no numbers; (1, 1) turns the jitter off.
-        hflip: probability of a horizontal flip.
-        mean: of each channel, for pixels in [0, 1], which fills the padding: with the mean that the detector
-            subtracts, its own padding and this one are the same.
+        size: Width and height of the result in pixels.
+        scale: Range of the factor, for which the paper gives no numbers; (1, 1) for no jitter.
+        hflip: Probability of a horizontal flip.
+        mean: The color of the padding, for pixels in [0, 1]; with the mean that the detector subtracts, it
+            equals the detector's own padding.
 
     Returns:
         A picklable callable from an RGB PIL image and a target of DetectionDataset to a float32 tensor
-        (3, size, size) in [0, 1] and a dict of the tensors boxes (N, 4) and labels (N,), and image_id. Crowds
-        are left out, and so are area and iscrowd, which only evaluation needs.
+        (3, size, size) in [0, 1] and a dict of boxes (N, 4), labels (N,) and image_id. Crowds are removed,
+        and so are area and iscrowd, which only evaluation needs.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: An argument is out of range.
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1, got {size!r}")
-    if not 0 < scale[0] <= scale[1]:
-        raise ValueError(f"scale must be a range (low, high) with 0 < low <= high, got {scale!r}")
-    if not 0 <= hflip <= 1:
-        raise ValueError(f"hflip must lie in [0, 1], got {hflip!r}")
-    if len(mean) != 3:
-        raise ValueError(f"mean must have 3 numbers, one a channel, got {tuple(mean)!r}")
+    require(size >= 1, "size", "at least 1", size)
+    require(0 < scale[0] <= scale[1], "scale", "a range (low, high) with 0 < low <= high", scale)
+    require(0 <= hflip <= 1, "hflip", "a probability in [0, 1]", hflip)
+    require(len(mean) == 3, "mean", "3 numbers, one per channel", tuple(mean))
     return cast(
         DetectionTransform,
         v2.Compose(
             [
-                _for_the_loss,
+                _loss_target,
                 v2.ScaleJitter((size, size), scale),
                 v2.RandomHorizontalFlip(hflip),
                 v2.ToImage(),
@@ -71,11 +67,12 @@ def detection_training_transform(
 
 
 def detection_evaluation_transform() -> DetectionTransform:
-    """Make the evaluation transform: the whole image in its own size, which detections then refer to.
+    """The evaluation transform: the whole image in its own size, to which the detections refer.
 
     Returns:
         A picklable callable from an RGB PIL image and a target to a float32 tensor (3, H, W) in [0, 1] and
-        the target with plain tensors. The detector resizes images and takes its boxes back to the size given.
+        the target with plain tensors. The detector resizes images and maps its boxes back to the original
+        size.
     """
     return cast(
         DetectionTransform,
@@ -83,6 +80,6 @@ def detection_evaluation_transform() -> DetectionTransform:
     )
 
 
-def _for_the_loss(image: Image.Image, target: Target) -> tuple[Image.Image, dict[str, Any]]:
+def _loss_target(image: Image.Image, target: Target) -> tuple[Image.Image, dict[str, Any]]:
     kept = without_crowds(target)
     return image, {key: kept[key] for key in ("boxes", "labels", "image_id")}

@@ -16,7 +16,7 @@ from sasa.ops.local_attn.spec import LocalAttentionSpec
 from sasa.ops.local_self_attn.inputs import LocalSelfAttentionInputs
 from sasa.ops.memory_format import empty_map, is_channels_last
 
-_PANEL = 32  # outputs whose weights lie together in the packed weights of the C++ kernels
+_PANEL = 32  # outputs whose weights lie together, as in csrc/local_attention/local_attention.h
 
 # Two ops, so that a compiler that knows the weights packs them once.
 torch.library.define("sasa::pack_projection", "(Tensor weight, Tensor? bias, int parts) -> Tensor")

@@ -1,1 +1,1 @@
-"""The paper's ablations: sweeps of runs under one recipe, and what came out as one tidy table."""
+"""Sweeps of the paper's ablations, their results as tables, and the comparison of two runs."""

@@ -1,4 +1,4 @@
-"""Run sweeps: what is finished is skipped, what is half done goes on, and one table holds the results."""
+"""Running sweeps: finished runs are skipped, interrupted ones continue, and one table has the results."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from sasa.data import ImageDataset, create_dataset, is_stream
+from sasa.errors import require
 from sasa.models import attention_layers, create_model
 from sasa.train.ablation.attention_arrays import ATTENTION, save_attention
 from sasa.train.ablation.inference_time import Timed, inference_machine, inference_seconds
@@ -18,10 +19,11 @@ from sasa.train.ablation.plan import Cell, Sweep, check_seeds
 from sasa.train.ablation.processes import LOG, Outcome, finished, run_all
 from sasa.train.ablation.tables import INFERENCE, TABLE, first_runs, require_results_kept, write_tables
 from sasa.train.ablation.workers import torchrun_workers
-from sasa.train.config import TrainConfig
-from sasa.train.fit import CONFIG_FILE, write_json
-from sasa.train.loaders import input_size
-from sasa.train.weights import WEIGHTS_FILE, load_weights
+from sasa.train.atomic import write_json
+from sasa.train.classification.config import TrainConfig
+from sasa.train.classification.data import input_size
+from sasa.train.classification.weights import load_weights
+from sasa.train.run_folder import CONFIG_FILE, WEIGHTS_FILE
 
 
 def ablate(
@@ -34,37 +36,36 @@ def ablate(
 ) -> Path:
     """Train every cell with every seed and write results.csv and results.json.
 
-    The runs go seed by seed, so that an early stop leaves whole rounds. A run that is finished is skipped,
-    one that was stopped goes on from its last epoch, and cells of several sweeps that are the same network
-    and recipe share their runs. The tables are written anew after every run. At the end all networks of the
-    folder are timed together (inference_time.METHOD), those of sweeps run there before included, unless all
-    have been already, and what their attention looks at is kept for the report.
+    Runs are ordered by seed, so every cell is trained with one seed before the next seed starts. Finished
+    runs are skipped, an interrupted run continues from its last epoch, and cells with the same network and
+    recipe share their runs. The tables are rewritten after every run. At the end, all networks in the folder,
+    including those of earlier sweeps, are timed together (inference_time.METHOD), unless this has been done,
+    and their attention maps are saved for the report.
 
-    Under torchrun every process calls this with the same arguments and trains its share of the runs, each as
-    if it were alone; the first does the rest, once all are done. They must see the same folder.
+    Under torchrun, every process calls this function with the same arguments and trains its share of the
+    runs, each as a single process. The first process does the rest when all are done. All processes must
+    share the folder.
 
     Args:
-        sweeps: From `plan_sweeps`.
-        out: The folder; runs go to out/runs/HASH/seed-N.
-        seeds: Runs of each cell, with seeds 0, 1, …
-        jobs: Runs at a time, each in a process of its own; under torchrun of every process.
-        minutes: Stop training after so long; the same call again goes on. None goes on to the end.
+        sweeps: The sweeps, from `plan_sweeps`.
+        out: The folder; the runs are in out/runs/HASH/seed-N.
+        seeds: Number of runs per cell, with seeds 0, 1, …
+        jobs: Number of concurrent runs, each in its own process; per process under torchrun.
+        minutes: Stop training after this time; the same call continues. None means no limit.
 
     Returns:
-        The CSV.
+        The path of results.csv.
 
     Raises:
-        ChildProcessError: Runs failed; it names each and its error, and is raised after all others are done,
-            under torchrun by the first process.
-        BlockingIOError: Another process works in the folder.
-        ValueError: An argument is out of its range, or the folder holds finished runs of one of the sweeps by
-            another recipe, which its tables would lose.
+        BlockingIOError: Another process is running sweeps in the folder.
+        ChildProcessError: Runs failed. It is raised after all others are done, under torchrun by the first
+            process, and names each failed run and its error.
+        ValueError: An argument is out of range, or the folder has finished runs of one of the sweeps by
+            another recipe, which the tables would lose.
     """
     check_seeds(seeds)
-    if jobs < 1:
-        raise ValueError(f"jobs: expected at least 1, got {jobs}")
-    if minutes is not None and not minutes > 0:
-        raise ValueError(f"minutes: expected a positive number, got {minutes}")
+    require(jobs >= 1, "jobs", "at least 1", jobs)
+    require(minutes is None or minutes > 0, "minutes", "a positive number", minutes)
     out = Path(out)
     require_results_kept(sweeps, out)
     out.mkdir(parents=True, exist_ok=True)
@@ -80,8 +81,8 @@ def ablate(
     failed: dict[Path, str] = {}
     done: list[Path] = []
 
-    with torchrun_workers() as workers, _alone_in(out) if workers.rank == 0 else nullcontext():
-        # Before anyone trains, all have seen what is left: their shares are of the same runs.
+    with torchrun_workers() as workers, _locked(out) if workers.rank == 0 else nullcontext():
+        # All workers list the remaining runs before any of them trains, so they share the same list.
         workers.gather(None)
         share = workers.share(list(configs.values()))
 
@@ -105,7 +106,7 @@ def ablate(
         if workers.rank == 0:
             write_tables(sweeps, out)
             finished_before = len(names) - len(configs)
-            print(f"{len(names)} runs in {out}, {finished_before} of them finished before", flush=True)
+            print(f"{len(names)} runs in {out}, {finished_before} of them already finished", flush=True)
         deadline = None if minutes is None else time.monotonic() + 60 * minutes
         run_all(share, jobs=jobs, deadline=deadline, on_start=on_start, on_end=on_end)
         for failed_there in workers.gather(failed):
@@ -114,7 +115,7 @@ def ablate(
             write_tables(sweeps, out)
             _time_networks(out)
             for sweep in sweeps:
-                _keep_attention(_trained(sweep, out, seeds))
+                _save_attention_maps(_trained(sweep, out, seeds))
             write_tables(sweeps, out)
     if workers.rank == 0:
         _conclude(configs, names, failed)
@@ -122,10 +123,10 @@ def ablate(
 
 
 def _conclude(configs: Collection[Path], names: Mapping[Path, str], failed: Mapping[Path, str]) -> None:
-    """Say what is left of the runs that were to do, and raise ChildProcessError where some failed."""
-    left = [folder for folder in configs if finished(folder) is None and folder not in failed]
-    if left:
-        print(f"{len(left)} runs are left; the same command goes on with them", flush=True)
+    """Print how many runs remain, and raise ChildProcessError if some failed."""
+    remaining = [folder for folder in configs if finished(folder) is None and folder not in failed]
+    if remaining:
+        print(f"{len(remaining)} runs remain; the same command continues with them", flush=True)
     if failed:
         errors = "; ".join(
             f"{names[folder]}: {error} (see {folder / LOG})" for folder, error in failed.items()
@@ -134,7 +135,7 @@ def _conclude(configs: Collection[Path], names: Mapping[Path, str], failed: Mapp
 
 
 def _trained(sweep: Sweep, out: Path, seeds: int) -> list[tuple[Cell, Path]]:
-    """The cells that have a finished run, and their first."""
+    """The cells that have a finished run, each with the first of them."""
     trained: list[tuple[Cell, Path]] = []
     for cell in sweep.cells:
         folders = (cell.folder(out, seed) for seed in range(seeds))
@@ -142,8 +143,8 @@ def _trained(sweep: Sweep, out: Path, seeds: int) -> list[tuple[Cell, Path]]:
     return trained
 
 
-def _keep_attention(trained: Sequence[tuple[Cell, Path]]) -> None:
-    """Keep what the networks look at, for the report. Streams are left out: they have no first image."""
+def _save_attention_maps(trained: Sequence[tuple[Cell, Path]]) -> None:
+    """Save attention maps for the report, except for streams, which have no first image per class."""
     opened: dict[str, ImageDataset] = {}
     for cell, folder in trained:
         model, data = cell.config.model, cell.config.data
@@ -152,7 +153,7 @@ def _keep_attention(trained: Sequence[tuple[Cell, Path]]) -> None:
         if not attention_layers(create_model(model.name, device="meta", **model.options)):
             continue
         if not (folder / WEIGHTS_FILE).exists():
-            print(f"{folder}: its attention is not kept, its weights are gone", flush=True)
+            print(f"{folder}: no attention maps, since the weights are missing", flush=True)
             continue
         channels = input_size(data)[0]
         key = f"{channels} {data.test_split} {data.source} {data.on_broken} {data.options}"
@@ -166,17 +167,16 @@ def _keep_attention(trained: Sequence[tuple[Cell, Path]]) -> None:
 
 
 def _time_networks(out: Path) -> None:
-    """Time every network of the tables in one session, unless all have times of one on this machine.
+    """Time all networks of the tables in one session, unless all have times of one session on this machine.
 
-    Those of sweeps that were run here before are timed again with the new ones: the report compares them, and
-    sweeps share networks.
+    Networks of earlier sweeps are timed again together with new ones, since the report compares them.
     """
     runs = []
     for folder in first_runs(out):
         if (folder / WEIGHTS_FILE).exists():
             runs.append(folder)
         else:
-            print(f"{folder}: not timed, its weights are gone", flush=True)
+            print(f"{folder}: no inference time, since the weights are missing", flush=True)
     machine = inference_machine()
     before = [folder.parent / INFERENCE for folder in runs]
     if all(path.exists() for path in before):
@@ -188,7 +188,7 @@ def _time_networks(out: Path) -> None:
     networks = {}
     for folder in runs:
         network, metadata = load_weights(folder)
-        assert metadata.recipe is not None, "it is a run's"
+        assert metadata.recipe is not None, "weights of a run have a recipe"
         channels, height, width = metadata.input_size
         networks[folder] = Timed(network, (channels, height, width), metadata.recipe["runtime"]["precision"])
     print(f"timing the {len(runs)} networks of {out} together", flush=True)
@@ -204,11 +204,13 @@ def _time_networks(out: Path) -> None:
 
 
 @contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """Refuse to work where another process does; the system lets go of the lock when that one ends."""
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the lock of the folder; the system releases it when the process ends."""
     with (out / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BlockingIOError(f"out: another process is running sweeps in {out}; wait for it") from error
+            raise BlockingIOError(
+                f"out: another process is running sweeps in {out}; wait until it ends"
+            ) from error
         yield

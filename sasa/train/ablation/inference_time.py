@@ -1,4 +1,4 @@
-"""How long trained networks take for an image."""
+"""Inference times of networks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Key = TypeVar("Key")
 
 BATCH, ROUNDS, TURN_SECONDS = 32, 7, 0.3
 METHOD = (
-    f"sasa.fuse, eval, inference_mode, channels-last, batches of {BATCH} random images; every network in "
-    f"turn for at least {TURN_SECONDS} s, {ROUNDS} rounds after one to warm up; the median of all batches, "
-    f"divided by {BATCH}"
+    f"sasa.fuse, eval, inference_mode, channels-last, batches of {BATCH} random images; the networks take "
+    f"turns of at least {TURN_SECONDS} s, for one warm-up round and {ROUNDS} measured rounds; median time "
+    f"of a batch, divided by {BATCH}"
 )
 
 
@@ -26,8 +26,8 @@ class Timed(NamedTuple):
     """A network to time.
 
     Attributes:
-        network: It is fused, and moved to the GPU where there is one.
-        size: (C, H, W) of its images.
+        network: The network; it is fused, and moved to the GPU if available.
+        size: (C, H, W) of the images.
         precision: "32-true", or "bf16-mixed" or "16-mixed" for autocast.
     """
 
@@ -37,13 +37,13 @@ class Timed(NamedTuple):
 
 
 def inference_seconds(networks: Mapping[Key, Timed]) -> dict[Key, float]:
-    """Seconds an image of several networks, timed in turns so that a busy machine slows all of them alike.
+    """Seconds per image of several networks, which take turns so that other load affects all of them alike.
 
-    See METHOD. On a GPU where there is one, else on the CPU with torch's number of threads. Times of two
-    calls compare less well than those of one.
+    See METHOD. The device is a GPU if available, or the CPU with torch's number of threads. Times from
+    different calls are less comparable.
 
     Args:
-        networks: By any key.
+        networks: The networks, by any key.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ready = {}
@@ -61,7 +61,7 @@ def inference_seconds(networks: Mapping[Key, Timed]) -> dict[Key, float]:
 
 
 def _turn(network: nn.Module, images: torch.Tensor, precision: str) -> list[float]:
-    """Seconds of each batch of one turn."""
+    """Seconds of each batch in one turn."""
     dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
     times: list[float] = []
     total = 0.0
@@ -77,7 +77,7 @@ def _turn(network: nn.Module, images: torch.Tensor, precision: str) -> list[floa
 
 
 def inference_machine() -> dict[str, Any]:
-    """What times hold for: device, threads, versions and method."""
+    """Device, threads, versions and method of the times."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
         "device": device,

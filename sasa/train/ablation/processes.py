@@ -1,4 +1,4 @@
-"""Training runs, each in a process of its own, so that none takes the others down with it."""
+"""Training runs in processes of their own, so that a failed run does not affect the others."""
 
 from __future__ import annotations
 
@@ -21,14 +21,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sasa.train.config import TrainConfig
-from sasa.train.fit import CONFIG_FILE, RESULTS_FILE
+from sasa.train.classification.config import TrainConfig
+from sasa.train.run_folder import CHECKPOINTS, CONFIG_FILE, RESULTS_FILE
 
 LOG = "log.txt"
 
 
 class Outcome(NamedTuple):
-    """How a run ended: with results, with an error, or with neither because the time was over."""
+    """The outcome of a run: results, an error, or neither if the time was over.
+
+    Attributes:
+        folder: The run folder.
+        results: The content of results.json.
+        error: The error, in one line.
+    """
 
     folder: Path
     results: dict[str, Any] | None = None
@@ -49,18 +55,19 @@ def run_all(
     on_start: Callable[[Path], None],
     on_end: Callable[[Outcome], None],
 ) -> None:
-    """Train or resume runs, jobs of them at a time, the threads of torch divided among them.
+    """Train or resume runs concurrently; they share the threads of torch.
 
-    What a run prints goes to log.txt in its folder; its checkpoints are removed once it is finished. When
-    this process is interrupted or killed, the runs under way stop too; each goes on from its last epoch when
-    it is run again.
+    The output of a run is written to log.txt in its folder, and its checkpoints are removed when it is
+    finished. If this process is interrupted or killed, the active runs stop too, and continue from their last
+    epoch next time.
 
     Args:
-        configs: One for each run that is not finished.
-        jobs: Processes at a time, at least 1.
-        deadline: Of time.monotonic(); then the runs under way are stopped and no other starts. None is never.
-        on_start: Told the folder of a run that starts.
-        on_end: Told how a run ended; not told of runs that never started.
+        configs: The configurations of the runs that are not finished.
+        jobs: Number of concurrent processes, at least 1.
+        deadline: Value of time.monotonic() at which the active runs are stopped, and no more are started;
+            None means never.
+        on_start: Called with the folder of a run when it starts.
+        on_end: Called with the outcome of a run when it ends.
     """
     context = _context()
     threads = max(1, torch.get_num_threads() // jobs)
@@ -80,8 +87,8 @@ def run_all(
                 process.start()
                 sender.close()
                 running[process.sentinel] = (process, receiver, config.folder)
-            left = None if stopped or deadline is None else max(0.0, deadline - time.monotonic())
-            for sentinel in wait(list(running), left) if running else ():
+            timeout = None if stopped or deadline is None else max(0.0, deadline - time.monotonic())
+            for sentinel in wait(list(running), timeout) if running else ():
                 process, receiver, folder = running.pop(sentinel)  # type: ignore[arg-type]
                 process.join()
                 on_end(_outcome(process, receiver, folder, stopped=stopped))
@@ -92,20 +99,20 @@ def run_all(
 
 
 def _kill(process: BaseProcess) -> None:
-    """End a run and its loaders: one that has just started would not notice that the run is gone."""
+    """End a run and its loader processes, which would not notice it if they have just started."""
     assert process.pid is not None
-    # Too young to lead a group, or at its end: for macOS one of zombies is forbidden.
+    # The process does not lead a group yet, or is a zombie, whose group macOS protects.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
 
 
 def _context() -> BaseContext:
-    """On Linux processes are forked from one that has imported everything and computed nothing."""
+    """On Linux, processes are forked from one that has imported everything and computed nothing."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sasa.train.run"])
+    context.set_forkserver_preload(["sasa.train.run", "sasa.train.classification.task"])
     return context
 
 
@@ -131,8 +138,8 @@ def _child(config: TrainConfig, threads: int, sender: Connection) -> None:
     assert parent is not None
     os.setpgid(0, 0)  # for _kill and _end_with
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the parent decides
-    # Ours is not the way in which the run's own loader processes should start.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    # The loader processes of the run should start in the default way.
     multiprocessing.set_start_method(None, force=True)
     folder = config.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -147,8 +154,8 @@ def _child(config: TrainConfig, threads: int, sender: Connection) -> None:
             resume(folder)
         else:
             train(config)
-        # Three checkpoints of weights, average and momentum: far larger than the weights that are kept.
-        shutil.rmtree(folder / "checkpoints")
+        # Three checkpoints with weights, moving average and momentum are far larger than the weights.
+        shutil.rmtree(folder / CHECKPOINTS)
     except Exception as error:
         traceback.print_exc()
         sender.send(f"{type(error).__name__}: {' '.join(str(error).split())}")

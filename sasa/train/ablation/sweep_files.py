@@ -1,21 +1,21 @@
-"""What a sweep is, as a YAML file says it; those that come with sasa lie in sweeps/ here."""
+"""Sweeps as YAML files; those that come with sasa are in the folder sweeps."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sasa.train.config import TrainConfig
+from sasa.errors import did_you_mean
+from sasa.train.classification.config import TrainConfig
 from sasa.train.config_files import read_yaml
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
-"""The recipe of runs for which none is given."""
+"""The default recipe."""
 
 _SWEEPS = Path(__file__).with_name("sweeps")
-_SECTIONS = {field.name for field in dataclasses.fields(TrainConfig)} - {"seed", "run_folder"}
+_SECTIONS = {field.name for field in dataclasses.fields(TrainConfig)} - {"seed", "run"}
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class CellFile:
     """One network and recipe of a sweep.
 
     Attributes:
-        name: Of the cell, unlike its neighbors'.
-        config: What it changes, nested as in a recipe.
-        paper: The top-1 that the paper prints, in %; None where it prints none.
-        series: Cells of one series are drawn as one line; None draws the cell by itself.
+        name: Name within the sweep.
+        config: What the cell changes, nested as in a recipe.
+        paper: The paper's top-1 in %, or None.
+        series: Cells of a series are joined by a line in plots; None for a single point.
     """
 
     name: str
@@ -40,13 +40,13 @@ class SweepFile:
     """A sweep.
 
     Attributes:
-        name: Such as "table5".
+        name: Name, such as "table5".
         title: What varies.
-        cells: In the order of the tables.
-        config: What the sweep changes in the recipe for all cells.
-        claims: Pairs of cells of which the paper has the first above the second.
-        paper: Where in the paper, and on what.
-        note: What a reader must know besides.
+        cells: The cells, in the order of the table.
+        config: What the sweep changes in the recipe, for all cells.
+        claims: Pairs of cells of which the paper reports the first as more accurate.
+        paper: Table or figure of the paper, with network and data.
+        note: A remark for the report.
     """
 
     name: str
@@ -59,23 +59,25 @@ class SweepFile:
 
 
 def sweep_names() -> list[str]:
-    """The sweeps that come with sasa, those of the paper's tables first."""
+    """The sweeps that come with sasa; tables come first."""
     return sorted((path.stem for path in _SWEEPS.glob("*.yaml")), key=lambda name: (name[0] != "t", name))
 
 
 def read_sweep(sweep: str) -> SweepFile:
-    """A sweep by its name, or from a YAML file of the user's.
+    """Read a sweep.
+
+    Args:
+        sweep: A name from sweep_names, or a YAML file.
 
     Raises:
-        ValueError: There is no such sweep, or its file says something that a sweep does not have.
+        ValueError: There is no such sweep, or its file is invalid.
     """
     path = _SWEEPS / f"{sweep}.yaml"
     if sweep not in sweep_names():
         path = Path(sweep)
         if path.suffix not in (".yaml", ".yml") or not path.is_file():
-            near = difflib.get_close_matches(sweep, sweep_names(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "or give a YAML file"
-            raise ValueError(f"sweep: expected one of {', '.join(sweep_names())}, got {sweep!r}; {hint}")
+            hint = did_you_mean(sweep, sweep_names(), otherwise="or give a YAML file")
+            raise ValueError(f"sweep: expected one of {', '.join(sweep_names())}, got {sweep!r}{hint}")
     content = read_yaml(path)
     _check(content, {"title", "cells"}, {"config", "claims", "paper", "note"}, str(path))
     config = content.get("config", {})
@@ -85,7 +87,7 @@ def read_sweep(sweep: str) -> SweepFile:
     cells = tuple(_cell(cell, number, path) for number, cell in enumerate(content["cells"], 1))
     names = [cell.name for cell in cells]
     if len(set(names)) < len(names):
-        raise ValueError(f"{path}: cells: two have the same name among {names}")
+        raise ValueError(f"{path}: cells: expected different names, got {names}")
     claims = content.get("claims", [])
     if not isinstance(claims, list):
         raise ValueError(f"{path}: claims: expected a list of pairs of cells, got {claims!r}")
@@ -109,7 +111,7 @@ def _cell(content: Any, number: int, path: Path) -> CellFile:
 
 
 def _claim(content: Any, names: list[str], path: Path) -> tuple[str, str]:
-    # As text, as the names are: YAML has numbers of some.
+    # As text, like the names, since YAML reads some names as numbers.
     pair = [str(name) for name in content] if isinstance(content, list) else []
     if not (len(pair) == 2 and set(pair) <= set(names)):
         raise ValueError(f"{path}: claims: expected pairs of the cells {names}, got {content!r}")
@@ -120,6 +122,6 @@ def _check(content: Any, required: set[str], optional: set[str], where: str) -> 
     if not isinstance(content, dict):
         raise ValueError(f"{where}: expected keys such as {sorted(required | optional)}, got {content!r}")
     if missing := sorted(required - content.keys()):
-        raise ValueError(f"{where}: {', '.join(missing)} missing")
+        raise ValueError(f"{where}: expected {', '.join(missing)}, got {sorted(content)}")
     if unknown := sorted(content.keys() - required - optional):
-        raise ValueError(f"{where}: unknown {', '.join(unknown)}; known are {sorted(required | optional)}")
+        raise ValueError(f"{where}: expected only {sorted(required | optional)}, got {', '.join(unknown)}")

@@ -1,4 +1,4 @@
-"""results.csv and results.json of a folder of sweeps: a row for each run of each cell."""
+"""results.csv and results.json of a folder of sweeps, with one row per run and sweep."""
 
 from __future__ import annotations
 
@@ -39,13 +39,17 @@ _COPIED = (
 
 
 def write_tables(sweeps: Sequence[Sweep], out: Path) -> None:
-    """Write both files from what the run folders hold, whatever the seeds; of other sweeps only times change.
+    """Write both files from the run folders, with all seeds; for sweeps not given, only times are updated.
 
-    results.json holds under "sweeps" what each compares and under "runs" the rows, which are those of
-    results.csv: sweep, cell, seed, config_hash, top1 and val_top1 in [0, 1], loss, parameters, flops
-    (of an image), epochs, steps, training_images, training_seconds, peak_memory_bytes, model, data, device,
-    threads, precision, inference_seconds (an image; inference.json in runs/HASH says how) and where they were
-    measured, the versions, and the run's folder.
+    results.json has the descriptions of the sweeps under "sweeps", and under "runs" the rows of results.csv:
+    sweep, cell, seed, config_hash, top1 and val_top1 in [0, 1], loss, parameters, flops (per image), epochs,
+    steps, training_images, training_seconds, peak_memory_bytes, model, data, device, threads, precision,
+    inference_seconds (per image; see inference.json in runs/HASH) with its device and threads, the versions,
+    and the run folder.
+
+    Args:
+        sweeps: The sweeps, from `plan_sweeps`.
+        out: The folder of the runs and of the files.
     """
     path = out / _CONTENT
     before = _read(out)
@@ -70,9 +74,9 @@ def write_tables(sweeps: Sequence[Sweep], out: Path) -> None:
 
 
 def require_results_kept(sweeps: Sequence[Sweep], out: Path) -> None:
-    """Raise ValueError if write_tables would drop rows of a cell that has another recipe now.
+    """Raise ValueError if write_tables would drop rows of a cell whose recipe has changed.
 
-    Rows of cells that were taken out of a sweep's file are dropped.
+    Rows of cells that were removed from the file of a sweep may be dropped.
     """
     hashes = {(sweep.name, cell.name): cell.hash for sweep in sweeps for cell in sweep.cells}
     lost: dict[str, list[str]] = {}
@@ -80,18 +84,18 @@ def require_results_kept(sweeps: Sequence[Sweep], out: Path) -> None:
         if hashes.get((row["sweep"], row["cell"]), row["config_hash"]) != row["config_hash"]:
             lost.setdefault(row["sweep"], []).append(row["cell"])
     if lost:
-        found = " and ".join(
-            f"{len(cells)} finished runs of {name} by another recipe (of {', '.join(dict.fromkeys(cells))})"
+        runs = " and ".join(
+            f"{len(cells)} finished runs of {name} by another recipe ({', '.join(dict.fromkeys(cells))})"
             for name, cells in lost.items()
         )
         raise ValueError(
-            f"out: {out} holds {found}, which its tables would lose; give another --out, or the same recipe "
-            "as before"
+            f"out: expected runs by the given recipe, got {runs} in {out}, which the tables would lose; give "
+            "another --out, or the previous recipe"
         )
 
 
 def first_runs(out: Path) -> list[Path]:
-    """Of each network in the tables that write_tables left, the first run that is still there."""
+    """The first run of each network in the tables whose folder still exists."""
     folders = [out / row["run"] for row in _read(out)["runs"]]
     first: dict[Path, Path] = {}
     for folder in folders:
@@ -101,13 +105,13 @@ def first_runs(out: Path) -> list[Path]:
 
 
 def _read(out: Path) -> dict[str, Any]:
-    """results.json; that of no sweep where the folder is new."""
+    """The content of results.json, without sweeps if the folder is new."""
     path = out / _CONTENT
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"sweeps": [], "runs": []}
 
 
 def _seeds(cell: Cell, out: Path) -> list[int]:
-    """The seeds that the cell has run folders of."""
+    """The seeds for which the cell has run folders."""
     folders = cell.folder(out, 0).parent.glob("seed-*")
     return sorted(int(folder.name.removeprefix("seed-")) for folder in folders)
 
@@ -134,7 +138,7 @@ def _description(sweep: Sweep) -> dict[str, Any]:
 
 
 def _timing(folder: Path) -> dict[str, Any]:
-    """What a row says of inference."""
+    """The inference columns of a row."""
     path = folder.parent / INFERENCE
     timing = json.loads(path.read_text()) if path.exists() else {}
     return {column: timing.get(key) for column, key in _TIMING.items()}
@@ -154,7 +158,7 @@ def _row(sweep: Sweep, cell: Cell, seed: int, out: Path, results: dict[str, Any]
         "cell": cell.name,
         "seed": seed,
         "config_hash": cell.hash,
-        # FLOPs are in a run's results for our own networks only; the plan counted all.
+        # A run's results have FLOPs only for networks of sasa; the plan has them for all.
         **{key: results[key] for key in _COPIED if key in results},
         "parameters": cell.cost.parameters,
         "flops": cell.cost.flops,

@@ -1,4 +1,4 @@
-"""The processes of a sweep that torchrun started, each of which takes its share of the runs."""
+"""Workers of a sweep, started by torchrun; each takes a share of the runs."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _PREFIXES = ("TORCHELASTIC_", "GROUP_", "ROLE_", "MASTER_")
 
 @dataclass(frozen=True)
 class Workers:
-    """This worker among all.
+    """This worker among all workers.
 
     Attributes:
-        rank: Its number, from 0; worker 0 takes the results together.
-        count: How many there are.
+        rank: Number of this worker, from 0; worker 0 writes the tables.
+        count: Number of workers.
     """
 
     rank: int = 0
     count: int = 1
 
     def share(self, runs: Sequence[T]) -> Sequence[T]:
-        """Every count-th of runs, which must be the same in all workers; so an early stop leaves rounds."""
+        """Every count-th run of a list that is the same in all workers; the order by seed is kept."""
         return runs[self.rank :: self.count]
 
     def gather(self, value: T) -> list[T]:
-        """The values of all workers, of which each waits here for the others."""
+        """The values of all workers; each waits for the others."""
         if self.count == 1:
             return [value]
         values: list[T | None] = [None] * self.count
@@ -45,19 +45,19 @@ class Workers:
 
 @contextmanager
 def torchrun_workers() -> Iterator[Workers]:
-    """The workers that torchrun started; one alone where it did not.
+    """Yield the workers that torchrun started, or a single one without torchrun.
 
-    Inside, the environment is without torchrun's ranks, so that a run is one of a single process, and on a
-    machine with several GPUs worker i of the machine sees GPU i alone (from the first again where there are
-    more workers than GPUs).
+    Within the context, the environment has no ranks of torchrun, so each run is a single process. On a
+    machine with several GPUs, its worker i can use GPU i only, starting again from the first if there are
+    more workers than GPUs.
     """
     if not torch.distributed.is_torchelastic_launched():
         yield Workers()
         return
     workers = Workers(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-    # One group for all sweeps of these processes: torchrun's store keeps the addresses of groups gone.
+    # One group for all sweeps of these processes, since torchrun's store keeps addresses of former groups.
     if not torch.distributed.is_initialized():
-        # A worker may have runs to go long after another has none.
+        # A worker may still have runs long after another is done.
         torch.distributed.init_process_group("gloo", timeout=timedelta(days=365))
     before = dict(os.environ)
     gpus = _gpus()
@@ -74,7 +74,7 @@ def torchrun_workers() -> Iterator[Workers]:
 
 
 def _gpus() -> list[str]:
-    """The GPUs of this machine that torch sees, as CUDA_VISIBLE_DEVICES names them."""
+    """The GPUs that torch can use on this machine, named as in CUDA_VISIBLE_DEVICES."""
     count = torch.cuda.device_count()
     names = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
     return names.split(",")[:count]

@@ -1,1 +1,1 @@
-"""Training and evaluation of detectors; sasa.train offers its public names."""
+"""Training and evaluation of detectors; sasa.train exports the public names."""

@@ -1,11 +1,24 @@
-"""What a detector's training run is made of: every choice, its unit and its range."""
+"""Configuration of a detector's training run: every choice with its unit and range."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from sasa.train.config import OptimizerConfig, RunConfig, RuntimeConfig, require
+from sasa.errors import require
+from sasa.train.config import OptimizerConfig, RunConfig, RuntimeConfig
+
+# Options of create_retinanet and create_model that other keys set.
+_OPTIONS_SET_BY = {
+    "num_classes": "the data",
+    "backbone_options": "model.backbone_options",
+    "frozen_batch_norm": "model.frozen_batch_norm",
+    "min_size": "data.size",
+    "max_size": "data.size",
+    "image_mean": "data.mean",
+    "image_std": "data.std",
+}
+_BACKBONE_OPTIONS_SET_BY = {"in_chans": "the task", "features_only": "the task"}
 
 
 @dataclass(frozen=True)
@@ -13,14 +26,14 @@ class DetectorConfig:
     """The detector, a RetinaNet.
 
     Attributes:
-        backbone: a network of ours (see `sasa models`) or any of timm's with feature maps of strides 8, 16
-            and 32; null means that of classifier, or sasa_resnet26 where there is none
-        backbone_options: for sasa.create_model, such as {width_mult: 0.5}
-        classifier: run folder or safetensors file of a classifier that becomes the backbone, with its
-            options, weights, mean and std, or built-in, the one that comes with sasa; null starts from
-            scratch
-        frozen_batch_norm: keep the backbone's batch norms as they are, statistics and weights
-        options: for sasa.detection.create_retinanet, such as {fpn_and_heads: conv, fpn_channels: 64}
+        backbone: Name of a network of sasa (see `sasa models`), or of timm with feature maps of strides 8, 16
+            and 32. Null means that of the classifier, or sasa_resnet26 if there is none.
+        backbone_options: Options for sasa.create_model, such as {width_mult: 0.5}.
+        classifier: Run folder or safetensors file of a classifier that becomes the backbone, with its
+            options, weights, mean and std, or `built-in`, the classifier that comes with sasa. Null trains
+            from scratch.
+        frozen_batch_norm: Keep the statistics and weights of the backbone's batch norms.
+        options: Options for sasa.detection.create_retinanet, such as {fpn_and_heads: conv, fpn_channels: 64}.
     """
 
     backbone: str | None = None
@@ -30,31 +43,28 @@ class DetectorConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.classifier is not None and (self.backbone is not None or self.backbone_options):
-            raise ValueError(
-                "model.backbone and model.backbone_options must be left out where model.classifier is given: "
-                "the classifier is the backbone"
-            )
-        if self.frozen_batch_norm and self.classifier is None and not self.backbone_options.get("pretrained"):
-            raise ValueError(
-                "model.frozen_batch_norm must be false for a backbone that starts from scratch; give "
-                "model.classifier, or a pretrained backbone of timm's"
-            )
-        elsewhere = {
-            "num_classes": "the data",
-            "backbone_options": "model.backbone_options",
-            "frozen_batch_norm": "model.frozen_batch_norm",
-            "min_size": "data.size",
-            "max_size": "data.size",
-            "image_mean": "data.mean",
-            "image_std": "data.std",
-        }
-        for key, source in elsewhere.items():
-            if key in self.options:
-                raise ValueError(f"model.options must not hold {key!r}: it follows from {source}")
-        for key in ("in_chans", "features_only"):
-            if key in self.backbone_options:
-                raise ValueError(f"model.backbone_options must not hold {key!r}: it follows from the task")
+        require(
+            self.classifier is None or (self.backbone is None and not self.backbone_options),
+            "model.classifier",
+            "null if model.backbone or model.backbone_options is given",
+            self.classifier,
+            "leave them out: the classifier is the backbone",
+        )
+        trained = self.classifier is not None or self.backbone_options.get("pretrained")
+        require(
+            bool(trained) or not self.frozen_batch_norm,
+            "model.frozen_batch_norm",
+            "false for a backbone that is trained from scratch",
+            self.frozen_batch_norm,
+            "give model.classifier, or a pretrained backbone of timm",
+        )
+        for name, options, set_by in (
+            ("model.options", self.options, _OPTIONS_SET_BY),
+            ("model.backbone_options", self.backbone_options, _BACKBONE_OPTIONS_SET_BY),
+        ):
+            for key, source in set_by.items():
+                expected = f"options without {key!r}, which follows from {source}"
+                require(key not in options, name, expected, options)
 
 
 @dataclass(frozen=True)
@@ -62,50 +72,52 @@ class DetectionDataConfig:
     """The annotated images.
 
     Attributes:
-        source: scenes (built in), or a folder or archive in COCO's or VOC's layout
-        train_split: split to train on
-        validation_split: split for the validation after every epoch
-        test_split: split for the evaluation at the end; where the data has no test split, test takes the
-            validation images
-        size: side in pixels of the squares trained on, and the longer side of the images in evaluation; null
-            means 128 for scenes, else 640
-        mean: of each channel, for pixels in [0, 1]; null means what the backbone expects
-        std: of each channel; null means what the backbone expects
-        on_invalid: raise stops at an object whose box is wrong, skip leaves it out and counts it
-        workers: processes that load images, for each training process; 0 loads in the training process
-        options: for scenes only, such as {length: 500, max_items: 3}
+        source: `scenes` (built in), or a folder or archive in COCO's or VOC's layout.
+        train_split: Split for training.
+        val_split: Split for the validation after every epoch.
+        test_split: Split for the evaluation at the end. If the data have no test split, test means the
+            validation images.
+        size: Side of the square training images, and longer side of the images in evaluation, in pixels. Null
+            means 128 for scenes and 640 otherwise.
+        mean: Mean of each channel, for pixels in [0, 1]. Null means that of the backbone.
+        std: Standard deviation of each channel. Null means that of the backbone.
+        on_invalid: `raise` stops at an object with an invalid box; `skip` leaves it out and counts it.
+        num_workers: Loader processes per training process. 0 loads in the training process.
+        options: Options for scenes, such as {length: 500, max_items: 3}.
     """
 
     source: str = "scenes"
     train_split: str = "train"
-    validation_split: str = "validation"
+    val_split: str = "validation"
     test_split: str = "test"
     size: int | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
     on_invalid: Literal["raise", "skip"] = "raise"
-    workers: int = 0
+    num_workers: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require(self.size is None or self.size > 0, "data.size", "positive or null", self.size)
+        require(self.size is None or self.size > 0, "data.size", "a positive number or null", self.size)
         for key, values in (("data.mean", self.mean), ("data.std", self.std)):
             require(values is None or len(values) == 3, key, "three numbers or null", values)
-        require(self.workers >= 0, "data.workers", "0 or more", self.workers)
-        if self.source.lower().endswith(".json"):
-            raise ValueError(
-                f"data.source must have splits, but {self.source!r} is one of them; give the folder that "
-                "holds annotations/instances_SPLIT.json and the images"
-            )
+        require(self.num_workers >= 0, "data.num_workers", "0 or more", self.num_workers)
+        require(
+            not self.source.lower().endswith(".json"),
+            "data.source",
+            "data with several splits",
+            self.source,
+            "give the folder with the images and annotations/instances_SPLIT.json",
+        )
 
 
 @dataclass(frozen=True)
 class DetectionAugmentationConfig:
-    """Random changes to the training images, the paper's: multi-scale jitter, crop, horizontal flip.
+    """Random changes to the training images, as in the paper: multi-scale jitter, crop, horizontal flip.
 
     Attributes:
-        scale: range of the factor by which images are larger than data.size; what exceeds it is cropped
-        hflip: probability of a horizontal flip, in [0, 1]
+        scale: Range of the factor by which images are larger than data.size before the crop.
+        hflip: Probability of a horizontal flip, in [0, 1].
     """
 
     scale: tuple[float, float] = (0.8, 1.2)
@@ -113,24 +125,19 @@ class DetectionAugmentationConfig:
 
     def __post_init__(self) -> None:
         low, high = self.scale
-        require(0 < low <= high, "augmentation.scale", "a range [low, high], 0 < low <= high", self.scale)
-        require(0 <= self.hflip <= 1, "augmentation.hflip", "in [0, 1]", self.hflip)
+        require(0 < low <= high, "augmentation.scale", "[low, high] with 0 < low <= high", self.scale)
+        require(0 <= self.hflip <= 1, "augmentation.hflip", "a number in [0, 1]", self.hflip)
 
 
 @dataclass(frozen=True)
 class DetectionOptimizerConfig(OptimizerConfig):
-    """SGD, AdamW or Muon with a linear warm-up and a cosine decay to zero, changed at every step.
-
-    Attributes:
-        lr: peak learning rate of a batch of 64, as the paper has it; the rate used is lr · batch_size / 64
-    """
+    """SGD, AdamW or Muon with a linear warm-up and a cosine decay to zero, updated at every step."""
 
     batch_size: int = 64
     epochs: int = 150
-    lr: float = 0.12
+    lr_base: float = 0.12
+    lr_base_size: int = 64
     warmup_epochs: float = 1.0
-
-    base_batch: ClassVar[int] = 64
 
 
 @dataclass(frozen=True)
@@ -138,13 +145,13 @@ class DetectionConfig(RunConfig):
     """A detector's training run.
 
     Attributes:
-        model: the detector
-        data: the annotated images
-        augmentation: random changes to them
-        optimizer: the recipe
-        runtime: the machine
-        seed: of everything random, 0 or more
-        run_folder: where results go; null means runs/retinanet
+        model: The detector.
+        data: The annotated images.
+        augmentation: Random changes to the training images.
+        optimizer: Optimizer, schedule and averaging.
+        runtime: Precision, devices and processes.
+        seed: Random seed, 0 or more.
+        run: The run folder. Null means runs/retinanet.
     """
 
     model: DetectorConfig = field(default_factory=DetectorConfig)
@@ -153,12 +160,12 @@ class DetectionConfig(RunConfig):
     optimizer: DetectionOptimizerConfig = field(default_factory=DetectionOptimizerConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     seed: int = 0
-    run_folder: str | None = None
+    run: str | None = None
 
     command: ClassVar[str] = "sasa detect train"
     trains: ClassVar[str] = "a detector"
 
     @property
     def name(self) -> str:
-        """The only one there is."""
+        """Always retinanet."""
         return "retinanet"

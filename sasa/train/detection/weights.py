@@ -1,4 +1,4 @@
-"""A detector's trained weights, with all that is needed to use them again."""
+"""The trained weights of detectors."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import sasa
 from sasa.detection import RetinaNet, create_retinanet
 from sasa.train.config_files import plain
 from sasa.train.detection.config import DetectionConfig
-from sasa.train.detectors import FETCH, read_classifier, retinanet_from_classifier
-from sasa.train.weights import load_any_weights
+from sasa.train.detection.from_classifier import FETCH, read_classifier, retinanet_from_classifier
+from sasa.train.weights import load_network
 
 _BACKBONE = "sasa_resnet26"
 
 
 @dataclass(frozen=True)
 class DetectorMetadata:
-    """What a detector's weights file says about itself.
+    """The metadata of a detector's weights file.
 
     Attributes:
-        backbone: the backbone's name.
-        backbone_options: its further options.
-        options: further options of sasa.detection.create_retinanet.
-        classes: label → class name.
-        size: in evaluation the longer side of an image is resized to this, in pixels.
-        mean: of each channel, for pixels in [0, 1].
-        std: of each channel.
-        metrics: COCO's on the test images, in [0, 1], null where there is nothing to find; None if not
+        backbone: Name of the backbone.
+        backbone_options: Options for sasa.create_model.
+        options: Options for sasa.detection.create_retinanet.
+        classes: Names of the classes, by label.
+        size: Longer side of an image in evaluation, in pixels.
+        mean: Mean of each channel, for pixels in [0, 1].
+        std: Standard deviation of each channel.
+        metrics: COCO's metrics on the test images, in [0, 1], each None if it is undefined; None if not
             evaluated.
-        recipe: the configuration it was trained by, as in config.yaml; None if unknown.
-        sasa_version: that wrote the file.
+        recipe: Configuration of the training run, as in config.yaml; None if unknown.
+        sasa_version: Version of sasa that wrote the file.
     """
 
     backbone: str
@@ -46,7 +46,7 @@ class DetectorMetadata:
     sasa_version: str = field(default=sasa.__version__)
 
     def create_model(self) -> RetinaNet:
-        """The detector, with weights yet to load."""
+        """The detector, with new weights."""
         return create_retinanet(
             self.backbone,
             len(self.classes),
@@ -62,15 +62,20 @@ class DetectorMetadata:
 def create_detector(
     config: DetectionConfig, classes: list[str], size: int
 ) -> tuple[RetinaNet, DetectorMetadata]:
-    """The detector that a run begins with, its backbone trained already where the configuration says so.
+    """Build the detector of a run, with its initial weights.
 
     Args:
-        config: the run's.
-        classes: label → class name.
-        size: of the images, in pixels.
+        config: The configuration.
+        classes: Names of the classes, by label.
+        size: Size of the images, in pixels.
+
+    Returns:
+        The detector and its metadata.
 
     Raises:
-        FileNotFoundError, ValueError, TypeError: the classifier, or an option, is at fault.
+        FileNotFoundError: There is no such classifier.
+        TypeError: An option is unknown.
+        ValueError: The classifier or an option is invalid.
     """
     model, data = config.model, config.data
     backbone, backbone_options = model.backbone or _BACKBONE, model.backbone_options
@@ -84,8 +89,8 @@ def create_detector(
             backbone, len(classes), backbone_options=backbone_options, **options, **images
         )
     else:
-        _, about = read_classifier(model.classifier)
-        backbone, backbone_options = about.model, about.options
+        _, metadata = read_classifier(model.classifier)
+        backbone, backbone_options = metadata.model, metadata.options
         detector = retinanet_from_classifier(model.classifier, len(classes), **options, **images)
     return detector, DetectorMetadata(
         backbone=backbone,
@@ -100,17 +105,18 @@ def create_detector(
 
 
 def load_detector(path: str | Path) -> tuple[RetinaNet, DetectorMetadata]:
-    """Make the detector that a weights file holds.
+    """Load a detector.
 
     Args:
-        path: model.safetensors of a detector's run, or the run folder.
+        path: A run folder, or its safetensors file.
 
     Returns:
-        The detector, on the CPU and in evaluation mode, and the file's metadata.
+        The detector, on the CPU and in evaluation mode, and its metadata.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, holds no detector of ours, or does not fit the detector it names.
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, holds no detector of sasa, or does not fit the detector that it
+            describes.
     """
-    detector, metadata = load_any_weights(path, DetectorMetadata)
+    detector, metadata = load_network(path, DetectorMetadata)
     return cast(RetinaNet, detector), metadata

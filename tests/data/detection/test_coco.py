@@ -118,14 +118,14 @@ def test_names_of_the_validation_split(coco: Path, split: str) -> None:
 
 def test_split_errors(coco: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"no annotations of split 'trial'; there are 'train2017', 'val2017'"
+        ValueError, match=r"split: expected one of 'train2017', 'val2017' for .*, got 'trial'"
     ):
         create_detection_dataset(coco, "trial")
-    with pytest.raises(ValueError, match="split None could be any of 'train2017', 'val2017'; name one"):
+    with pytest.raises(ValueError, match=r"split: expected one of 'train2017', 'val2017' .*, got None"):
         create_detection_dataset(coco, None)
     annotations = coco / "annotations"
     shutil.copy(annotations / "instances_train2017.json", annotations / "instances_train2014.json")
-    with pytest.raises(ValueError, match="split 'train' could be any of 'train2014', 'train2017'"):
+    with pytest.raises(ValueError, match=r"split: expected one of 'train2014', 'train2017' .*, got 'train'"):
         create_detection_dataset(coco)
     assert len(create_detection_dataset(coco, "train2017")) == 3
 
@@ -151,37 +151,49 @@ def entry(kind: str, number: int = 0, **values: object) -> Callable[[dict[str, A
     return change
 
 
-NOT_LISTED = "the file lists no"
+LISTED = "expected the id of a listed"
 FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no width": (entry("annotations", bbox=[4, 5, 0, 6]), r"annotation 100 of train2017/7\.png: .* no area"),
     "negative": (entry("annotations", bbox=[4, 5, -3, 6]), r"from \(4, 5\) to \(1, 11\) has no area"),
     "thin": (entry("annotations", bbox=[4, 5, 1e-7, 6]), "has no area"),
-    "out of range": (entry("annotations", bbox=[30, 5, 11.5, 6]), "sticks out of its 40×30 image"),
-    "before the image": (entry("annotations", bbox=[-1.5, 5, 9, 6]), "sticks out of its 40×30 image"),
+    "out of range": (entry("annotations", bbox=[30, 5, 11.5, 6]), "extends beyond its 40×30 image"),
+    "before the image": (entry("annotations", bbox=[-1.5, 5, 9, 6]), "extends beyond its 40×30 image"),
     "beside the image": (entry("annotations", bbox=[40, 5, 0.9, 6]), "lies outside of its 40×30 image"),
     "not finite": (entry("annotations", bbox=[1, 2, float("nan"), 4]), "not finite"),
-    "three numbers": (entry("annotations", bbox=[1, 2, 3]), r"annotation 100: cannot use 'bbox' \[1, 2, 3\]"),
-    "text": (entry("annotations", bbox=["1", 2, 3, 4]), "annotation 100: cannot use 'bbox'"),
-    "no box": (entry("annotations", bbox=None), "annotation 100: no 'bbox'"),
+    "three numbers": (
+        entry("annotations", bbox=[1, 2, 3]),
+        r"annotation 100: bbox: expected a list of 4 numbers, got \[1, 2, 3\]",
+    ),
+    "text": (
+        entry("annotations", bbox=["1", 2, 3, 4]),
+        r"annotation 100: bbox: expected .*, got \['1', 2, 3, 4\]",
+    ),
+    "no box": (entry("annotations", bbox=None), "annotation 100: bbox: expected .*, got nothing"),
     "category": (
         entry("annotations", category_id=5),
-        rf"annotation 100 of .*7\.png: {NOT_LISTED} category .* 5",
+        rf"annotation 100 of .*7\.png: category_id: {LISTED} category, got 5",
     ),
-    "image": (entry("annotations", image_id=44), rf"annotation 100: {NOT_LISTED} image with id 44"),
-    "annotation id": (entry("annotations", 1, id=100), "annotation id 100 comes more than once"),
-    "no annotation id": (entry("annotations", 1, id=None), "annotation number 1: no 'id'"),
-    "image id": (entry("images", 1, id=7), "image id 7 comes more than once"),
-    "category id": (entry("categories", 1, id=18), "category id 18 comes more than once"),
-    "category name": (entry("categories", 1, name="dog"), "category name 'dog' comes more than once"),
+    "image": (entry("annotations", image_id=44), rf"annotation 100: image_id: {LISTED} image, got 44"),
+    "annotation id": (entry("annotations", 1, id=100), "annotation id 100 occurs more than once"),
+    "no annotation id": (
+        entry("annotations", 1, id=None),
+        "annotation number 1: id: expected an integer, got nothing",
+    ),
+    "image id": (entry("images", 1, id=7), "image id 7 occurs more than once"),
+    "category id": (entry("categories", 1, id=18), "category id 18 occurs more than once"),
+    "category name": (entry("categories", 1, name="dog"), "category name 'dog' occurs more than once"),
     "missing image": (entry("images", 1, file_name="4.png"), r"image 3: no file .*train2017/4\.png"),
     "file elsewhere": (entry("images", file_name="../../7.png"), "image 7: no file"),
-    "no file name": (entry("images", file_name=None), "image 7: no 'file_name'"),
-    "height": (entry("images", height=0), "image 7: cannot use 'height' 0"),
-    "width": (entry("images", width=40.0), "image 7: cannot use 'width' 40.0"),
-    "crowd": (entry("annotations", iscrowd=2), "annotation 100 .*'iscrowd' must be 0 or 1, got 2"),
-    "area": (entry("annotations", area=-1), "annotation 100 .*'area' must be a number of at least 0, got -1"),
+    "no file name": (entry("images", file_name=None), "image 7: file_name: expected a string, got nothing"),
+    "height": (entry("images", height=0), "image 7: height: expected a positive integer, got 0"),
+    "width": (entry("images", width=40.0), "image 7: width: expected a positive integer, got 40.0"),
+    "crowd": (entry("annotations", iscrowd=2), "annotation 100 .*iscrowd: expected 0 or 1, got 2"),
+    "area": (entry("annotations", area=-1), "annotation 100 .*area: expected a number of at least 0, got -1"),
     "no object": (lambda content: content["images"].append(4), "image number 3: expected an object, got 4"),
-    "no categories": (lambda content: content.update(categories=[], annotations=[]), "lists no categories"),
+    "no categories": (
+        lambda content: content.update(categories=[], annotations=[]),
+        "categories: expected at least one, got none",
+    ),
     "no list": (lambda content: content.pop("categories"), "lists 'images', 'annotations', 'categories'"),
 }
 
@@ -236,7 +248,7 @@ def test_skip_leaves_out_invalid_boxes_and_says_so(edit: Edit, caplog: pytest.Lo
 
 
 def test_skip_leaves_other_faults_errors(edit: Edit) -> None:
-    with pytest.raises(AnnotationError, match="no category with id 5"):
+    with pytest.raises(AnnotationError, match="listed category, got 5"):
         create_detection_dataset(edit(entry("annotations", category_id=5)), on_invalid="skip")
 
 
@@ -251,7 +263,7 @@ def test_objects_stay_with_their_images(edit: Edit) -> None:
 
 def test_an_image_of_another_size_than_annotated(edit: Edit) -> None:
     dataset = create_detection_dataset(edit(entry("images", width=41)))
-    with pytest.raises(ValueError, match=r"train2017/7\.png: the image is 40×30, but its .* say 41×30"):
+    with pytest.raises(ValueError, match=r"train2017/7\.png: expected 41×30 pixels, as annotated, got 40×30"):
         dataset[0]
 
 

@@ -21,11 +21,11 @@ from sasa.data.detection import (
 
 def test_scenes_are_the_default() -> None:
     dataset = create_detection_dataset(length=2)
-    assert (dataset.source.where, len(dataset)) == ("scenes/train", 2)
+    assert (dataset.location, len(dataset)) == ("scenes/train", 2)
 
 
 @pytest.mark.parametrize(
-    ("source", "hint"), [("scene", "did you mean 'scenes'"), ("quite else", "give 'scenes', a folder")]
+    ("source", "hint"), [("scene", "did you mean 'scenes'"), ("quite else", "expected 'scenes', a folder")]
 )
 def test_unknown_source(source: str, hint: str) -> None:
     with pytest.raises(FileNotFoundError, match=hint):
@@ -38,22 +38,28 @@ def test_missing_path_suggests_neighbor(coco: Path) -> None:
 
 
 def test_no_known_layout(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"found neither COCO's .* nor VOC's"):
+    with pytest.raises(ValueError, match=r"expected COCO's .* or VOC's .*, got neither"):
         create_detection_dataset(tmp_path)
     (tmp_path / "x.txt").write_text("")
-    with pytest.raises(ValueError, match=r"expected a folder, an archive .* or a COCO annotation file"):
+    with pytest.raises(
+        ValueError, match=r"a folder, an archive .* or a COCO annotation file .*, got the file"
+    ):
         create_detection_dataset(tmp_path / "x.txt")
 
 
 def test_several_data_sets(coco: Path, voc: Path) -> None:
-    with pytest.raises(ValueError, match="holds several data sets, in 'cells/VOC2007', 'photos'; give"):
+    with pytest.raises(
+        ValueError, match="expected one data set, got several, in 'cells/VOC2007', 'photos'; give"
+    ):
         create_detection_dataset(coco.parent)
     assert len(create_detection_dataset(voc / "VOC2007")) == 2
 
 
 def test_no_folder_of_images(coco: Path) -> None:
     (coco / "train2017").rename(coco / "elsewhere")
-    with pytest.raises(ValueError, match="no folder of images; looked for 'train2017', 'images/train2017'"):
+    with pytest.raises(
+        ValueError, match=r"expected a folder of images, 'train2017' or 'images/train2017' .*, got none"
+    ):
         create_detection_dataset(coco)
 
 
@@ -61,24 +67,26 @@ def test_no_images(coco: Path) -> None:
     file = coco / "annotations" / "instances_train2017.json"
     content = json.loads(file.read_text())
     file.write_text(json.dumps({**content, "images": [], "annotations": []}))
-    with pytest.raises(ValueError, match="there are no images"):
+    with pytest.raises(ValueError, match="expected images, got none"):
         create_detection_dataset(coco)
 
 
 def test_options_of_other_sources(coco: Path) -> None:
     file = coco / "annotations" / "instances_train2017.json"
-    with pytest.raises(TypeError, match="size: for 'scenes' only"):
+    with pytest.raises(TypeError, match=r"scene_options: expected none .* got size"):
         create_detection_dataset(coco, size=64)
-    with pytest.raises(TypeError, match="'scenes' have no option 'lenght'; did you mean 'length'"):
+    with pytest.raises(
+        TypeError, match="scene_options: expected those of 'scenes', got 'lenght'; did you mean 'length'"
+    ):
         create_detection_dataset(lenght=4)
-    with pytest.raises(TypeError, match=r"images: for a COCO annotation file \(\*\.json\) only"):
+    with pytest.raises(TypeError, match=r"images: expected None .* COCO annotation files \(\*\.json\), got"):
         create_detection_dataset(coco, images=coco)
     for source in ("scenes", coco, file):
-        with pytest.raises(TypeError, match="classes: for VOC's layout only"):
+        with pytest.raises(TypeError, match=r"classes: expected None .* for VOC's layout, got"):
             create_detection_dataset(source, classes=["car"])
-    with pytest.raises(ValueError, match="on_invalid must be 'raise' or 'skip', got 'clip'"):
+    with pytest.raises(ValueError, match="on_invalid: expected 'raise' or 'skip', got 'clip'"):
         create_detection_dataset(coco, on_invalid="clip")  # type: ignore[arg-type]
-    with pytest.raises(FileNotFoundError, match="images 'nowhere' is not a folder"):
+    with pytest.raises(FileNotFoundError, match="images: expected a folder, got 'nowhere'"):
         create_detection_dataset(file, images="nowhere")
     with pytest.raises(AnnotationError, match="3 faults"):
         create_detection_dataset(file, images=coco / "val2017")
@@ -134,19 +142,19 @@ def test_check_categories(coco: Path, voc: Path) -> None:
     train, val = create_detection_dataset(coco), create_detection_dataset(coco, "val")
     check_categories(train, val)
     check_categories(train, val, num_classes=2)
-    with pytest.raises(ValueError, match=r"num_classes must be at least 2, .* got 1"):
+    with pytest.raises(ValueError, match=r"num_classes: expected at least 2, .* got 1"):
         check_categories(train, val, num_classes=1)
     with pytest.raises(
-        ValueError, match="only in training: 'car', 'dog'; only in test: 'blue', 'red', 'white'"
+        ValueError, match="got 'car', 'dog' in training only and 'blue', 'red', 'white' in test only"
     ):
         check_categories(train, create_detection_dataset(voc))
-    with pytest.raises(ValueError, match=r"no objects: .*instances_train2017\.json"):
+    with pytest.raises(ValueError, match=r"instances_train2017\.json: expected training objects, got none"):
         check_categories(train.select([1], None), val)
-    with pytest.raises(ValueError, match="the test data has no images"):
+    with pytest.raises(ValueError, match="expected test images, got none"):
         check_categories(train, val.select([], None))
     file = coco / "annotations" / "instances_val2017.json"
     file.write_text(file.read_text().replace('"id": 18', '"id": 2'))
-    with pytest.raises(ValueError, match=r"same classes differently: \{3: 'car', 18: 'dog'\} and \{2: 'dog'"):
+    with pytest.raises(ValueError, match=r"the same numbers .*, got \{3: 'car', 18: 'dog'\} and \{2: 'dog'"):
         check_categories(train, create_detection_dataset(coco, "val"))
 
 
@@ -154,5 +162,5 @@ def test_crowds_alone_are_no_objects(voc: Path) -> None:
     train = create_detection_dataset(voc)
     file = voc / "VOC2007" / "Annotations" / "b.xml"
     file.write_text(file.read_text().replace("<difficult>0", "<difficult>1"))
-    with pytest.raises(ValueError, match="the training data has no objects"):
+    with pytest.raises(ValueError, match="expected training objects, got none"):
         check_categories(create_detection_dataset(voc), train)

@@ -32,7 +32,7 @@ def scene(width: int, height: int, *boxes: tuple[int, int, int, int]) -> tuple[I
     for label, (x, y, w, h) in enumerate(boxes):
         pixels[y : y + h, x : x + w, label] = 255
     labels, areas = list(range(len(boxes))), [w * h for *_, w, h in boxes]
-    objects = Objects.make(boxes, labels, areas, [False] * len(boxes))
+    objects = Objects.from_lists(boxes, labels, areas, [False] * len(boxes))
     return Image.fromarray(pixels), make_target(objects, 4, (width, height))
 
 
@@ -150,11 +150,11 @@ def test_the_same_seed_gives_the_same_in_loader_processes() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, "size must be at least 1, got 0"),
-        ({"scale": (0, 1)}, r"scale must be a range .* got \(0, 1\)"),
-        ({"scale": (1.2, 0.8)}, "scale must be a range"),
-        ({"hflip": 1.5}, r"hflip must lie in \[0, 1\], got 1.5"),
-        ({"mean": (0.5,)}, r"mean must have 3 numbers, one a channel, got \(0.5,\)"),
+        ({"size": 0}, "size: expected at least 1, got 0"),
+        ({"scale": (0, 1)}, r"scale: expected a range .* got \(0, 1\)"),
+        ({"scale": (1.2, 0.8)}, "scale: expected a range"),
+        ({"hflip": 1.5}, r"hflip: expected a probability in \[0, 1\], got 1.5"),
+        ({"mean": (0.5,)}, r"mean: expected 3 numbers, one per channel, got \(0.5,\)"),
     ],
 )
 def test_errors(options: dict[str, Any], message: str) -> None:

@@ -179,13 +179,13 @@ def test_survives_pickling() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "tests"}, "split of scenes must be one of train, validation, test, got 'tests'"),
-        ({"split": None}, "split of scenes must be one of .* got None"),
-        ({"length": 0}, "length of scenes must be an integer of at least 1, got 0"),
-        ({"size": 31}, "size of scenes must be an integer of at least 32, got 31"),
-        ({"size": 64.0}, "size of scenes must be an integer of at least 32, got 64.0"),
-        ({"max_items": -1}, "max_items of scenes must be an integer of at least 0, got -1"),
-        ({"seed": -1}, "seed of scenes must be an integer of at least 0, got -1"),
+        ({"split": "tests"}, "split: expected one of train, validation, test for scenes, got 'tests'"),
+        ({"split": None}, "split: expected one of .* got None"),
+        ({"length": 0}, "length: expected an integer of at least 1 for scenes, got 0"),
+        ({"size": 31}, "size: expected an integer of at least 32 for scenes, got 31"),
+        ({"size": 64.0}, "size: expected an integer of at least 32 for scenes, got 64.0"),
+        ({"max_items": -1}, "max_items: expected an integer of at least 0 for scenes, got -1"),
+        ({"seed": -1}, "seed: expected an integer of at least 0 for scenes, got -1"),
     ],
 )
 def test_errors(options: dict, message: str) -> None:

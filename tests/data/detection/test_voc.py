@@ -50,13 +50,13 @@ def test_splits(voc: Path) -> None:
     ]
     every = create_detection_dataset(voc, None)
     assert [every.source.file_name(index) for index in range(3)] == ["a.png", "b.png", "c.png"]
-    with pytest.raises(ValueError, match=r"no annotations of split 'trainval'; there are 'train', 'val'"):
+    with pytest.raises(ValueError, match=r"split: expected one of 'train', 'val' for .*, got 'trainval'"):
         create_detection_dataset(voc, "trainval")
     sets = voc / "VOC2007" / "ImageSets" / "Main"
     (sets / "red_train.txt").write_text("b  1\na -1\n")
     assert create_detection_dataset(voc, "red_train").image_ids == [1, 2]
     shutil.rmtree(sets)
-    with pytest.raises(ValueError, match="there are no splits, so give split=None"):
+    with pytest.raises(ValueError, match=r"split: expected None for .*, which has no splits, got"):
         create_detection_dataset(voc)
 
 
@@ -72,17 +72,18 @@ def test_given_classes(voc: Path) -> None:
     dataset = create_detection_dataset(voc, classes=["white", "red"])
     assert dataset.target(0)["labels"].tolist() == [1, 0]
     with pytest.raises(
-        AnnotationError, match=r"Annotations/c\.xml: object 1 \('blue'\): the classes are 'red', 'white'"
+        AnnotationError,
+        match=r"Annotations/c\.xml: object 1 \('blue'\): expected one of the classes 'red', 'white'",
     ):
         create_detection_dataset(voc, "val", classes=["white", "red"])
 
 
 FAULTS: dict[str, tuple[tuple, str]] = {
     "turned round": (("red", 6, 1, 5, 20, 0), r"b\.xml: object 1 \('red'\): box .* has no area"),
-    "out of range": (("red", 1, 1, 32, 20, 0), r"sticks out of its 30×20 image"),
-    "text": (("red", "left", 1, 30, 20, 0), r"b\.xml: object 1: bndbox/xmin must be a number, got 'left'"),
-    "no name": ((" ", 1, 1, 30, 20, 0), r"b\.xml: object 1: no name"),
-    "difficult": (("red", 1, 1, 30, 20, 2), r"object 1: difficult must be 0 or 1, got '2'"),
+    "out of range": (("red", 1, 1, 32, 20, 0), r"extends beyond its 30×20 image"),
+    "text": (("red", "left", 1, 30, 20, 0), r"b\.xml: object 1: bndbox/xmin: expected a number, got 'left'"),
+    "no name": ((" ", 1, 1, 30, 20, 0), r"b\.xml: object 1: name: expected"),
+    "difficult": (("red", 1, 1, 30, 20, 2), r"object 1: difficult: expected 0 or 1, got '2'"),
     "not finite": (("red", 1, 1, "inf", 20, 0), "not finite"),
 }
 
@@ -105,10 +106,10 @@ def test_pixels_counted_from_zero_pass(voc: Path, write_xml: Xml) -> None:
     [
         ("<annotation>", "broken xml: no element found"),
         ("", "broken xml: no element found"),
-        ("<annotation/>", "size/width must be a number, got None"),
+        ("<annotation/>", "size/width: expected a number, got None"),
         (
             "<annotation><size><width>0</width><height>4</height></size></annotation>",
-            "size cannot be 0×4",
+            "size: expected positive integers, got 0×4",
         ),
     ],
 )
@@ -126,7 +127,7 @@ def test_missing_files_and_doubles_are_told_at_once(voc: Path) -> None:
         create_detection_dataset(voc)
     message = str(caught.value)
     assert "3 faults" in message
-    assert "image 'b' comes more than once" in message
+    assert "image 'b' occurs more than once" in message
     assert "a.xml: no image file" in message
     assert "image 'z': no file" in message
 
@@ -140,7 +141,7 @@ def test_an_image_set_that_is_no_text(voc: Path) -> None:
 def test_no_objects_at_all(voc: Path, write_xml: Xml) -> None:
     for file in (voc / "VOC2007" / "Annotations").iterdir():
         file.write_text(write_xml(10, 10, []))
-    with pytest.raises(AnnotationError, match="no object in any xml file, so there are no classes"):
+    with pytest.raises(AnnotationError, match="classes: expected objects in the xml files, got none"):
         create_detection_dataset(voc)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from sasa.train.ablation import inference_time
 
@@ -33,18 +31,9 @@ def short_turns() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """26 training and 7 test images of 3 classes, each class a color in noise."""
-    root = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(0)
-    for split, counts in (("train", (9, 9, 8)), ("test", (3, 2, 2))):
-        for label, count in enumerate(counts):
-            (root / split / f"class{label}").mkdir(parents=True)
-            for number in range(count):
-                pixels = random.integers(0, 160, (8, 8, 3), dtype=np.uint8)
-                pixels[..., label] += 90
-                Image.fromarray(pixels).save(root / split / f"class{label}" / f"{number}.png")
-    return root
+def images(write_images: Callable[[int], Path]) -> Path:
+    """The images of 8 × 8 pixels."""
+    return write_images(8)
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +42,8 @@ def recipe(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     path.write_text(
         "model: {options: {width_mult: 0.125, num_heads: 1, stem: small}}\n"
-        f"data: {{source: {images}, input_size: 8, held_out: 0.2}}\n"
-        "optimizer: {batch_size: 8, epochs: 1, lr: 20, warmup_epochs: 0.5}\n"
+        f"data: {{source: {images}, input_size: 8, val_fraction: 0.2}}\n"
+        "optimizer: {batch_size: 8, epochs: 1, lr_base: 20, warmup_epochs: 0.5}\n"
         "runtime: {accelerator: cpu}\n"
     )
     return path

@@ -113,12 +113,12 @@ def test_the_same_command_again_trains_nothing(
     assert main(command) == 0
     output = capsys.readouterr().out
     assert "4 runs in" in output
-    assert "4 of them finished before" in output
-    assert "seed" not in output.split("finished before")[1], "no run is told of"
+    assert "4 of them already finished" in output
+    assert "seed" not in output.split("already finished")[1], "no run is told of"
     assert times(whole) == before
     assert {path: path.read_text() for path in whole.glob("runs/*/inference.json")} == timing
-    assert main([*command, "--dry-run"]) == 0
-    assert "\n0 runs to do" in capsys.readouterr().out
+    assert main([*command, "--dry_run"]) == 0
+    assert "\n0 runs remain" in capsys.readouterr().out
 
 
 def test_fewer_seeds_leave_the_rows_of_the_others(whole: Path, sweep: str, recipe: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_killed_sweep_goes_on_with_the_run_that_was_under_way(
 ) -> None:
     """Killed during the second run; then finished, without the first run being touched."""
     out = tmp_path / "out"
-    options = ["--seeds", "1", "--epochs", "10", "--data.workers", "1", "--out", str(out)]
+    options = ["--seeds", "1", "--epochs", "10", "--data.num_workers", "1", "--out", str(out)]
     command = ["ablate", sweep, "--config", str(recipe), *options]
     process = subprocess.Popen(
         [sys.executable, "-m", "sasa.cli", *command],
@@ -215,7 +215,7 @@ def test_a_killed_sweep_goes_on_with_the_run_that_was_under_way(
     assert main(command) == 0
     output = capfd.readouterr().out
     assert "2 runs in" in output
-    assert "1 of them finished before" in output
+    assert "1 of them already finished" in output
     assert "two, k = 5, seed 0: resumes" in output
     assert [(row["cell"], row["epochs"]) for row in rows(out)] == [("k = 3", "10"), ("k = 5", "10")]
     assert first.items() <= times(out).items()
@@ -228,7 +228,7 @@ def test_a_failing_cell_is_told_at_the_end_and_harms_no_other(
     path = tmp_path / "failing.yaml"
     path.write_text(
         "title: Learning rates\nconfig: {model: {name: sasa_resnet26_conv}}\n"
-        "cells:\n- {name: huge, optimizer: {lr: 1.0e+38}}\n- {name: usual, optimizer: {lr: 20}}\n"
+        "cells:\n- {name: huge, optimizer: {lr_base: 1.0e+38}}\n- {name: usual, optimizer: {lr_base: 20}}\n"
     )
     out = tmp_path / "out"
     planned = plan_sweeps([str(path)], ["--optimizer.epochs", "2"], recipe)
@@ -246,7 +246,7 @@ def test_when_the_budget_is_spent_no_run_starts(
 ) -> None:
     command = ["ablate", sweep, "--config", str(recipe), "--out", str(tmp_path), "--budget", "1e-9"]
     assert main(command) == 0
-    assert "6 runs are left" in capsys.readouterr().out
+    assert "6 runs remain" in capsys.readouterr().out
     assert rows(tmp_path) == []
 
 
@@ -257,7 +257,8 @@ def test_a_run_in_which_the_budget_ends_is_stopped_and_goes_on(
     path, out = tmp_path / "rates.yaml", tmp_path / "out"
     path.write_text(
         "title: x\nconfig: {model: {name: sasa_resnet26_conv}, optimizer: {epochs: 15}}\n"
-        "cells:\n- {name: low, optimizer: {lr: 10}}\n- {name: high, optimizer: {lr: 20, epochs: 1}}\n"
+        "cells:\n- {name: low, optimizer: {lr_base: 10}}\n"
+        "- {name: high, optimizer: {lr_base: 20, epochs: 1}}\n"
     )
 
     def clock() -> float:
@@ -271,7 +272,7 @@ def test_a_run_in_which_the_budget_ends_is_stopped_and_goes_on(
     output = capsys.readouterr().out
     assert "[1/2] rates, low, seed 0: stopped\n" in output
     assert "rates, high" not in output, "it never starts"
-    assert "2 runs are left" in output
+    assert "2 runs remain" in output
     assert rows(out) == []
     (log,) = out.glob("runs/*/seed-0/log.txt")
     before = log.read_text()
@@ -286,10 +287,10 @@ def test_a_run_in_which_the_budget_ends_is_stopped_and_goes_on(
 
 
 def test_two_sweeps_at_once_in_a_folder_are_refused(sweep: str, recipe: Path, tmp_path: Path) -> None:
-    from sasa.train.ablation.ablate import _alone_in
+    from sasa.train.ablation.ablate import _locked
 
     planned = plan_sweeps([sweep], [], recipe)
-    with _alone_in(tmp_path), pytest.raises(BlockingIOError, match="another process is running sweeps"):
+    with _locked(tmp_path), pytest.raises(BlockingIOError, match="another process is running sweeps"):
         ablate(planned, tmp_path)
 
 
@@ -297,13 +298,13 @@ def test_two_sweeps_at_once_in_a_folder_are_refused(sweep: str, recipe: Path, tm
     ("options", "message"),
     [
         (["--seeds", "0"], "seeds: expected at least 1, got 0"),
-        (["--seeds", "0", "--dry-run"], "seeds: expected at least 1, got 0"),
+        (["--seeds", "0", "--dry_run"], "seeds: expected at least 1, got 0"),
         (["--nope"], "--nope: unknown key; see sasa ablate --help"),
         (["--jobs", "0"], "jobs: expected at least 1, got 0"),
         (["--budget", "-1"], "minutes: expected a positive number, got -1.0"),
-        (["--epochz", "3"], "--epochz: unknown key"),
-        (["--config", "nowhere.yaml"], "no such file: nowhere.yaml"),
-        (["--data", "nowhere"], "source 'nowhere' does not exist"),
+        (["--epochz", "3"], "--epochz: unknown option; did you mean '--epochs'?"),
+        (["--config", "nowhere.yaml"], "--config: expected a YAML file, got nowhere.yaml"),
+        (["--data", "nowhere"], "'nowhere'"),
     ],
 )
 def test_faulty_commands(

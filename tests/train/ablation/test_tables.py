@@ -11,7 +11,9 @@ from sasa.train import ablate, plan_sweeps
 from sasa.train.ablation.plan import Sweep
 from sasa.train.ablation.tables import require_results_kept, write_tables
 
-RATES = "title: Rates\ncells:\n- {name: low, optimizer: {lr: 8}}\n- {name: high, optimizer: {lr: 32}}\n"
+RATES = (
+    "title: Rates\ncells:\n- {name: low, optimizer: {lr_base: 8}}\n- {name: high, optimizer: {lr_base: 32}}\n"
+)
 RESULTS = {
     **dict.fromkeys(("top1", "loss", "val_top1", "training_seconds"), 0.5),
     **dict.fromkeys(("epochs", "steps", "training_images", "peak_memory_bytes", "threads"), 1),
@@ -49,7 +51,7 @@ def test_a_sweep_by_another_recipe_does_not_replace_what_is_finished(
     before = (out / "results.json").read_bytes()
     other = plan_sweeps([rates], ["--optimizer.epochs", "3"], recipe)
     with pytest.raises(
-        ValueError, match=r"2 finished runs of rates by another recipe \(of low\).* another --out"
+        ValueError, match=r"2 finished runs of rates by another recipe \(low\).* another --out"
     ):
         ablate(other, out, seeds=1)
     assert (out / "results.json").read_bytes() == before
@@ -69,7 +71,7 @@ def test_cells_and_sweeps_may_be_added_and_cells_taken_out(
     (planned,) = plan_sweeps([rates], [], recipe)
     finish(planned, 0, 0, tmp_path)
     write_tables([planned], tmp_path)
-    Path(rates).write_text(RATES.replace("low", "slow") + "- {name: middle, optimizer: {lr: 16}}\n")
+    Path(rates).write_text(RATES.replace("low", "slow") + "- {name: middle, optimizer: {lr_base: 16}}\n")
     more = plan_sweeps([sweep, rates], [], recipe)
     require_results_kept(more, tmp_path)
     finish(more[1], 2, 0, tmp_path)

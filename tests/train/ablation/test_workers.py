@@ -27,7 +27,7 @@ def test_two_workers_share_the_runs(sweep: str, recipe: Path, tmp_path: Path) ->
     failing = tmp_path / "failing.yaml"
     failing.write_text(
         "title: Learning rates\nconfig: {model: {name: sasa_resnet26_conv}}\n"
-        "cells:\n- {name: usual, optimizer: {lr: 20}}\n- {name: huge, optimizer: {lr: 1.0e+38}}\n"
+        "cells:\n- {name: usual, optimizer: {lr_base: 20}}\n- {name: huge, optimizer: {lr_base: 1.0e+38}}\n"
     )
     good, bad = tmp_path / "good", tmp_path / "bad"
     options = ["--config", str(recipe), "--seeds", "1", "--out"]

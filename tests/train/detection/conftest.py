@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sasa.train import DetectionConfig, RuntimeConfig, train_detector
+from sasa.train import DetectionConfig, RuntimeConfig, train
 from sasa.train.detection.config import (
     DetectionAugmentationConfig,
     DetectionDataConfig,
@@ -33,20 +33,20 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Run:
     config = DetectionConfig(
         model=DetectorConfig(**{**MODEL, "options": {**MODEL["options"], "fpn_channels": 64}}),
         data=DetectionDataConfig(
-            validation_split="train",
+            val_split="train",
             test_split="train",
             size=64,
             options={"length": 4, "size": 64, "max_items": 2, "seed": 1},
         ),
         augmentation=DetectionAugmentationConfig(scale=(1.0, 1.0), hflip=0.0),
         optimizer=DetectionOptimizerConfig(
-            batch_size=4, epochs=40, lr=3.0, warmup_epochs=2.0, ema_decay=0.0, gradient_clip=2.0
+            batch_size=4, epochs=40, lr_base=3.0, warmup_epochs=2.0, ema_decay=0.0, clip_grad=2.0
         ),
         runtime=RuntimeConfig(accelerator="cpu"),
         seed=3,
-        run_folder=str(tmp_path_factory.mktemp("learned") / "run"),
+        run=str(tmp_path_factory.mktemp("learned") / "run"),
     )
-    return config, train_detector(config)
+    return config, train(config)
 
 
 @pytest.fixture
@@ -68,11 +68,11 @@ def make_config(tmp_path: Path) -> Callable[..., DetectionConfig]:
             data=DetectionDataConfig(**{"size": 64, "options": scenes, **(data or {})}),
             augmentation=DetectionAugmentationConfig(**(augmentation or {})),
             optimizer=DetectionOptimizerConfig(
-                **{"batch_size": 2, "epochs": 2, "lr": 0.5, "warmup_epochs": 0.5, **(optimizer or {})}
+                **{"batch_size": 2, "epochs": 2, "lr_base": 0.5, "warmup_epochs": 0.5, **(optimizer or {})}
             ),
             runtime=RuntimeConfig(**{"accelerator": "cpu", **(runtime or {})}),
             seed=seed,
-            run_folder=str(tmp_path / run),
+            run=str(tmp_path / run),
         )
 
     return make

@@ -98,7 +98,7 @@ def dot_pays(
 ) -> bool:
     """Whether it is predicted to be faster, where it can run.
 
-    `python -m benchmarks.gpu_model` predicts it for heads of 16 to 64, and in half precision for the backward
+    `studies.gpu_model.model` predicts it for heads of 16 to 64, and in half precision for the backward
     pass of heads of 8, which fill half of a product. Wider ones do not fit registers, narrower ones waste
     more, and of small windows most of it is masked.
     """

@@ -1,0 +1,1 @@
+"""Training and evaluation of classifiers; sasa.train exports the public names."""

@@ -1,0 +1,82 @@
+"""Classification as a task of a training run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import nn
+
+from sasa.data import ImageDataset
+from sasa.train.classification.config import TrainConfig
+from sasa.train.classification.costs import costs
+from sasa.train.classification.data import ImageData
+from sasa.train.classification.loss import ClassificationLoss
+from sasa.train.classification.metrics import ClassificationMetrics
+from sasa.train.classification.weights import WeightsMetadata, start_from
+from sasa.train.config import options_of
+from sasa.train.config_files import plain
+
+
+class ClassificationTask:
+    """A classifier on labeled images; see sasa.train.task.Task."""
+
+    scores: ClassVar[Mapping[str, str | None]] = {"val_top1": "top-1", "val_top5": None}
+
+    data: ImageData
+    network: nn.Module
+    metadata: WeightsMetadata
+    loss: ClassificationLoss
+
+    def __init__(self, config: TrainConfig) -> None:
+        """Take the configuration."""
+        self.config = config
+
+    def open_data(self) -> None:
+        self.data = ImageData(self.config)
+
+    def build_network(self) -> None:
+        config, data = self.config, self.data
+        self.metadata = WeightsMetadata(
+            model=config.model.name,
+            options=config.model.options,
+            classes=data.classes,
+            input_size=list(data.input_size),
+            mean=list(data.mean),
+            std=list(data.std),
+            crop_pct=config.data.crop_pct,
+            interpolation=config.data.interpolation,
+            recipe=plain(config),
+        )
+        with options_of("model"):
+            self.network = self.metadata.create_model()
+        self._costs = costs(self.network, self.metadata)
+        if config.model.weights is not None:
+            start_from(config.model.weights, self.network, data.classes)
+        self.loss = ClassificationLoss(
+            config.augmentation, len(data.classes), channels_last=config.runtime.channels_last
+        )
+
+    def compile_network(self) -> None:
+        self.network.compile()
+
+    def metrics(self, images: Any) -> ClassificationMetrics:
+        return ClassificationMetrics(len(self.data.classes), channels_last=self.config.runtime.channels_last)
+
+    def describe(self) -> dict[str, Any]:
+        config, data = self.config, self.data
+        return {
+            "model": config.model.name,
+            "options": config.model.options,
+            "data": config.data.source,
+            "classes": len(data.classes),
+            "training_images": len(data.training),
+            "skipped_images": sum(
+                part.skipped for part in (data.training, data.test) if isinstance(part, ImageDataset)
+            ),
+            **self._costs,
+        }
+
+    def scored_metadata(self, results: Mapping[str, Any]) -> WeightsMetadata:
+        return dataclasses.replace(self.metadata, accuracy=results["top1"])

@@ -1,0 +1,14 @@
+"""The files of a run folder."""
+
+from __future__ import annotations
+
+CONFIG_FILE = "config.yaml"
+"""The complete configuration."""
+METRICS_FILE = "metrics.csv"
+"""One row per epoch."""
+CHECKPOINTS = "checkpoints"
+"""The folder of the checkpoints."""
+WEIGHTS_FILE = "model.safetensors"
+"""The evaluated weights; the run is finished soon after they are written."""
+RESULTS_FILE = "results.json"
+"""The results; a run that has them is finished."""

@@ -1,0 +1,1 @@
+"""A model on paper of the time of the GPU kernels; README.md is the design note."""

@@ -1,0 +1,67 @@
+"""sasa predict."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sasa.cli import main
+from sasa.data import (
+    FASHION_MNIST_CLASSES,
+)
+from sasa.train import (
+    WeightsMetadata,
+    load_images,
+    load_weights,
+)
+
+
+def test_predict_prints_the_top_five_with_their_probabilities(
+    weights: Path, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(picture), str(picture), "--run", str(weights)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:6] == lines[6:]
+    assert lines[0] == str(picture)
+    network, metadata = load_weights(weights)
+    with torch.inference_mode():
+        probabilities = network(load_images([picture], metadata)[0]).softmax(1)[0]
+    top = probabilities.topk(5)
+    expected = [
+        f"{value:.2%}  {FASHION_MNIST_CLASSES[index]}"
+        for value, index in zip(top.values.tolist(), top.indices.tolist(), strict=True)
+    ]
+    assert [line.strip() for line in lines[1:6]] == expected
+
+
+def test_predict_takes_more_images_than_a_batch(
+    weights: Path, picture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def counted(paths: list[str], metadata: WeightsMetadata) -> Any:
+        sizes.append(len(paths))
+        return load_images(paths, metadata)
+
+    monkeypatch.setattr("sasa.train.load_images", counted)
+    assert main(["predict", *[str(picture)] * 65, "--run", str(weights)]) == 0
+    assert capsys.readouterr().out.splitlines().count(str(picture)) == 65
+    assert sizes == [32, 32, 1]
+
+
+def test_built_in_weights_are_the_default(
+    picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(picture)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith("Ankle boot")
+    out = tmp_path / "attention.png"
+    assert main(["attention", str(picture), "--out", str(out)]) == 0
+    assert out.exists()
+    assert main(["eval", "--split", "test"]) == 0
+    assert "on 2000 images" in capsys.readouterr().out
+
+
+def test_predict_names_the_missing_file(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "missing.png", "--run", str(weights)]) == 2
+    assert "missing.png" in capsys.readouterr().err

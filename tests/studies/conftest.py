@@ -1,0 +1,8 @@
+"""Let the tests find `benchmarks` and `studies`, which are not part of the installed package."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sasa import LocalSelfAttention2d
 from sasa.ops import cpu_extension, local_attention, local_self_attention
 
-from .runners import needs_kernels, use_capability
+from ..kernels import needs_kernels, use_capability
 
 # The error allowed in float32, in units of that of a float32 convolution before the float32 reference.
 # Measured over 500 cases on each capability: at most 6.9.

@@ -1,7 +1,6 @@
 """Every backend against the oracle in seeded random cases; the seed is the test's index.
 
-`SASA_SWEEP_CASES=5000 python -m pytest tests/ops/test_sweep.py` (`make sweep`) runs more of the same series,
-and a fifth as many larger cases.
+`make sweep` sets SASA_SWEEP_CASES=5000, which runs more of the same series, and a fifth as many larger cases.
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ import torch
 import sasa
 from sasa.ops import support
 
-from .cases import LAYOUTS, Case, judge
-from .runners import DEVICES, capabilities, use_capability
+from ..kernels import DEVICES, capabilities, use_capability
+from ..layouts import LAYOUTS
+from .cases import Case, judge
 
 NUM_CASES = int(os.environ.get("SASA_SWEEP_CASES", "300"))
 

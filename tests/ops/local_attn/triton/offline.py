@@ -1,6 +1,6 @@
 """Compile the Triton kernels for a GPU that is not there, at ResNet-50's shapes, batch 128.
 
-    python -m tests.ops.triton.offline CAPABILITY DTYPE [--all] [SHAPE ...]      # 90 bfloat16 0 1 6
+    python -m tests.ops.local_attn.triton.offline CAPABILITY DTYPE [--all] [SHAPE ...]  # 90 bfloat16 0 1 6
 
 SHAPE counts those of ResNet-50 from 0, all by default; 7 and 8 have heads of 4 and of 128. DTYPE tf32 is
 float32 maps with products in tf32. It prints a JSON object: for each shape and kernel, with --all of both

@@ -69,7 +69,7 @@ def replace_convolutions(
             extent 1, so has the window.
         num_heads: Attention heads of each layer; its output channels must be a multiple of num_heads, for
             position="relative" of 2·num_heads.
-        position: See `LocalSelfAttention2d`, as for content, scale and backend.
+        position: See `LocalSelfAttention2d`, as for content and scale.
         content: False drops the keys.
         scale: Factor of the logits.
         backend: See `sasa.ops.local_self_attention`.

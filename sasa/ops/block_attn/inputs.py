@@ -44,17 +44,7 @@ class BlockAttentionInputs:
     ) -> BlockAttentionInputs:
         """The inputs of a user's arguments, with x cast as autocast requires.
 
-        Args:
-            x: As in `sasa.ops.block_attention`, like all others.
-            qk_weight: See x.
-            rel_weight: See x.
-            v_weight: See x.
-            block_size: See x.
-            max_pool: See x.
-
-        Raises:
-            TypeError: As in `sasa.ops.block_attention`.
-            ValueError: As in `sasa.ops.block_attention`.
+        Args and errors as in `sasa.ops.block_attention`.
         """
         check_tensors({"x": x, "qk_weight": qk_weight, "rel_weight": rel_weight, "v_weight": v_weight})
         check_bool("max_pool", max_pool)

@@ -4,8 +4,8 @@ With p the weights of a query, g the gradient of its output and dp_j = g·v_j
 
     dlogit_j = p_j · (dp_j − Σ p · dp),   dv_j = Σ over queries of p_j g
 
-and each argument's gradient is a sum over blocks of one of them times pixels. A program keeps its blocks'
-sums in registers and writes them to a place of its own: no two programs add to the same memory.
+and the gradient of each argument is a sum over blocks of one of them times pixels. A program keeps the sums
+over its blocks in registers and writes them to a place of its own: no two programs add to the same memory.
 """
 
 import triton
@@ -14,14 +14,14 @@ import triton.language as tl
 from sasa.ops.block_attn.backends.triton.block import (
     find_peak,
     is_inside,
-    load_forms,
-    load_matrices,
     load_pixels,
-    load_relative,
+    load_qk_weight,
+    load_rel_weight,
+    load_v_weight,
     make_values,
     next_place,
     place,
-    place_of_matrix,
+    place_of_v_weight,
     weigh,
 )
 
@@ -40,8 +40,10 @@ def gradient_of_outputs(
     WIDTH: tl.constexpr,
     STATISTICS: tl.constexpr,
 ):
-    """The gradient (POSITIONS, WIDTH) of the outputs y, 0 outside: that of the maximum, for the first output
-    that equals it, and that of mean and variance."""
+    """The gradient (POSITIONS, WIDTH) of the outputs y, 0 outside.
+
+    It is that of the maximum, for the first output that equals it, plus that of mean and variance.
+    """
     i = tl.arange(0, POSITIONS)[:, None]
     d = tl.arange(0, WIDTH)
     peak = find_peak(y, inside)
@@ -88,20 +90,20 @@ def backward_kernel(
     PRECISION: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """Program (s, n) writes its part of head n's gradients, the s-th of (num_programs(0), *the argument's).
+    """Program (s, n) writes part s of head n's gradients; they are (num_programs(0), *the argument's shape).
 
-    statistics (3, N·D): of each channel the mean, and shift and slope of the gradient that every output has
-    beside that of the maximum, shift + slope · (output − mean). PRECISION is that of products of tiles. Sums
-    for qk_weight have ROWS rows, each of every ROWS-th position: those of one thread.
+    statistics (3, N·D) holds mean, shift and slope of each channel: the gradient of every output is that of
+    the maximum plus shift + slope · (output − mean). PRECISION is that of products of tiles. Sums for
+    qk_weight have ROWS rows, one for every ROWS-th position: those of one thread.
     """
     P: tl.constexpr = BLOCK * BLOCK
     head, heads = tl.program_id(1), tl.num_programs(1)
     i = tl.arange(0, POSITIONS)[:, None]
     j = tl.arange(0, POSITIONS)[None, :]
     d = tl.arange(0, WIDTH)
-    form = load_forms(qk_weight, head, C)
-    rel = load_relative(rel_weight, head, C, BLOCK, POSITIONS)
-    matrix = load_matrices(v_weight, head, C, D, BLOCK, POSITIONS, WIDTH)
+    qk = load_qk_weight(qk_weight, head, C)
+    rel = load_rel_weight(rel_weight, head, C, BLOCK, POSITIONS)
+    v = load_v_weight(v_weight, head, C, D, BLOCK, POSITIONS, WIDTH)
     mean = d
     shift = d
     slope = d
@@ -110,62 +112,62 @@ def backward_kernel(
         mean = tl.load(at_statistics, d < D, 0.0)
         shift = tl.load(at_statistics + heads * D, d < D, 0.0)
         slope = tl.load(at_statistics + 2 * heads * D, d < D, 0.0)
-    to_forms = ()
-    to_relative = ()
-    to_matrices = ()
+    to_qk_weight = ()
+    to_rel_weight = ()
+    to_v_weight = ()
     for _c in tl.static_range(C):
-        to_relative = to_relative + (tl.zeros([POSITIONS, POSITIONS], tl.float32),)
-        to_matrices = to_matrices + (tl.zeros([POSITIONS, WIDTH], tl.float32),)
+        to_rel_weight = to_rel_weight + (tl.zeros([POSITIONS, POSITIONS], tl.float32),)
+        to_v_weight = to_v_weight + (tl.zeros([POSITIONS, WIDTH], tl.float32),)
     for _f in tl.static_range(C * C):
-        to_forms = to_forms + (tl.zeros([ROWS, 1], tl.float32),)
+        to_qk_weight = to_qk_weight + (tl.zeros([ROWS, 1], tl.float32),)
     first = tl.program_id(0) * squares_of_program
-    image, square_y, square_x = place(first, squares_y, squares_x)
-    for _square in tl.range(first, min(first + squares_of_program, blocks), num_stages=1):
-        at = x + image * x_image + square_y * BLOCK * x_row + square_x * BLOCK * x_col
-        inside = is_inside(i, square_y, square_x, height, width, BLOCK)
-        seen = is_inside(j, square_y, square_x, height, width, BLOCK)
+    image, block_y, block_x = place(first, squares_y, squares_x)
+    for _block in tl.range(first, min(first + squares_of_program, blocks), num_stages=1):
+        at = x + image * x_image + block_y * BLOCK * x_row + block_x * BLOCK * x_col
+        inside = is_inside(i, block_y, block_x, height, width, BLOCK)
+        seen = is_inside(j, block_y, block_x, height, width, BLOCK)
         queries = load_pixels(at, i, inside, x_channel, x_row, x_col, C, BLOCK)
         keys = load_pixels(at, j, seen, x_channel, x_row, x_col, C, BLOCK)
-        weight, inverse = weigh(queries, keys, seen, form, rel, C, POSITIONS)
-        # What is outside takes no part, even where 0 times something is not a number.
+        weight, inverse = weigh(queries, keys, seen, qk, rel, C, POSITIONS)
+        # Positions outside take no part, even if 0 times something is not a number.
         weight = tl.where(inside & seen, weight * inverse, 0.0)
-        value = make_values(queries, matrix, inside, C)
+        value = make_values(queries, v, inside, C)
         at_grad = grad + image * grad_image + head * (D * grad_channel)
         if POOL:
             y = tl.dot(weight, value, input_precision=PRECISION)
-            at_grad += square_y * grad_row + square_x * grad_col
+            at_grad += block_y * grad_row + block_x * grad_col
             g = gradient_of_outputs(
                 y, at_grad, grad_channel, inside, mean, shift, slope, D, POSITIONS, WIDTH, STATISTICS
             )
         else:
-            row = square_y * BLOCK + i // BLOCK
-            col = square_x * BLOCK + i % BLOCK
+            row = block_y * BLOCK + i // BLOCK
+            col = block_x * BLOCK + i % BLOCK
             at_grad += row * grad_row + col * grad_col
             g = tl.load(at_grad + d[None, :] * grad_channel, inside & (d < D)[None, :], 0.0).to(tl.float32)
         dvalue = tl.dot(tl.trans(weight), g, input_precision=PRECISION)
         dweight = tl.dot(g, tl.trans(value), input_precision=PRECISION)
         dlogit = weight * (dweight - tl.sum(tl.where(seen, weight * dweight, 0.0), 1)[:, None])
         dlogit = tl.where(inside & seen, dlogit, 0.0)
-        forms_before = to_forms
-        relative_before = to_relative
-        matrices_before = to_matrices
-        to_forms = ()
-        to_relative = ()
-        to_matrices = ()
+        qk_before = to_qk_weight
+        rel_before = to_rel_weight
+        v_before = to_v_weight
+        to_qk_weight = ()
+        to_rel_weight = ()
+        to_v_weight = ()
         for c in tl.static_range(C):
-            to_relative = to_relative + (relative_before[c] + queries[c] * dlogit,)
-            to_matrices = to_matrices + (matrices_before[c] + queries[c] * dvalue,)
+            to_rel_weight = to_rel_weight + (rel_before[c] + queries[c] * dlogit,)
+            to_v_weight = to_v_weight + (v_before[c] + queries[c] * dvalue,)
             by_key = tl.sum(dlogit * keys[c], 1)[:, None]
             for b in tl.static_range(C):
                 part = tl.sum(tl.reshape(queries[b] * by_key, [POSITIONS // ROWS, ROWS, 1]), 0)
-                to_forms = to_forms + (forms_before[c * C + b] + part,)
-        image, square_y, square_x = next_place(image, square_y, square_x, squares_y, squares_x)
+                to_qk_weight = to_qk_weight + (qk_before[c * C + b] + part,)
+        image, block_y, block_x = next_place(image, block_y, block_x, squares_y, squares_x)
     part = tl.program_id(0).to(tl.int64) * heads + head
     for c in tl.static_range(C):
         to = grad_relative + (part * C + c) * (P * P)
-        tl.store(to + i * P + j, to_relative[c], (i < P) & (j < P))
+        tl.store(to + i * P + j, to_rel_weight[c], (i < P) & (j < P))
         to = grad_matrices + tl.program_id(0).to(tl.int64) * (P * heads * D * C) + c
-        to += place_of_matrix(head, C, D, POSITIONS, WIDTH)
-        tl.store(to, to_matrices[c], (i < P) & (d < D)[None, :])
+        to += place_of_v_weight(head, C, D, POSITIONS, WIDTH)
+        tl.store(to, to_v_weight[c], (i < P) & (d < D)[None, :])
         for b in tl.static_range(C):
-            tl.store(grad_forms + (part * C + b) * C + c, tl.sum(tl.sum(to_forms[c * C + b], 1), 0))
+            tl.store(grad_forms + (part * C + b) * C + c, tl.sum(tl.sum(to_qk_weight[c * C + b], 1), 0))

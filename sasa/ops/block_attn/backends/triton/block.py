@@ -1,7 +1,7 @@
 """What the kernels share: where a block is, its pixels, weights and values.
 
-A program computes one block of one head at a time. P is the number of a block's positions, padded to
-POSITIONS; D the width of a head, padded to WIDTH. C channels are unrolled: a tuple has an entry for each.
+A program computes one block of one head at a time. A block has P = BLOCK² positions, padded to POSITIONS.
+D is head_dim, padded to WIDTH. The C channels are unrolled: a tuple has one entry per channel.
 """
 
 # Triton reads annotations at run time, so they are not postponed here.
@@ -12,7 +12,7 @@ LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def load_relative(rel_weight, head, C: tl.constexpr, BLOCK: tl.constexpr, POSITIONS: tl.constexpr):
+def load_rel_weight(rel_weight, head, C: tl.constexpr, BLOCK: tl.constexpr, POSITIONS: tl.constexpr):
     """rel_weight[head, c, i, j] as C tiles (POSITIONS, POSITIONS) [i, j], for logits in base 2."""
     P: tl.constexpr = BLOCK * BLOCK
     i = tl.arange(0, POSITIONS)[:, None]
@@ -25,7 +25,7 @@ def load_relative(rel_weight, head, C: tl.constexpr, BLOCK: tl.constexpr, POSITI
 
 
 @triton.jit
-def place_of_matrix(head, C: tl.constexpr, D: tl.constexpr, POSITIONS: tl.constexpr, WIDTH: tl.constexpr):
+def place_of_v_weight(head, C: tl.constexpr, D: tl.constexpr, POSITIONS: tl.constexpr, WIDTH: tl.constexpr):
     """Offsets of v_weight[j, head · D + d, 0] (POSITIONS, WIDTH) [j, d]."""
     j = tl.arange(0, POSITIONS)[:, None]
     d = tl.arange(0, WIDTH)[None, :]
@@ -33,7 +33,7 @@ def place_of_matrix(head, C: tl.constexpr, D: tl.constexpr, POSITIONS: tl.conste
 
 
 @triton.jit
-def load_matrices(
+def load_v_weight(
     v_weight,
     head,
     C: tl.constexpr,
@@ -44,7 +44,7 @@ def load_matrices(
 ):
     """v_weight[j, head · D + d, c] as C tiles (POSITIONS, WIDTH) [j, d]."""
     given = (tl.arange(0, POSITIONS) < BLOCK * BLOCK)[:, None] & (tl.arange(0, WIDTH) < D)[None, :]
-    at = v_weight + place_of_matrix(head, C, D, POSITIONS, WIDTH)
+    at = v_weight + place_of_v_weight(head, C, D, POSITIONS, WIDTH)
     tiles = ()
     for c in tl.static_range(C):
         tiles = tiles + (tl.load(at + c, given, 0.0),)
@@ -52,7 +52,7 @@ def load_matrices(
 
 
 @triton.jit
-def load_forms(qk_weight, head, C: tl.constexpr):
+def load_qk_weight(qk_weight, head, C: tl.constexpr):
     """qk_weight[head] as C² numbers, for logits in base 2."""
     numbers = ()
     for f in tl.static_range(C * C):
@@ -62,14 +62,14 @@ def load_forms(qk_weight, head, C: tl.constexpr):
 
 @triton.jit
 def place(block, squares_y, squares_x):
-    """The image of a block, and its row and column among the image's blocks."""
+    """The image of a block, and the row and column of the block in the image."""
     within = block % (squares_y * squares_x)
     return (block // (squares_y * squares_x)).to(tl.int64), within // squares_x, within % squares_x
 
 
 @triton.jit
 def next_place(image, y, x, squares_y, squares_x):
-    """That of the block after the one at (image, y, x), without the divisions of `place`."""
+    """The place of the next block after (image, y, x), without the divisions of `place`."""
     x += 1
     y += (x == squares_x).to(tl.int32)
     x = tl.where(x == squares_x, 0, x)
@@ -113,7 +113,7 @@ def weigh(queries, keys, seen, qk_weight, rel_weight, C: tl.constexpr, POSITIONS
 
 @triton.jit
 def make_values(pixels, v_weight, inside, C: tl.constexpr):
-    """The values (POSITIONS, WIDTH) of pixels that are C columns, 0 outside whatever the v_weight hold."""
+    """The values (POSITIONS, WIDTH) of C columns of pixels; 0 outside, even if v_weight is not finite."""
     value = pixels[0] * v_weight[0]
     for c in tl.static_range(1, C):
         value += pixels[c] * v_weight[c]
@@ -122,7 +122,7 @@ def make_values(pixels, v_weight, inside, C: tl.constexpr):
 
 @triton.jit
 def larger(a, b):
-    """The larger one; not a number if one of them is not."""
+    """The larger of two numbers; not a number if one of them is not."""
     return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 

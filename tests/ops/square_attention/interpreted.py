@@ -23,7 +23,7 @@ from sasa.ops.square_attention import schema
 from sasa.ops.square_attention.backends import triton
 from sasa.ops.square_attention.backends.triton import launch, op
 
-from ..triton.interpreted import correct_products
+from ..triton.interpreted import correct_products, patch_once
 from . import test_square_attention as tests
 from .cases import Case, judge
 
@@ -53,6 +53,7 @@ CASES: dict[str, dict[str, Any]] = {
 def install() -> None:
     """Put the kernels in the place of the compiled ones, and let the backend take tensors on a CPU."""
     correct_products()
+    patch_once()
     library = torch.library.Library("sasa", "IMPL")
     for name, kernel in OPS.items():
         library.impl(name, kernel, "CPU", allow_override=True)

@@ -13,8 +13,9 @@
 namespace sasa {
 namespace SASA_CAPABILITY {
 
-// AddressSanitizer sees an access beyond a piece only if the memory ends there.
-#if defined(__SANITIZE_ADDRESS__)
+// AddressSanitizer sees an access beyond a piece only if the memory ends there, `make test-poisoned` a read of what
+// nobody wrote only if the memory is new.
+#if defined(__SANITIZE_ADDRESS__) || defined(SASA_NEW_SCRATCH)
 constexpr bool kExactPieces = true;
 #else
 constexpr bool kExactPieces = false;

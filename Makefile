@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint types test-oldest sweep sanitize api tables figures bench gpu-check clean
+.PHONY: help demo test setup lint types test-oldest sweep sanitize test-poisoned api tables figures bench gpu-check clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -59,6 +59,25 @@ $(SANITIZED)/sasa/_cpu.abi3.so: setup.py $(wildcard csrc/*/*) | .venv/dev.instal
 	rm -f $@
 	CC=gcc CXX=g++ SASA_SANITIZE=address,undefined \
 		$(BIN)/python setup.py -q build_ext --build-lib $(SANITIZED) --build-temp build/sanitize/temp
+	test -e $@
+
+# AddressSanitizer's allocator, which fills memory with NaN of every floating dtype, below code built without it, whose
+# scratch memory is new at every call. Left out: Triton's interpreter, which has NaN in new tensors anyway, and fake
+# CUDA tensors, which have no memory but ask for cuDNN, which is not found through the preloaded libraries.
+POISONED := build/poisoned/lib
+ALLOCATOR = $(foreach library,libasan.so libstdc++.so,$(shell gcc -print-file-name=$(library)))
+FILLED := malloc_fill_byte=255:max_malloc_fill_size=2147483647:free_fill_byte=255:max_free_fill_size=2147483647
+
+test-poisoned: .venv/dev.installed $(POISONED)/sasa/_cpu.abi3.so  ## Run the tests of the kernels with new and freed memory full of NaN (GCC, Linux; ten minutes)
+	$(BIN)/python setup.py -q build_py --build-lib $(POISONED)
+	PYTHONPATH=$(POISONED) LD_PRELOAD="$(ALLOCATOR)" ASAN_OPTIONS=detect_leaks=0:$(FILLED) \
+		$(BIN)/pytest -n auto tests/ops tests/layers tests/models tests/detection tests/train/test_run.py \
+		--ignore tests/ops/local_attn/triton --ignore tests/models/test_fused_on_cuda.py
+
+$(POISONED)/sasa/_cpu.abi3.so: setup.py $(wildcard csrc/*/*) | .venv/dev.installed
+	rm -f $@
+	CC=gcc CXX=g++ CPPFLAGS=-DSASA_NEW_SCRATCH \
+		$(BIN)/python setup.py -q build_ext --build-lib $(POISONED) --build-temp build/poisoned/temp
 	test -e $@
 
 api: .venv/dev.installed  ## Regenerate docs/api.md from the docstrings

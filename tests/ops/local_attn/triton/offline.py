@@ -88,13 +88,9 @@ def usage(cubin: bytes) -> dict[str, Any]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-
-        def dump(what: str) -> str:
-            command = [knobs.nvidia.cuobjdump.path, what, file.name]
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-        found = re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", dump("--dump-resource-usage"))
-        sass = dump("--dump-sass")
+        command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", "--dump-sass", file.name]
+        sass = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found = re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", sass)
         once, loops = instructions(sass)
         products = sorted(set(re.findall(r"\b[A-Z]*MMA\.[\w.]+", sass)))
         return {name: int(n) for name, n in found} | {"ONCE": once, "LOOPS": loops, "PRODUCTS": products}

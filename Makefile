@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint types test-oldest sweep sanitize api tables figures bench gpu-check clean
+.PHONY: help demo test setup lint types test-oldest sweep sanitize test-poisoned api tables figures bench gpu-check clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -33,8 +33,8 @@ types: .venv/dev.installed  ## Check types
 # The sources with the C++ that .venv's torch built: one build serves every torch. The tests of what changes with torch;
 # those of TorchScript expect a warning that 2.11 does not give yet.
 OLDEST := build/oldest/bin/python
-TESTS_WITH_OLDEST := $(addprefix tests/,ops/test_tracing.py ops/test_registration.py ops/test_autocast.py \
-	ops/test_compiled.py ops/block_attn/test_block_attention.py models/test_tracing.py \
+TESTS_WITH_OLDEST := $(addprefix tests/,$(addprefix ops/local_attn/test_,tracing.py registration.py autocast.py) \
+	ops/test_cpu_extension.py ops/block_attn/test_block_attention.py models/test_tracing.py \
 	layers/test_as_a_module.py layers/test_stem_as_a_module.py)
 
 test-oldest: .venv/dev.installed  ## Run what depends on torch's version with the oldest torch and timm that are supported
@@ -43,7 +43,7 @@ test-oldest: .venv/dev.installed  ## Run what depends on torch's version with th
 	PYTHONPATH=. $(OLDEST) -m pytest -n auto -W default -k 'not scripts and not sweep and not capability' $(TESTS_WITH_OLDEST)
 
 sweep: .venv/dev.installed  ## Run the random sweep of the op over 5,000 cases
-	SASA_SWEEP_CASES=5000 $(BIN)/python -m pytest -n auto tests/ops/test_sweep.py
+	SASA_SWEEP_CASES=5000 $(BIN)/python -m pytest -n auto tests/ops/local_attn/test_sweep.py
 
 # C++ built into a copy of the package, which comes first on Python's path. The sanitizers' libraries come before
 # Python's; the leaks that they would report are Python's too.
@@ -53,12 +53,31 @@ SANITIZERS = $(foreach library,libasan.so libubsan.so libstdc++.so,$(shell gcc -
 sanitize: .venv/dev.installed $(SANITIZED)/sasa/_cpu.abi3.so  ## Run the op's tests on C++ under AddressSanitizer and UBSan (GCC, Linux; ten minutes)
 	$(BIN)/python setup.py -q build_py --build-lib $(SANITIZED)
 	PYTHONPATH=$(SANITIZED) LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(BIN)/pytest -n auto tests/ops --ignore tests/ops/test_tracing.py --ignore tests/ops/test_mutants.py
+		$(BIN)/pytest -n auto tests/ops $(addprefix --ignore tests/ops/local_attn/test_,tracing.py mutants.py)
 
 $(SANITIZED)/sasa/_cpu.abi3.so: setup.py $(wildcard csrc/*/*) | .venv/dev.installed
 	rm -f $@
 	CC=gcc CXX=g++ SASA_SANITIZE=address,undefined \
 		$(BIN)/python setup.py -q build_ext --build-lib $(SANITIZED) --build-temp build/sanitize/temp
+	test -e $@
+
+# AddressSanitizer's allocator, which fills memory with NaN of every floating dtype, below code built without it, whose
+# scratch memory is new at every call. Left out: Triton's interpreter, which has NaN in new tensors anyway, and fake
+# CUDA tensors, which have no memory but ask for cuDNN, which is not found through the preloaded libraries.
+POISONED := build/poisoned/lib
+ALLOCATOR = $(foreach library,libasan.so libstdc++.so,$(shell gcc -print-file-name=$(library)))
+FILLED := malloc_fill_byte=255:max_malloc_fill_size=2147483647:free_fill_byte=255:max_free_fill_size=2147483647
+
+test-poisoned: .venv/dev.installed $(POISONED)/sasa/_cpu.abi3.so  ## Run the tests of the kernels with new and freed memory full of NaN (GCC, Linux; ten minutes)
+	$(BIN)/python setup.py -q build_py --build-lib $(POISONED)
+	PYTHONPATH=$(POISONED) LD_PRELOAD="$(ALLOCATOR)" ASAN_OPTIONS=detect_leaks=0:$(FILLED) \
+		$(BIN)/pytest -n auto tests/ops tests/layers tests/models tests/detection tests/train/test_run.py \
+		--ignore tests/ops/local_attn/triton --ignore tests/models/test_fused_on_cuda.py
+
+$(POISONED)/sasa/_cpu.abi3.so: setup.py $(wildcard csrc/*/*) | .venv/dev.installed
+	rm -f $@
+	CC=gcc CXX=g++ CPPFLAGS=-DSASA_NEW_SCRATCH \
+		$(BIN)/python setup.py -q build_ext --build-lib $(POISONED) --build-temp build/poisoned/temp
 	test -e $@
 
 api: .venv/dev.installed  ## Regenerate docs/api.md from the docstrings

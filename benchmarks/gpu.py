@@ -62,8 +62,8 @@ SWEEP_CASES = 48
 # Seconds: for the tests at most; in a section, reserved to time what was built; after --minutes, until the
 # process is ended whatever it does.
 TESTS_AT_MOST, TIMING, SLACK = 200.0, 15.0, 15.0
-TESTS = tuple(f"test_{name}.py" for name in ("sweep", "nonfinite", "formats", "determinism"))
-TESTS += ("triton/test_cuda.py", "block_attn/test_cuda.py")
+TESTS = tuple(f"local_attn/test_{name}.py" for name in ("sweep", "nonfinite", "formats", "determinism"))
+TESTS += ("local_attn/triton/test_cuda.py", "block_attn/test_cuda.py")
 # Those about the surroundings of a call. If only these fail, they are reported, but the op is correct.
 AROUND = {
     *("test_fullgraph_compile", "test_cuda_graph", "test_another_stream", "test_autocast"),

@@ -45,7 +45,8 @@ def one_shape(report: Report, shape: Spatial, compiles: bool) -> Timings:
     torch.compiler.reset()  # otherwise each shape is one more recompilation of the first
     channels, side, stride = shape.channels, shape.side, shape.stride
     x = torch.randn(report.batch, channels, side, side).to(memory_format=torch.channels_last)
-    attention = sasa.LocalSelfAttention2d(channels, channels, 7, stride, num_heads=8, backend=report.backend)
+    backend = report.layer_backend
+    attention = sasa.LocalSelfAttention2d(channels, channels, 7, stride, num_heads=8, backend=backend)
     convolution = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
     contenders = []
     for name, layer in (("convolution", convolution), ("sasa", attention)):

@@ -284,6 +284,11 @@ class Report:
             write_record(self.record, self.out)
             print(f"Written to {self.out}")
 
+    @property
+    def layer_backend(self) -> str:
+        """The backend of layers and networks: on a CPU "auto", which can project inside the kernel."""
+        return "auto" if self.backend == "cpu" else self.backend
+
     def _choose(self, name: str) -> str:
         """Return the backend that `name` selects; note why if the compiled one cannot run."""
         x = torch.zeros(1, 64, 14, 14)

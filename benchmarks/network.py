@@ -36,7 +36,7 @@ def main() -> None:
     images = smooth_images(max(batches), side)
     networks = {
         "ResNet-50": calibrated(resnet50(), images),
-        "sasa_resnet50": calibrated(sasa_resnet50(report.backend), images),
+        "sasa_resnet50": calibrated(sasa_resnet50(report.layer_backend), images),
     }
     if report.backend == "reference":
         report.note("sasa_resnet50 only eager: Inductor takes minutes to compile the reference backend")

@@ -44,7 +44,7 @@ def parts(report: Report, shape: Spatial) -> None:
     thin = maps(shape, batch, HEADS)[2]  # heads of one channel
     op = attention(backend, shape.stride)
     layer = sasa.LocalSelfAttention2d(
-        channels, channels, KERNEL, shape.stride, num_heads=HEADS, backend=backend
+        channels, channels, KERNEL, shape.stride, num_heads=HEADS, backend=report.layer_backend
     ).to(memory_format=torch.channels_last)
     x = torch.randn(batch, channels, shape.side, shape.side).to(memory_format=torch.channels_last)
     a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)

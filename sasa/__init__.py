@@ -25,7 +25,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Bring in the models, and with them timm, when they are first asked for."""
+    """Import the models, and with them timm, on first use."""
     if name in ("cost", "create_model"):
         import sasa.models
 

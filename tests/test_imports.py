@@ -89,6 +89,24 @@ def test_models_come_when_asked_for_and_register_with_timm() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+def test_no_module_is_hidden_by_a_name_of_its_package() -> None:
+    """`import a.b.c as m` binds what the attributes of a lead to, which has to be the module a.b.c."""
+    result = run(
+        """
+        import importlib, operator, pkgutil
+        from importlib.util import find_spec
+        import sasa
+        for _, name, _ in pkgutil.walk_packages(sasa.__path__, "sasa."):
+            if name.endswith(("._cpu", ".__main__")) or (".triton." in name and find_spec("triton") is None):
+                continue
+            module = importlib.import_module(name)
+            found = operator.attrgetter(name.removeprefix("sasa."))(sasa)
+            assert found is module, f"{name} is hidden by {found}"
+        """
+    )
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("command", ["ablate table5 --dry_run", "train --optimizer.epochs 1", "eval"])
 def test_commands_say_what_to_install(command: str) -> None:
     """Where training's packages are absent, jsonargparse and Lightning among them."""

@@ -71,7 +71,8 @@ def _entry(module: str, name: str, value: Any) -> list[str]:
         return [*lines, f"An exception, derived from `{value.__mro__[1].__name__}`. {_summary(value)}", ""]
     lines += ["```python", *_signature(value, name), "```", "", _summary(value), ""]
     if isinstance(value, type):
-        methods = {key: method for key, method in vars(value).items() if key[0] != "_"}
+        bases = [base for base in reversed(value.__mro__) if base.__module__.startswith("sasa.")]
+        methods = {key: x for base in bases for key, x in vars(base).items() if key[0] != "_"}
         methods = {key: method for key, method in methods.items() if inspect.isfunction(method)}
         for key, method in sorted(methods.items()):
             call = " ".join(_signature(method, key, width=10**6))

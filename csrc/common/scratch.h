@@ -13,8 +13,9 @@
 namespace sasa {
 namespace SASA_CAPABILITY {
 
-// AddressSanitizer detects an access beyond a piece only if the memory ends there.
-#if defined(__SANITIZE_ADDRESS__)
+// AddressSanitizer detects an access beyond a piece only if the memory ends there, and `make test-poisoned` a read of
+// unwritten memory only if the memory is new.
+#if defined(__SANITIZE_ADDRESS__) || defined(SASA_NEW_SCRATCH)
 constexpr bool kExactPieces = true;
 #else
 constexpr bool kExactPieces = false;

@@ -65,7 +65,7 @@ def check_numbering(train: Mapping[int, str], test: Mapping[int, str], num_class
     Args:
         train: Class names of the training data by number.
         test: Class names of the data for evaluation by number.
-        num_classes: The number of the model's classes; None if it fits.
+        num_classes: The number of the model's classes; None for any.
 
     Raises:
         ValueError: The classes or their numbers differ, or there are more than num_classes.

@@ -37,7 +37,7 @@ class Head(RetinaNetHead):
         norm_layer: Norm after every layer except the last two, by its number of channels; None for none.
         kernel_size: Extent of the attention windows.
         num_heads: Heads of the attention.
-        backend: Backend of the attention, see `sasa.local_attention`.
+        backend: Backend of the attention, see `sasa.ops.local_self_attention`.
     """
 
     def __init__(

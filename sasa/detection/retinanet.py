@@ -208,7 +208,7 @@ def create_retinanet(
             norm="group".
         kernel_size: Extent of the attention windows in FPN and heads.
         num_heads: Heads of the attention in FPN and heads.
-        backend: Backend of the attention in FPN and heads, see `sasa.local_attention`.
+        backend: Backend of the attention in FPN and heads, see `sasa.ops.local_self_attention`.
         backbone_options: Further options of the backbone, for `sasa.create_model`.
         frozen_batch_norm: Keep statistics and weights of the backbone's batch norms, for a trained backbone.
         min_size: In evaluation, images are resized until the shorter side is min_size …

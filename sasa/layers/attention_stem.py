@@ -6,23 +6,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sasa.layers.hooks import is_untouched
 from sasa.layers.torchscript import called_in_python
+from sasa.layers.unmodified import is_unmodified
 from sasa.ops import block_attention, block_attention_statistics
 from sasa.ops.autocast import autocast_off
-from sasa.ops.block_attn.blocks import as_maps, block_softmax, from_blocks, to_blocks
+from sasa.ops.block_attn.blocks import as_maps, attend, block_softmax, to_blocks
+from sasa.ops.block_attn.flops import pairs_inside
 from sasa.ops.checks import positive_int
 
 STEM_VALUES = ("spatially_aware", "convolution", "pointwise")
 
 
-def _is_plain(kind: type[nn.Module], *modules: nn.Module) -> bool:
-    """Whether the modules are of this very kind and untouched, so that their parameters say all that they
-    do and they need not be called."""
-    return all(
-        type(module) is kind and (kind is not nn.Conv2d or module.bias is None) and is_untouched(module)
-        for module in modules
-    )
+def convolved_blocks(conv: nn.Conv2d, x: Tensor, block_size: int) -> Tensor:
+    """The values (B, L, P, O) of a block_size × block_size convolution that keeps the size of the map."""
+    before, after = (block_size - 1) // 2, block_size // 2
+    padded = F.pad(x, (before, after, before, after))
+    return to_blocks(conv(padded), block_size).permute(0, 2, 3, 1)
 
 
 class AttentionStem(nn.Module):
@@ -120,20 +119,26 @@ class AttentionStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x)
-        plain = self.values != "convolution" and _is_plain(nn.Conv2d, self.query_key, self.value)
-        if plain and self.max_pool and _is_plain(nn.BatchNorm2d, self.norm) and x[:, 0].numel() > 1:
+        by_weights = self.values != "convolution" and self.has_unmodified_projections
+        if by_weights and self.max_pool and is_unmodified(self.norm, nn.BatchNorm2d) and x[:, 0].numel() > 1:
             return self._pooled(x)
-        out = self.norm(
-            block_attention(x, *self._forms(), block_size=self.block_size) if plain else self._mixed(x)
-        )
+        if by_weights:
+            out = block_attention(x, *self.logit_weights(), self.value_matrices(), block_size=self.block_size)
+        else:
+            out = self._attention_by_steps(x)
+        out = self.norm(out)
         return F.max_pool2d(out, self.block_size, ceil_mode=True) if self.max_pool else out
 
-    def _mixed(self, x: Tensor) -> Tensor:
+    @property
+    def has_unmodified_projections(self) -> bool:
+        """Whether the weights of query_key and value determine all that they do."""
+        projections = (self.query_key, self.value)
+        return all(is_unmodified(conv, nn.Conv2d) and conv.bias is None for conv in projections)
+
+    def _attention_by_steps(self, x: Tensor) -> Tensor:
         """The attention with queries, keys and values of the projections, (B, out_channels, H, W)."""
-        weights = self._weights(x)  # (B, L, N, P, P)
-        values = self._values(x).unflatten(-1, (self.num_heads, -1))  # (B, L, P, N, D)
-        out = torch.einsum("blnpq,blqnd->blpnd", weights.to(values.dtype), values).flatten(-2)
-        return from_blocks(out, self.block_size, *x.shape[2:])
+        weights, values = self._weights(x), self._values(x)
+        return attend(weights.to(values.dtype), values, self.block_size, *x.shape[2:])
 
     def _pooled(self, x: Tensor) -> Tensor:
         """Attention, norm and maximum without a map of the full resolution.
@@ -141,7 +146,8 @@ class AttentionStem(nn.Module):
         The norm follows the maximum: it is increasing in each channel once the values have its weight's sign.
         """
         norm = self.norm
-        qk_weight, rel_weight, v_weight = self._forms()
+        qk_weight, rel_weight = self.logit_weights()
+        v_weight = self.value_matrices()
         sign = torch.ones_like(v_weight[0, :, 0])
         if norm.affine:
             sign = torch.where(norm.weight < 0, -sign, sign).detach()
@@ -175,18 +181,29 @@ class AttentionStem(nn.Module):
             norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
             norm.running_var.lerp_((var * (count / (count - 1))).to(norm.running_var.dtype), share)
 
-    def _forms(self) -> tuple[Tensor, Tensor, Tensor]:
-        """qk_weight, rel_weight and v_weight of `block_attention`, in at least float32."""
+    def logit_weights(self) -> tuple[Tensor, Tensor]:
+        """qk_weight and rel_weight of `sasa.ops.block_attention`, in at least float32."""
         with autocast_off(self.rel_row):
             wide = torch.promote_types(self.rel_row.dtype, torch.float32)
             query_key = self.query_key.weight.to(wide).flatten(1)
             query, key = query_key.unflatten(0, (2, self.num_heads, -1)).unbind()  # (N, D, C)
             rel_weight = torch.einsum("ndc,nijd->ncij", query, self.relative_embeddings().to(wide))
+            return query.mT @ key, rel_weight
+
+    def value_matrices(self) -> Tensor:
+        """v_weight of `sasa.ops.block_attention`, (block_size², out_channels, in_channels).
+
+        In at least float32. For spatially aware values it is the mixture Σₘ p(a, b, m) Wₘ of App. A.1 for
+        each position, for pointwise ones the same matrix for all. A convolution has none.
+        """
+        with autocast_off(self.rel_row):
+            wide = torch.promote_types(self.rel_row.dtype, torch.float32)
             if self.values == "pointwise":
-                v_weight = self.value.weight.flatten(1).expand(self.block_size**2, -1, -1)
-            else:
-                v_weight = self.value_matrices()
-            return query.mT @ key, rel_weight, v_weight.to(wide)
+                return self.value.weight.flatten(1).to(wide).expand(self.block_size**2, -1, -1)
+            position = self.emb_row[:, None] + self.emb_col[None, :]
+            p = (position.flatten(0, 1) @ self.mixture.T).softmax(-1)  # (P, M)
+            matrices = self.value.weight.view(self.num_mixtures, self.out_channels, self.in_channels)
+            return torch.einsum("pm,moc->poc", p, matrices).to(wide)
 
     def attention_maps(self, x: Tensor) -> Tensor:
         """The weights of every pixel over its own block, (B, num_heads, H, W, block_size, block_size).
@@ -196,7 +213,7 @@ class AttentionStem(nn.Module):
         return as_maps(self._weights(x), self.block_size, *x.shape[2:])
 
     def _weights(self, x: Tensor) -> Tensor:
-        """softmax(q·k + q·r) inside each of the L blocks, (B, L, N, P, P) with P = block² positions."""
+        """softmax(q·k + q·r) inside each of the L blocks, (B, L, N, P, P) with P = block_size² positions."""
         self._check(x)
         query_key = self.query_key(to_blocks(x, self.block_size)).permute(0, 2, 3, 1)
         q, k = query_key.unflatten(-1, (2, self.num_heads, -1)).unbind(3)  # (B, L, P, N, D)
@@ -209,7 +226,7 @@ class AttentionStem(nn.Module):
             raise ValueError(f"x: expected (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
 
     def relative_embeddings(self) -> Tensor:
-        """r of each query position and key position in the block, (num_heads, block², block², D)."""
+        """r of each query and key position in the block, (num_heads, block_size², block_size², D)."""
         side = self.block_size
         # Offsets of a key position from a query position, from −(side−1) to side−1, as indices.
         position = torch.arange(side * side, device=self.rel_row.device)
@@ -220,34 +237,25 @@ class AttentionStem(nn.Module):
 
     def _values(self, x: Tensor) -> Tensor:
         """(B, L, P, out_channels)."""
-        if self.values == "pointwise":
-            return self.value(to_blocks(x, self.block_size)).permute(0, 2, 3, 1)
         if self.values == "convolution":
-            before, after = (self.block_size - 1) // 2, self.block_size // 2
-            padded = F.pad(x, (before, after, before, after))
-            return to_blocks(self.value(padded), self.block_size).permute(0, 2, 3, 1)
-        return torch.einsum("bclp,poc->blpo", to_blocks(x, self.block_size), self.value_matrices())
-
-    def value_matrices(self) -> Tensor:
-        """The matrix of each position in the block, (block², out_channels, in_channels): the mixture
-        Σₘ p(a, b, m) Wₘ of App. A.1. For spatially aware values only."""
-        position = self.emb_row[:, None] + self.emb_col[None, :]
-        p = (position.flatten(0, 1) @ self.mixture.T).softmax(-1)  # (P, M)
-        v_weight = self.value.weight.view(self.num_mixtures, self.out_channels, self.in_channels)
-        return torch.einsum("pm,moc->poc", p, v_weight)
+            return convolved_blocks(self.value, x, self.block_size)
+        blocks = to_blocks(x, self.block_size)
+        if self.values == "pointwise":
+            return self.value(blocks).permute(0, 2, 3, 1)
+        return torch.einsum("bclp,poc->blpo", blocks, self.value_matrices().to(x.dtype))
 
     def flops(self, x: Tensor) -> int:
-        """FLOPs of the forward pass beyond the modules inside, by the convention of
-        `sasa.ops.local_attention_flops`: for each pixel, block² window positions and, if spatially aware,
-        M values and their mixture, as the equations are written."""
+        """FLOPs of the forward pass beyond the modules inside, by the convention of `local_attention_flops`.
+
+        They are those of the equations as the paper writes them: attention over the pairs of pixels of a
+        block, and, for each pixel, spatially aware values and their mixture.
+        """
         batch, _, height, width = x.shape
-        pixels = batch * height * width
-        window = self.block_size**2 * (6 * self.out_channels + 6 * self.num_heads)
-        pool = self.out_channels if self.max_pool else 0
-        mixtures = 0
+        pairs = pairs_inside(height, width, self.block_size) * 6 * (self.out_channels + self.num_heads)
+        pixel = self.out_channels if self.max_pool else 0
         if self.values == "spatially_aware":
-            mixtures = 2 * self.num_mixtures * self.out_channels * (self.in_channels + 1)
-        return pixels * (window + pool + mixtures)
+            pixel += 2 * self.num_mixtures * self.out_channels * (self.in_channels + 1)
+        return batch * (pairs + height * width * pixel)
 
     def __prepare_scriptable__(self) -> nn.Module:
         return called_in_python(self)

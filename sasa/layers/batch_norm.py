@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from sasa.layers.unmodified import is_unmodified
+
 _KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def is_foldable(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
-    """Whether it is a batch norm, and no subclass that may do more, with statistics of its own."""
-    return type(norm) in _KINDS and norm.running_mean is not None
+    """Whether it is an unmodified batch norm with running statistics."""
+    return is_unmodified(norm, *_KINDS) and norm.running_mean is not None
 
 
 def fold_batch_norm(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -6,12 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sasa.layers.attention_stem import AttentionStem
+from sasa.layers.attention_stem import AttentionStem, convolved_blocks
 from sasa.layers.batch_norm import fold_batch_norm
 from sasa.layers.torchscript import called_in_python
-from sasa.ops import block_attention
-from sasa.ops.block_attn.backends.reference import attention_weights
-from sasa.ops.block_attn.blocks import as_maps, from_blocks, to_blocks
+from sasa.ops import block_attention, block_attention_flops, block_attention_maps
+from sasa.ops.block_attn.blocks import attend, attention_weights
 
 
 class FusedAttentionStem(nn.Module):
@@ -20,12 +19,13 @@ class FusedAttentionStem(nn.Module):
         logit[n, i, j] = x_i · qk_weight[n] x_j + x_i · rel_weight[n, :, i, j]
         out            = max over i of Σ softmax(logit)[n, i, j] · v_weight[j] x_j, plus bias
 
-    with i and j over the P pixels of a block and head n's own rows of v_weight. qk_weight is W_qᵀ W_k
-    and take C² products where queries and keys take 2·C·D and their product D. The batch norm is in the
-    v_weight and the bias, exactly: the softmax sums to one, and a constant may be added after the maximum.
+    with i and j over the P pixels of a block and head n's own rows of v_weight. qk_weight is W_qᵀ W_k, which
+    takes C² products instead of the 2·C·D for queries and keys and the D for their product. The batch norm is
+    in v_weight and the bias, exactly: the softmax sums to one, and a constant may be added after the maximum.
+    All parameters are frozen.
 
     Args:
-        stem: In evaluation; its weights are copied.
+        stem: A stem in evaluation mode, whose weights are copied.
     """
 
     def __init__(self, stem: AttentionStem) -> None:
@@ -35,13 +35,10 @@ class FusedAttentionStem(nn.Module):
         self.num_heads = stem.num_heads
         self.block_size = stem.block_size
         self.max_pool = stem.max_pool
-        wide = torch.promote_types(stem.query_key.weight.dtype, torch.float32)
         dtype = stem.query_key.weight.dtype
         with torch.no_grad():
-            query_key = stem.query_key.weight.to(wide).flatten(1)
-            query, key = query_key.unflatten(0, (2, stem.num_heads, -1)).unbind()  # (N, D, C)
-            self.qk_weight = nn.Parameter((query.mT @ key).to(dtype))
-            rel_weight = torch.einsum("ndc,nijd->ncij", query, stem.relative_embeddings().to(wide))
+            qk_weight, rel_weight = stem.logit_weights()
+            self.qk_weight = nn.Parameter(qk_weight.to(dtype))
             # Of three dimensions: a model that is made channels-last would rearrange a fourth.
             self.rel_weight = nn.Parameter(rel_weight.to(dtype).flatten(2))
             self.value: nn.Conv2d | None = None
@@ -53,14 +50,10 @@ class FusedAttentionStem(nn.Module):
                 weight, bias = fold_batch_norm(stem.value.weight, None, stem.norm)
                 self.value.weight = nn.Parameter(weight)
             else:
-                if stem.values == "pointwise":
-                    v_weight = stem.value.weight.flatten(1).expand(self.block_size**2, -1, -1)
-                else:
-                    v_weight = stem.value_matrices()
-                weight, bias = fold_batch_norm(v_weight.movedim(1, 0), None, stem.norm)
-                self.v_weight = nn.Parameter(weight.movedim(0, 1).contiguous())
-            self.bias = nn.Parameter(bias)
-        self.requires_grad_(stem.query_key.weight.requires_grad).eval()
+                weight, bias = fold_batch_norm(stem.value_matrices().movedim(1, 0), None, stem.norm)
+                self.v_weight = nn.Parameter(weight.movedim(0, 1).to(dtype).contiguous())
+            self.bias = nn.Parameter(bias.to(dtype))
+        self.requires_grad_(False).eval()
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x)
@@ -80,21 +73,15 @@ class FusedAttentionStem(nn.Module):
     def attention_maps(self, x: Tensor) -> Tensor:
         """As those of `AttentionStem`."""
         self._check(x)
-        return as_maps(self._weights(x), self.block_size, *x.shape[2:])
+        return block_attention_maps(x, self.qk_weight, self._relative(), block_size=self.block_size)
 
     def _with_convolution(self, x: Tensor) -> Tensor:
-        """Of values that a convolution gives."""
+        """Attention, then the maximum, of values that a convolution computes."""
         assert self.value is not None
-        before, after = (self.block_size - 1) // 2, self.block_size // 2
-        values = self.value(F.pad(x, (before, after, before, after)))
-        heads = to_blocks(values, self.block_size).permute(0, 2, 3, 1).unflatten(-1, (self.num_heads, -1))
-        weights = self._weights(x).to(values.dtype)
-        out = torch.einsum("blnij,bljnd->blind", weights, heads).flatten(-2)
-        out = from_blocks(out, self.block_size, *x.shape[2:])
+        values = convolved_blocks(self.value, x, self.block_size)
+        weights = attention_weights(x, self.qk_weight, self._relative(), self.block_size)
+        out = attend(weights.to(values.dtype), values, self.block_size, *x.shape[2:])
         return F.max_pool2d(out, self.block_size, ceil_mode=True) if self.max_pool else out
-
-    def _weights(self, x: Tensor) -> Tensor:
-        return attention_weights(x, self.qk_weight, self._relative(), self.block_size)
 
     def _relative(self) -> Tensor:
         """(N, C, P, P)."""
@@ -105,16 +92,18 @@ class FusedAttentionStem(nn.Module):
             raise ValueError(f"x: expected (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
 
     def flops(self, x: Tensor) -> int:
-        """FLOPs of the forward pass beyond the modules inside, by the convention of
-        `sasa.ops.local_attention_flops`."""
-        batch, channels, height, width = x.shape
-        position = self.num_heads * (4 * channels + 6) + 2 * self.out_channels
-        pixel = 2 * self.num_heads * channels**2 + self.block_size**2 * position
-        pixel += 2 * channels * self.out_channels if self.value is None else 0
-        pixel += self.out_channels if self.max_pool else 0
+        """FLOPs of the forward pass beyond the modules inside."""
+        flops = block_attention_flops(
+            tuple(x.shape),
+            self.num_heads,
+            self.out_channels,
+            self.block_size,
+            max_pool=self.max_pool,
+            project_values=self.value is None,
+        )
+        batch, _, height, width = x.shape
         step = self.block_size if self.max_pool else 1
-        outputs = -(-height // step) * -(-width // step)
-        return batch * (height * width * pixel + outputs * self.out_channels)
+        return flops + batch * -(-height // step) * -(-width // step) * self.out_channels  # and the bias
 
     def __prepare_scriptable__(self) -> nn.Module:
         return called_in_python(self)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import TypeGuard
 
 import torch
 from torch import nn
@@ -14,8 +13,8 @@ from torch.nn.modules.conv import _ConvNd
 from sasa.layers.attention_stem import AttentionStem
 from sasa.layers.batch_norm import fold_batch_norm, is_foldable
 from sasa.layers.fused_stem import FusedAttentionStem
-from sasa.layers.hooks import is_untouched
 from sasa.layers.local_self_attention import LocalSelfAttention2d
+from sasa.layers.unmodified import is_unmodified
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -28,18 +27,18 @@ def fuse(model: nn.Module) -> nn.Module:
     weights sum to one, so the norm is an affine map of the values); and all of an `AttentionStem` that does
     not depend on the image. `nn.Identity` stands where a folded module stood, so names and indices stay.
 
-    Which modules follow one another is known of every ``nn.Sequential``, which must be called as a whole,
-    and of our networks. A module of your own says it with a class attribute beside its ``forward``: the
-    names of its children in the order of the calls, such as
-    ``fusable_chains = (("conv1", "bn1", "act1"), ("conv2", "bn2"))``. Whatever is no plain layer of these
-    kinds (a subclass, a layer with hooks or a parametrization, a batch norm without running statistics)
-    stays as it is.
+    The order of the calls is known for every ``nn.Sequential``, which must be called as a whole, and for the
+    networks of `sasa`. A module of your own declares it in a class attribute beside its ``forward``: its
+    children's names in that order, such as ``fusable_chains = (("conv1", "bn1", "act1"), ("conv2", "bn2"))``.
+    Modified layers (a subclass, a layer with hooks or a parametrization) and batch norms without running
+    statistics stay as they are.
 
     Args:
         model: Any module in evaluation mode; it is not changed.
 
     Returns:
-        The copy, whose parameters have other names and shapes. Train, save and load the original.
+        The copy. Its parameters have other names and shapes and are frozen, so that its attention takes, and
+        exports, the inference kernels in any gradient mode. Train, save and load the original.
 
     Raises:
         ValueError: The model or a batch norm in it is in training mode.
@@ -53,7 +52,7 @@ def fuse(model: nn.Module) -> nn.Module:
     result = copy.deepcopy(model)
     for module, original in zip(result.modules(), model.modules(), strict=True):
         module.training = original.training  # a copy of torchvision's feature extractor is in training mode
-    return _fused(result)
+    return _fused(result).requires_grad_(False)
 
 
 def _fused(module: nn.Module) -> nn.Module:
@@ -63,7 +62,11 @@ def _fused(module: nn.Module) -> nn.Module:
             setattr(module, name, fused)
     for chain in _chains(module):
         _fuse_chain(module, chain)
-    if isinstance(module, AttentionStem) and _is_plain_stem(module):
+    if (
+        is_unmodified(module, AttentionStem)
+        and module.has_unmodified_projections
+        and is_foldable(module.norm)
+    ):
         return FusedAttentionStem(module)
     return module
 
@@ -83,11 +86,11 @@ def _chains(module: nn.Module) -> Iterable[Iterable[str]]:
 
 
 def _fuse_chain(parent: nn.Module, names: Iterable[str]) -> None:
-    """Fold each of these children into the one before it, where that can take it."""
+    """Fold each of these children into the one before it, if possible."""
     last = None
     for name in names:
         child = parent.get_submodule(name)
-        if type(child) is nn.Identity and is_untouched(child):
+        if is_unmodified(child, nn.Identity):
             continue
         fused = None if last is None else _with_follower(parent.get_submodule(last), child)
         if last is None or fused is None:
@@ -98,45 +101,26 @@ def _fuse_chain(parent: nn.Module, names: Iterable[str]) -> None:
 
 
 def _with_follower(layer: nn.Module, follower: nn.Module) -> nn.Module | None:
-    """A new layer that does what both do; None where there is none."""
-    if not (is_untouched(layer) and is_untouched(follower)):
-        return None
-    if _is_convolution(layer) and is_foldable(follower):
+    """A new layer that does what both do; None if there is none."""
+    if is_unmodified(layer, *_CONVOLUTIONS) and is_foldable(follower):
         conv = copy.deepcopy(layer)
         _set(conv, *fold_batch_norm(conv.weight, conv.bias, follower))
         return conv
-    if type(layer) is LocalSelfAttention2d and type(follower) is nn.ReLU:
-        attention = copy.deepcopy(layer)
+    if not is_unmodified(layer, LocalSelfAttention2d):
+        return None
+    attention = copy.deepcopy(layer)
+    if is_unmodified(follower, nn.ReLU):
         attention.relu = True
         return attention
-    if type(layer) is LocalSelfAttention2d and not layer.relu and is_foldable(follower):
-        attention = copy.deepcopy(layer)
-        qkv, values = attention.qkv, slice(-attention.out_channels, None)
-        if type(qkv) is not nn.Conv2d or not is_untouched(qkv):
-            return None
-        weight = qkv.weight.detach().clone()
-        bias = weight.new_zeros(len(weight)) if qkv.bias is None else qkv.bias.detach().clone()
-        weight[values], bias[values] = fold_batch_norm(weight[values], bias[values], follower)
-        _set(qkv, weight, bias)
-        return attention
-    return None
-
-
-def _is_convolution(layer: nn.Module) -> TypeGuard[_ConvNd]:
-    return type(layer) in _CONVOLUTIONS
+    if layer.relu or not is_foldable(follower) or not is_unmodified(layer.qkv, nn.Conv2d):
+        return None
+    qkv, values = attention.qkv, slice(-attention.out_channels, None)
+    weight = qkv.weight.detach().clone()
+    bias = weight.new_zeros(len(weight)) if qkv.bias is None else qkv.bias.detach().clone()
+    weight[values], bias[values] = fold_batch_norm(weight[values], bias[values], follower)
+    _set(qkv, weight, bias)
+    return attention
 
 
 def _set(conv: _ConvNd, weight: torch.Tensor, bias: torch.Tensor) -> None:
-    learned = conv.weight.requires_grad
-    conv.weight, conv.bias = nn.Parameter(weight, learned), nn.Parameter(bias, learned)
-
-
-def _is_plain_stem(stem: AttentionStem) -> bool:
-    """Whether it is as it was built, so that its weights say all that it does."""
-    projections = (stem.query_key, stem.value)
-    return (
-        type(stem) is AttentionStem
-        and is_foldable(stem.norm)
-        and all(type(conv) is nn.Conv2d and conv.bias is None for conv in projections)
-        and all(is_untouched(module) for module in stem.modules())
-    )
+    conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)

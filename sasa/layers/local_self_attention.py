@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sasa.layers.hooks import is_untouched
 from sasa.layers.sinusoid import sinusoid_2d
 from sasa.layers.torchscript import called_in_python
+from sasa.layers.unmodified import is_pointwise
 from sasa.ops import (
     LocalAttentionSpec,
     local_attention,
@@ -40,7 +40,7 @@ class LocalSelfAttention2d(nn.Module):
         content: False drops the keys and leaves q·r alone (Table 6); needs position="relative".
         bias: Whether the projections have a bias.
         scale: Factor of the logits; 1.0 is Eq. 3 and trains as well as 1/√D, see `reset_parameters`.
-        backend: See `sasa.local_attention`.
+        backend: See `sasa.ops.local_self_attention`.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -132,12 +132,10 @@ class LocalSelfAttention2d(nn.Module):
                 nn.init.normal_(embedding)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or not self._projects_plainly():
-            q, k, v = self._project(x)
-            return local_attention(q, k, v, self.rel_row, self.rel_col, **self._window)
-        x = self._with_position(x)
+        if not is_pointwise(self.qkv):
+            return local_attention(*self.project(x), self.rel_row, self.rel_col, **self._window)
         return local_self_attention(
-            x,
+            self._with_position(x),
             self.qkv.weight,
             self.qkv.bias,
             self.rel_row,
@@ -146,9 +144,14 @@ class LocalSelfAttention2d(nn.Module):
             **self._window,
         )
 
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The queries, keys (None without content) and values of a map, each (B, out_channels, H, W)."""
+        parts = self.qkv(self._with_position(x)).split(self.out_channels, dim=1)
+        return parts[0], parts[1] if self.content else None, parts[-1]
+
     @property
     def _window(self) -> dict[str, Any]:
-        """What the ops want to know beside the tensors."""
+        """The options of the ops."""
         return {
             "num_heads": self.num_heads,
             "kernel_size": self.kernel_size,
@@ -159,15 +162,6 @@ class LocalSelfAttention2d(nn.Module):
             "backend": self.backend,
         }
 
-    def _projects_plainly(self) -> bool:
-        """Whether qkv is the convolution that it was built as, whose weights say all that it does."""
-        qkv = self.qkv
-        return (
-            type(qkv) is nn.Conv2d
-            and (qkv.kernel_size, qkv.stride, qkv.padding, qkv.groups) == ((1, 1), (1, 1), (0, 0), 1)
-            and is_untouched(qkv)
-        )
-
     def attention_maps(self, x: Tensor, *, per_query: bool = False) -> Tensor:
         """Where each output pixel looks: the weights (B, num_heads, H', W', kh, kw), for pictures.
 
@@ -175,7 +169,7 @@ class LocalSelfAttention2d(nn.Module):
         of the four pooled queries are averaged, each around its own pixel; per_query=True gives those of
         every query, (B, num_heads, H, W, kh, kw).
         """
-        q, k, _ = self._project(x)
+        q, k, _ = self.project(x)
         return local_attention_maps(
             q,
             k,
@@ -194,10 +188,6 @@ class LocalSelfAttention2d(nn.Module):
         if self.position == "absolute":
             return x + sinusoid_2d(*x.shape[1:], device=x.device, dtype=x.dtype)
         return x
-
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        parts = self.qkv(self._with_position(x)).split(self.out_channels, dim=1)
-        return parts[0], parts[1] if self.content else None, parts[-1]
 
     def flops(self, x: Tensor) -> int:
         """FLOPs of the forward pass beyond the projections, which count as the convolution they are."""

@@ -10,8 +10,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from sasa.layers.attention_stem import AttentionStem
 from sasa.layers.fused_stem import FusedAttentionStem
-from sasa.layers.hooks import is_untouched
 from sasa.layers.local_self_attention import LocalSelfAttention2d
+from sasa.layers.unmodified import is_unmodified
 from sasa.ops import LocalAttentionSpec
 
 _OURS = (AttentionStem, FusedAttentionStem, LocalSelfAttention2d)
@@ -69,10 +69,10 @@ def replace_convolutions(
             extent 1, so has the window.
         num_heads: Attention heads of each layer; its output channels must be a multiple of num_heads, for
             position="relative" of 2·num_heads.
-        position: See `LocalSelfAttention2d`, as for content, scale and backend.
+        position: See `LocalSelfAttention2d`, as for content and scale.
         content: False drops the keys.
         scale: Factor of the logits.
-        backend: See `sasa.local_attention`.
+        backend: See `sasa.ops.local_self_attention`.
 
     Returns:
         The new layers and the reasons why others stayed, both by name.
@@ -160,7 +160,7 @@ def _obstacles(conv: _ConvNd, unit: int) -> list[str]:
     if set(conv.kernel_size) == {1}:
         return ["1 × 1: nothing spatial is in it"]
     reasons = []
-    if not is_untouched(conv):
+    if not is_unmodified(conv, nn.Conv2d):
         reasons.append("it has hooks or a forward pass of its own, which would be lost")
     if conv.groups != 1:
         depthwise = conv.groups == conv.in_channels

@@ -86,7 +86,7 @@ def position_attention_maps(model: nn.Module, images: Tensor) -> dict[str, Tenso
 def _position_attention_map(layer: LocalSelfAttention2d, x: Tensor) -> Tensor:
     assert layer.rel_row is not None
     assert layer.rel_col is not None
-    queries = layer._project(x)[0].unflatten(1, (layer.num_heads, 2, -1))  # (B, N, 2, D/2, H, W)
+    queries = layer.project(x)[0].unflatten(1, (layer.num_heads, 2, -1))  # (B, N, 2, D/2, H, W)
     rows = torch.einsum("bndhw,nad->bnhwa", queries[:, :, 0], layer.rel_row)
     cols = torch.einsum("bndhw,nad->bnhwa", queries[:, :, 1], layer.rel_col)
     # The exponential of a sum is a product, and so is the softmax.

@@ -112,7 +112,7 @@ class SASAResNet(nn.Module):
             first.
         zero_init_last: Whether the last batch norm of every block starts at zero, and the block as the
             identity.
-        backend: Backend of the attention, see `sasa.local_attention`.
+        backend: Backend of the attention, see `sasa.ops.local_self_attention`.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 

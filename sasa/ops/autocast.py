@@ -1,4 +1,4 @@
-"""What ops do under autocast."""
+"""Casts of the ops under autocast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 def autocasts(x: Tensor) -> bool:
     """Whether autocast is on for x's device."""
     device = x.device.type
-    # torch.amp.is_autocast_available, which says so of "meta", ends a full graph of torch 2.11.
+    # "meta" has no autocast; torch.amp.is_autocast_available knows it, but breaks full graphs in torch 2.11.
     return device != "meta" and torch.is_autocast_enabled(device)
 
 

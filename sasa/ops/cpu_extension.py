@@ -1,4 +1,4 @@
-"""The compiled part of the package: whether it is there, and what it can use of this machine."""
+"""The compiled part of the package: whether it was built, and which instructions it can use here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MISSING = (
 
 
 def _load() -> ctypes.CDLL | None:
-    """Load the shared library of the CPU kernels, which adds them to the ops; None where there is none."""
+    """Load the shared library of the CPU kernels, which adds them to the ops; None if it was not built."""
     found = sorted(Path(__file__).parents[1].glob("_cpu*.so"))
     if not found:
         return None
@@ -44,10 +44,10 @@ def is_available() -> bool:
 
 
 def capabilities() -> tuple[str, ...]:
-    """The instruction sets that the kernels can use on this machine, the best, which they take, first.
+    """The instruction sets that the kernels can use on this machine, from best to worst.
 
-    Of "avx512", "avx2" and "portable"; none without the compiled part. The environment variable
-    SASA_CPU_CAPABILITY names another one to take; it is read at every call of an op.
+    Those of "avx512", "avx2" and "portable", or none without the compiled part. The kernels take the best
+    unless the environment variable SASA_CPU_CAPABILITY, which is read at every call of an op, names another.
     """
     if _LIBRARY is None:
         return ()
@@ -57,12 +57,12 @@ def capabilities() -> tuple[str, ...]:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether the kernels can multiply bfloat16 as it is (AVX512_BF16), at twice the speed of float32."""
+    """Whether the kernels can multiply bfloat16 as it is (AVX512_BF16), twice as fast as float32."""
     return _BFLOAT16 and os.environ.get("SASA_CPU_CAPABILITY", "") in ("", "avx512")
 
 
 def warn_once_if_missing() -> None:
-    """Say that the reference runs where the kernels were meant to; once in a process."""
+    """Warn, once per process, that the reference runs in place of the kernels."""
     global _warned
     if _LIBRARY is None and not _warned:
         _warned = True
@@ -73,12 +73,12 @@ def warn_once_if_missing() -> None:
         )
 
 
-# No part of a compiled graph. As torch.compiler.assume_constant_result does, which imports all of dynamo.
+# As torch.compiler.assume_constant_result, which imports all of dynamo: it is no part of compiled graphs.
 warn_once_if_missing._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _level_of_caller() -> int:
-    """Of the nearest frame outside sasa and torch, as warnings count from the function that warns."""
+    """The stack level, as warnings count it, of the nearest frame outside sasa and torch."""
     inside = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):

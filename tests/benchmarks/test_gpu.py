@@ -158,7 +158,7 @@ def test_what_proves_the_op_right(code: int, last: str, correct: bool | None) ->
 def test_what_is_around_a_call_does_not_stop_the_rest(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failed: list[str], correct: bool
 ) -> None:
-    lines = [f"FAILED tests/ops/triton/test_cuda.py::{name} - RuntimeError: no" for name in failed]
+    lines = [f"FAILED tests/ops/local_attn/triton/test_cuda.py::{name} - RuntimeError: no" for name in failed]
     printed = "\n".join(
         ["[gw0] [ 9%] FAILED tests/x.py::test_sweep[1] ", *lines, "2 failed, 60 passed in 9.13s"]
     )

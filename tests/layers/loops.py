@@ -83,18 +83,20 @@ def local_attention(
     return out
 
 
-def block_attention(q: Array, k: Array, v: Array, row: Array, col: Array, *, heads: int, block: int) -> Array:
-    """Eq. 3 inside each block × block block of the image, over the pixels that the image has there."""
+def block_attention(
+    q: Array, k: Array, v: Array, row: Array, col: Array, *, heads: int, block_size: int
+) -> Array:
+    """Eq. 3 inside each block_size × block_size block, over the pixels that the image has there."""
     height, width = v.shape[1:]
     out = np.zeros(v.shape)
     for head in range(heads):
         own = slice(head * len(v) // heads, (head + 1) * len(v) // heads)
         for i, j in np.ndindex(height, width):
-            top, left = i // block * block, j // block * block
+            top, left = i // block_size * block_size, j // block_size * block_size
             logits, values = [], []
-            for y in range(top, min(top + block, height)):
-                for x in range(left, min(left + block, width)):
-                    r = np.concatenate((row[head, y - i + block - 1], col[head, x - j + block - 1]))
+            for y in range(top, min(top + block_size, height)):
+                for x in range(left, min(left + block_size, width)):
+                    r = np.concatenate((row[head, y - i + block_size - 1], col[head, x - j + block_size - 1]))
                     logits.append(q[own, i, j] @ k[own, y, x] + q[own, i, j] @ r)
                     values.append(v[own, y, x])
             out[own, i, j] = softmax(np.array(logits)) @ np.array(values)

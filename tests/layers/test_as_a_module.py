@@ -94,9 +94,10 @@ def test_named_backend_reaches_the_op(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(backend)
         return args[0]
 
-    monkeypatch.setattr("sasa.layers.local_self_attention.local_attention", record)
-    LocalSelfAttention2d(6, 16, backend="reference")(torch.randn(1, 6, 4, 4))
-    LocalSelfAttention2d(6, 16)(torch.randn(1, 6, 4, 4))
+    layers = LocalSelfAttention2d(6, 16, backend="reference"), LocalSelfAttention2d(6, 16)
+    monkeypatch.setattr("sasa.layers.local_self_attention.local_self_attention", record)
+    for layer in layers:
+        layer(torch.randn(1, 6, 4, 4))
     assert asked == ["reference", "auto"]
 
 
@@ -115,6 +116,18 @@ def test_exports(position: str) -> None:
     torch.export.save(torch.export.export(layer, (x,), strict=True), file)
     file.seek(0)
     torch.testing.assert_close(torch.export.load(file).module()(x), layer(x))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*deprecated", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("relu", [False, True])
+def test_a_trace_passes_its_own_check(layer: LocalSelfAttention2d, relu: bool) -> None:
+    """With gradients on; `torch.jit.trace` checks itself without."""
+    layer.relu = relu
+    x = torch.randn(2, 6, 8, 9)
+    traced = torch.jit.trace(layer, x)
+    assert torch.equal(traced(x), layer(x))
+    gradients = [torch.autograd.grad(run(x).sum(), layer.parameters()) for run in (traced, layer)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_a_network_with_it_scripts(layer: LocalSelfAttention2d) -> None:

@@ -306,10 +306,12 @@ def test_training_mode_is_refused() -> None:
     sasa.fuse(model)
 
 
-def test_frozen_parameters_stay_frozen() -> None:
-    model = nn.Sequential(conv(), norm(), attention(), norm(), AttentionStem(8, 8, num_heads=2)).eval()
-    assert all(p.requires_grad and p.is_leaf for p in sasa.fuse(model).parameters())
-    assert not any(p.requires_grad for p in sasa.fuse(model.requires_grad_(False)).parameters())
+def test_the_copy_is_frozen_and_the_model_is_not() -> None:
+    model = nn.Sequential(
+        conv(), norm(), attention(), norm(), AttentionStem(8, 8, num_heads=2), conv()
+    ).eval()
+    assert not any(p.requires_grad for p in sasa.fuse(model).parameters())
+    assert all(p.requires_grad for p in model.parameters())
 
 
 def test_fused_again() -> None:
@@ -369,14 +371,14 @@ def test_stem_holds_no_more_than_it_uses() -> None:
     """Of C = 3 channels, N = 2 heads, P = 16 pixels: what a compiled op will take, in three dimensions."""
     shapes = {name: tuple(x.shape) for name, x in sasa.fuse(build()).state_dict().items()}
     assert shapes == {
-        "forms": (2, 3, 3),
-        "relative": (2, 3, 256),
-        "matrices": (16, 8, 3),
+        "qk_weight": (2, 3, 3),
+        "rel_weight": (2, 3, 256),
+        "v_weight": (16, 8, 3),
         "bias": (8,),
     }
     shapes = {name: tuple(x.shape) for name, x in sasa.fuse(build(values="convolution")).state_dict().items()}
     assert shapes["value.weight"] == (8, 3, 4, 4)
-    assert "matrices" not in shapes
+    assert "v_weight" not in shapes
 
 
 def test_stems_that_are_not_as_built_stay() -> None:

@@ -11,8 +11,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import sasa
+from sasa.ops import cpu_extension
 
 from . import networks
+
+needs_kernels = pytest.mark.skipif(not cpu_extension.is_available(), reason="the CPU kernels are not built")
 
 
 def window_positions(height: int, width: int, kernel: int) -> int:
@@ -69,6 +72,31 @@ def test_stem(values: str, of_values: int) -> None:
     assert sasa.cost(stem, (3, 8, 12)).flops == 8 * 12 * each_pixel
     unpooled = sasa.AttentionStem(3, 8, values=values, num_heads=2, max_pool=False)
     assert sasa.cost(unpooled, (3, 8, 12)).flops == 8 * 12 * (each_pixel - pool)
+
+
+def test_stem_counts_pairs_inside_the_image_alone() -> None:
+    """Blocks 4 and 2 high, 4 and 1 wide."""
+    stem = sasa.AttentionStem(3, 8, values="convolution", num_heads=2, max_pool=False)
+    pairs = (4 * 4 + 2 * 2) * (4 * 4 + 1)
+    beside_the_modules = stem.flops(torch.empty(3, 3, 6, 5, device="meta"))
+    assert beside_the_modules == 3 * pairs * (2 * 8 + 2 * 8 + 2 + 5 * 2 + 2 * 8)
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", [28, 30])
+@pytest.mark.parametrize("values", ["pointwise", "spatially_aware", "no stem"])
+@torch.no_grad()
+def test_attention_agrees_with_pytorchs_counter(values: str, size: int) -> None:
+    """Also if the blocks at the border are cut off; the counter leaves out the bias and the maximum."""
+    if values == "no stem":
+        model: nn.Module = sasa.LocalSelfAttention2d(3, 8, 5, 2, num_heads=2)
+        left_out = 0
+    else:
+        model = sasa.fuse(sasa.AttentionStem(3, 8, values=values, num_heads=2).eval())
+        left_out = 8 * 8 * (7 if size == 28 else 8) ** 2 // 8
+    with FlopCounterMode(display=False) as counter:
+        model(torch.randn(1, 3, size, size))
+    assert sasa.cost(model, (3, size, size)).flops == counter.get_total_flops() + left_out
 
 
 def test_network_by_hand() -> None:

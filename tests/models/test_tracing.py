@@ -8,6 +8,7 @@ from timm.models import create_feature_extractor
 from torch.export import Dim
 
 import sasa
+from sasa.ops import cpu_extension
 
 from . import networks
 
@@ -48,19 +49,32 @@ def test_compiles_without_a_break() -> None:
     assert torch.equal(torch.compile(model, fullgraph=True, backend="eager")(x), model(x))
 
 
-@pytest.mark.parametrize(("fused", "grad"), [(False, False), (False, True), (True, False)])
-def test_exports_for_any_batch_and_size(fused: bool, grad: bool) -> None:
-    """By the sizes' names, which asks that maps of both branches of a block are equal whatever the size.
-
-    With gradients the layers call another op.
-    """
+@pytest.mark.parametrize("fused", [False, True])
+def test_exports_for_any_batch_and_size(fused: bool) -> None:
+    """By the sizes' names, which asks that maps of both branches of a block are equal whatever the size."""
     model = networks.tiny().eval()
     model = sasa.fuse(model) if fused else model
     dims = {0: Dim("batch"), 2: Dim("height", min=65), 3: Dim("width", min=65)}
-    with torch.set_grad_enabled(grad):
-        program = torch.export.export(model, (networks.images(2, 3, 96, 100),), dynamic_shapes=(dims,))
-        x = networks.images(3, 3, 121, 77)
-        torch.testing.assert_close(program.module()(x), model(x))
+    program = torch.export.export(model, (networks.images(2, 3, 96, 100),), dynamic_shapes=(dims,))
+    x = networks.images(3, 3, 121, 77)
+    torch.testing.assert_close(program.module()(x), model(x))
+
+
+@pytest.mark.skipif(not cpu_extension.is_available(), reason="the CPU kernels are not built")
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+def test_what_is_exported_does_not_depend_on_the_gradient_mode(fused: bool, strict: bool) -> None:
+    model = networks.tiny(stage_types=("conv", "conv", "conv", "attention")).eval()
+    model = sasa.fuse(model) if fused else model
+    called = []
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            program = torch.export.export(model, (networks.images(1, 3, 32, 32),), strict=strict)
+        called.append([str(node.target) for node in program.graph.nodes if node.op == "call_function"])
+    assert called[0] == called[1]
+    assert ("sasa.local_self_attention.default" in called[0]) == fused
+    assert ("sasa.local_attention.default" in called[0]) != fused
+    assert "sasa.block_attention.default" in called[0]
 
 
 def test_exports() -> None:

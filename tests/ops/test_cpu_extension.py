@@ -13,7 +13,7 @@ import torch
 from sasa import local_attention
 from sasa.ops import cpu_extension
 
-from .runners import needs_kernels
+from .kernels import needs_kernels
 
 X = torch.ones(1, 4, 3, 3)
 

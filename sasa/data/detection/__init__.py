@@ -1,4 +1,4 @@
-"""Annotated images for detection: the built-in scenes and a user's own, in COCO's or VOC's format."""
+"""Annotated images for detection: built-in scenes, and data in COCO's or VOC's format."""
 
 from sasa.data.detection.annotations import AnnotationError, Objects
 from sasa.data.detection.checks import check_categories

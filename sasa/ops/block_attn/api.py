@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sasa.ops.autocast import autocast_off
+from sasa.ops.autocast import autocast_off, cast
 from sasa.ops.block_attn.backends import BACKENDS
-from sasa.ops.block_attn.inputs import BlockAttentionInputs
+from sasa.ops.block_attn.blocks import as_maps, attention_weights
+from sasa.ops.block_attn.inputs import BlockAttentionInputs, check_logits
+from sasa.ops.checks import check_tensors
 from sasa.ops.dispatch import choose, dispatched
 from sasa.ops.memory_format import is_channels_last, memory_format
 
@@ -24,7 +26,7 @@ def block_attention(
 ) -> Tensor:
     """Multi-head attention of every pixel over its own block_size × block_size block, for few channels.
 
-    For each head n, with i and j over the P = block² positions of a block, row by row::
+    For each head n, with i and j over the P = block_size² positions of a block, row by row::
 
         logit[i, j] = x_i · qk_weight[n] x_j + x_i · rel_weight[n, :, i, j]
         out_i       = Σ softmax(logit)[i, j] · v_weight[j, its channels] x_j
@@ -40,9 +42,9 @@ def block_attention(
         v_weight: The values' matrix of each position, (P, O, C). Head n owns the O/N outputs from n·O/N on.
         block_size: The side of the blocks, at least 1.
         max_pool: Whether the maximum over each block is taken.
-        backend: "auto" takes the first of "cpu" (compiled), "triton" (CUDA devices) and "reference" that can
-            run the arguments; the first two have no gradient of x. One asked for by name runs or raises, it
-            never falls back.
+        backend: "auto" takes the first of "cpu" (C++), "triton" (CUDA) and "reference" (plain PyTorch) that
+            can run the arguments; the first two have no gradient of x. A backend requested by name runs or
+            raises; it never falls back.
 
     Returns:
         (B, O, H, W), or with max_pool (B, O, ceil(H/block_size), ceil(W/block_size)), in x's dtype (the
@@ -86,3 +88,19 @@ def block_attention_statistics(
     with autocast_off(x):
         out, mean, var = chosen.block_attention_statistics(inputs)
     return out.contiguous(memory_format=memory_format(is_channels_last(x))), mean, var
+
+
+def block_attention_maps(x: Tensor, qk_weight: Tensor, rel_weight: Tensor, *, block_size: int) -> Tensor:
+    """The softmax weights that `block_attention` applies, for pictures; memory grows with block_size⁴.
+
+    Args and errors as in `block_attention`.
+
+    Returns:
+        The weights of every pixel over its own block, (B, N, H, W, block_size, block_size), in at least
+        float32. Weights outside the image are zero.
+    """
+    check_tensors({"x": x, "qk_weight": qk_weight, "rel_weight": rel_weight})
+    check_logits(x, qk_weight, rel_weight, block_size)
+    with autocast_off(x):
+        weights = attention_weights(cast(x), qk_weight, rel_weight, block_size)
+    return as_maps(weights, block_size, *x.shape[2:])

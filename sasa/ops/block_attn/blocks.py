@@ -1,4 +1,4 @@
-"""The block_size × block_size blocks of a map, L of them with P = block² pixels each."""
+"""The block_size × block_size blocks of a map: L of them with P = block_size² pixels each, and N heads."""
 
 from __future__ import annotations
 
@@ -32,6 +32,18 @@ def block_softmax(logits: Tensor, block_size: int, height: int, width: int) -> T
         outside = to_blocks(logits.new_ones(1, 1, height, width), block_size) == 0  # (1, 1, L, P)
         logits = logits.masked_fill(outside.movedim(1, 2).unsqueeze(3), -torch.inf)
     return logits.softmax(-1)
+
+
+def attention_weights(x: Tensor, qk_weight: Tensor, rel_weight: Tensor, block_size: int) -> Tensor:
+    """The softmax inside each of the L blocks in at least float32, (B, L, N, P, P)."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    for argument in (qk_weight, rel_weight):
+        dtype = torch.promote_types(dtype, argument.dtype)
+    pixels = to_blocks(x.to(dtype), block_size)  # (B, C, L, P)
+    queries = torch.einsum("bcli,ncd->blnid", pixels, qk_weight.to(dtype))
+    content = torch.einsum("blnid,bdlj->blnij", queries, pixels)
+    logits = content + torch.einsum("bcli,ncij->blnij", pixels, rel_weight.to(dtype))
+    return block_softmax(logits, block_size, *x.shape[2:])
 
 
 def attend(weights: Tensor, values: Tensor, block_size: int, height: int, width: int) -> Tensor:

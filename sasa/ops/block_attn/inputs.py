@@ -44,33 +44,12 @@ class BlockAttentionInputs:
     ) -> BlockAttentionInputs:
         """The inputs of a user's arguments, with x cast as autocast requires.
 
-        Args:
-            x: As in `sasa.ops.block_attention`, like all others.
-            qk_weight: See x.
-            rel_weight: See x.
-            v_weight: See x.
-            block_size: See x.
-            max_pool: See x.
-
-        Raises:
-            TypeError: As in `sasa.ops.block_attention`.
-            ValueError: As in `sasa.ops.block_attention`.
+        Args and errors as in `sasa.ops.block_attention`.
         """
         check_tensors({"x": x, "qk_weight": qk_weight, "rel_weight": rel_weight, "v_weight": v_weight})
-        positions = positive_int("block_size", block_size) ** 2
         check_bool("max_pool", max_pool)
-        check_map("x", x)
-        channels = x.shape[1]
-        if qk_weight.ndim != 3 or len(qk_weight) == 0 or qk_weight.shape[1:] != (channels, channels):
-            raise ValueError(
-                f"qk_weight: expected (N, C, C) with x's C = {channels}, got {tuple(qk_weight.shape)}"
-            )
-        num_heads = len(qk_weight)
-        if rel_weight.shape != (num_heads, channels, positions, positions):
-            raise ValueError(
-                f"rel_weight: expected (N, C, block_size², block_size²) = "
-                f"{(num_heads, channels, positions, positions)}, got {tuple(rel_weight.shape)}"
-            )
+        check_logits(x, qk_weight, rel_weight, block_size)
+        num_heads, channels, positions = rel_weight.shape[:3]
         if v_weight.ndim != 3 or (v_weight.shape[0], v_weight.shape[2]) != (positions, channels):
             raise ValueError(
                 f"v_weight: expected (block_size², O, C) = ({positions}, O, {channels}), "
@@ -114,3 +93,24 @@ class BlockAttentionInputs:
         (batch, _, height, width), outputs = self.x.shape, self.v_weight.shape[1]
         step = self.block_size if self.max_pool else 1
         return batch, outputs, (height + step - 1) // step, (width + step - 1) // step
+
+
+def check_logits(x: Tensor, qk_weight: Tensor, rel_weight: Tensor, block_size: int) -> None:
+    """Check what the logits depend on, which are tensors.
+
+    Raises:
+        TypeError: block_size is no int.
+        ValueError: An argument has a wrong value or shape.
+    """
+    positions = positive_int("block_size", block_size) ** 2
+    check_map("x", x)
+    channels = x.shape[1]
+    if qk_weight.ndim != 3 or len(qk_weight) == 0 or qk_weight.shape[1:] != (channels, channels):
+        raise ValueError(
+            f"qk_weight: expected (N, C, C) with x's C = {channels}, got {tuple(qk_weight.shape)}"
+        )
+    shape = (len(qk_weight), channels, positions, positions)
+    if rel_weight.shape != shape:
+        raise ValueError(
+            f"rel_weight: expected (N, C, block_size², block_size²) = {shape}, got {tuple(rel_weight.shape)}"
+        )

@@ -13,18 +13,18 @@ def local_attention_flops(
     content: bool = True,
     position: bool = True,
 ) -> int:
-    """FLOPs of Eq. 3 (Ramachandran et al., 2019): a multiply, an add, a comparison or an exponential is one.
+    """FLOPs of Eq. 3 (Ramachandran et al., 2019): multiplies, adds, comparisons and exponentials.
 
-    Every window position that lies inside the map is counted on its own, with the products q·k and q·r over
-    the head's width, five operations of softmax (maximum, difference, exponential, sum, quotient) a head, and
-    the weighted value. A backend may do fewer: q·r needs kh + kw products of half a head's width, not kh·kw.
+    Each window position inside the map counts the products q·k and q·r over head_dim, five operations of
+    softmax per head (maximum, difference, exponential, sum, quotient) and the weighted value. A backend may
+    need fewer: q·r takes kh + kw products of half a head_dim instead of kh·kw whole ones.
 
     Args:
         q_shape: (B, N·D, H, W).
         v_shape: (B, N·Dv, H, W).
         spec: Window, heads, pooling and ReLU.
         content: Whether the logit has the term q·k.
-        position: Whether it has the term q·r.
+        position: Whether the logit has the term q·r.
 
     Returns:
         The number of FLOPs for the whole batch, pooling and ReLU included.

@@ -43,19 +43,9 @@ class LocalAttentionInputs:
         rel_col: Tensor | None,
         **options: Any,
     ) -> LocalAttentionInputs:
-        """The inputs of a user's arguments, cast as autocast requires.
+        """The inputs of a user's arguments, with q, k and v cast as autocast requires.
 
-        Args:
-            q: As in `sasa.local_attention`, like all others.
-            k: See q.
-            v: See q.
-            rel_row: See q.
-            rel_col: See q.
-            **options: The arguments of `LocalAttentionSpec.validated`.
-
-        Raises:
-            TypeError: As in `sasa.local_attention`.
-            ValueError: As in `sasa.local_attention`.
+        Args and errors as in `sasa.local_attention`.
         """
         tensors = {"q": q, "k": k, "v": v, "rel_row": rel_row, "rel_col": rel_col}
         check_tensors(tensors, optional=("k", "rel_row", "rel_col"))

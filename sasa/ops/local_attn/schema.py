@@ -89,11 +89,11 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     *arguments, _relu, ctx.channels_last, _save_lse = inputs
     ctx.save_for_backward(*arguments[:5], output[1])
     ctx.window = arguments[5:]
-    ctx.set_materialize_grads(False)  # the log-sum-exp's is not used
+    ctx.set_materialize_grads(False)  # the gradient of the log-sum-exp is not used
 
 
 def _backward(ctx: Any, grad: Tensor | None, _grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
-    if grad is None:  # the output's is not needed
+    if grad is None:  # the gradient of the output is not needed
         return (None,) * 15
     given = ctx.saved_tensors[:5]
     gradients = torch.ops.sasa.local_attention_backward(

@@ -16,7 +16,14 @@ class LocalAttentionSpec:
     The window of the query at (i, j) holds the positions (i + a·dilation[0], j + b·dilation[1]) with
     |a| ≤ kernel_size[0]//2 and |b| ≤ kernel_size[1]//2 that lie inside the map. Positions outside the
     map take no part in the softmax (the window is truncated), so every query's weights sum to one.
-    `pool` and then `relu` are applied to the output.
+
+    Attributes:
+        num_heads: N, at least 1.
+        kernel_size: Rows and columns of the window, odd.
+        dilation: Distance of neighboring window positions along each axis, in pixels.
+        scale: Factor of the logits.
+        pool: 1, or 2 for the mean over 2 × 2 outputs at stride 2.
+        relu: Whether max(0, ·) of the output is taken, after pooling.
     """
 
     num_heads: int
@@ -37,13 +44,13 @@ class LocalAttentionSpec:
         pool: int,
         relu: bool = False,
     ) -> LocalAttentionSpec:
-        """The spec of arguments as users give them; raises as `sasa.local_attention` promises."""
+        """The spec of a user's arguments; args and errors as in `sasa.local_attention`."""
         extent = pair("kernel_size", kernel_size)
         if any(size % 2 == 0 for size in extent):
             raise ValueError(f"kernel_size: expected odd sizes, got {kernel_size}")
         if isinstance(scale, bool) or not isinstance(scale, (int, float)):
             raise TypeError(f"scale: expected a float, got {type(scale).__name__}")
-        if not -math.inf < scale < math.inf:  # math.isfinite is nothing for torch.compile
+        if not -math.inf < scale < math.inf:  # torch.compile cannot trace math.isfinite
             raise ValueError(f"scale: expected a finite float, got {scale}")
         if positive_int("pool", pool) > 2:
             raise ValueError(f"pool: expected 1 or 2, got {pool}")

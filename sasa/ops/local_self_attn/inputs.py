@@ -42,20 +42,9 @@ class LocalSelfAttentionInputs:
         content: bool,
         **options: Any,
     ) -> LocalSelfAttentionInputs:
-        """The inputs of a user's arguments, cast as autocast requires.
+        """The inputs of a user's arguments, with x, weight and bias cast as autocast requires.
 
-        Args:
-            x: As in `sasa.ops.local_self_attention`, like all others.
-            weight: See x.
-            bias: See x.
-            rel_row: See x.
-            rel_col: See x.
-            content: See x.
-            **options: The arguments of `LocalAttentionSpec.validated`.
-
-        Raises:
-            TypeError: As in `sasa.ops.local_self_attention`.
-            ValueError: As in `sasa.ops.local_self_attention`.
+        Args and errors as in `sasa.ops.local_self_attention`.
         """
         check_tensors({"x": x, "weight": weight, "bias": bias}, optional=("bias",))
         check_map("x", x)

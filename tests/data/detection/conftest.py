@@ -83,13 +83,13 @@ def edit(coco: Path) -> Callable[[Callable[[dict[str, Any]], object]], Path]:
 
 def voc_xml(width: int, height: int, objects: list[tuple[str, float, float, float, float, int]]) -> str:
     """One xml file."""
-    things = "".join(
+    objects_xml = "".join(
         f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{x1}</xmin>"
         f"<ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox><part><name>x</name></part></object>"
         for name, x1, y1, x2, y2, difficult in objects
     )
     size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
-    return f"<annotation><filename>elsewhere.jpg</filename>{size}{things}</annotation>"
+    return f"<annotation><filename>elsewhere.jpg</filename>{size}{objects_xml}</annotation>"
 
 
 @pytest.fixture

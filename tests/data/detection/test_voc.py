@@ -90,8 +90,8 @@ FAULTS: dict[str, tuple[tuple, str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_named(voc: Path, write_xml: Xml, fault: str) -> None:
-    thing, message = FAULTS[fault]
-    (voc / "VOC2007" / "Annotations" / "b.xml").write_text(write_xml(30, 20, [thing]))
+    entry, message = FAULTS[fault]
+    (voc / "VOC2007" / "Annotations" / "b.xml").write_text(write_xml(30, 20, [entry]))
     with pytest.raises(AnnotationError, match=rf"(?s)train\.txt: 1 fault\n.*{message}"):
         create_detection_dataset(voc)
 
@@ -146,8 +146,8 @@ def test_no_objects_at_all(voc: Path, write_xml: Xml) -> None:
 
 
 def test_skip(voc: Path, write_xml: Xml) -> None:
-    things = [("red", 6, 1, 5, 20, 0), ("red", 1, 1, 5, 20, 0)]
-    (voc / "VOC2007" / "Annotations" / "b.xml").write_text(write_xml(30, 20, things))
+    entries = [("red", 6, 1, 5, 20, 0), ("red", 1, 1, 5, 20, 0)]
+    (voc / "VOC2007" / "Annotations" / "b.xml").write_text(write_xml(30, 20, entries))
     dataset = create_detection_dataset(voc, on_invalid="skip")
     assert len(dataset.skipped) == 1
     assert dataset.target(0)["boxes"].tolist() == [[0, 0, 5, 20]]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sasa.ops import block_attention, block_attention_statistics
 
-from ..cases import arrange
+from ..layouts import arrange
 from . import oracle
 
 # Of the units below. Measured over 400 random cases in float32 and float64, the reference and the kernels of

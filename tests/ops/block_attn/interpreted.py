@@ -4,7 +4,7 @@
 
 prints a JSON object: for each case of the group its errors over the errors allowed. In this process the
 Triton kernels stand for the compiled ones behind torch's schemas, so that gradients are joined as they are on
-a GPU. What the interpreter shows and what not: see `tests.ops.triton.interpreted`.
+a GPU. What the interpreter shows and what not: see `tests.ops.local_attn.triton.interpreted`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sasa.ops.block_attn import schema
 from sasa.ops.block_attn.backends import triton
 from sasa.ops.block_attn.backends.triton import launch, op
 
-from ..triton.interpreted import correct_products, patch_once
+from ..local_attn.triton.interpreted import correct_products, patch_once
 from . import test_block_attention as tests
 from .cases import Case, judge
 

@@ -2,7 +2,8 @@
 
     python -m tests.ops.block_attn.offline CAPABILITY DTYPE      # 90 bfloat16
 
-prints a JSON object: what `tests.ops.triton.offline` prints, for each kernel. LOOP is one block of one head.
+prints a JSON object: what `tests.ops.local_attn.triton.offline` prints, for each kernel. LOOP is one block of
+one head.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from triton.runtime import driver
 from sasa.ops.block_attn.backends.triton import launch
 from sasa.ops.local_attn.backends.triton.launch import Launch
 
-from ..triton.offline import AbsentGPU, compile_offline, usage
+from ..local_attn.triton.offline import AbsentGPU, compile_offline, usage
 
 BATCH, SIDE, CHANNELS, HEADS, WIDTH, BLOCK = 128, 224, 3, 4, 16, 4
 

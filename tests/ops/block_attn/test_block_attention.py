@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sasa.ops import block_attention, block_attention_statistics, cpu_extension, support
 
+from ..kernels import needs_kernels
 from . import oracle
 from .cases import Case, judge
 
@@ -22,8 +23,6 @@ CASES = int(os.environ.get("SASA_SWEEP_CASES", "40"))
 BACKENDS = ["reference", *["cpu"] * cpu_extension.is_available()]
 STEM = Case(size=(10, 13), heads=4, head_dim=16)  # the shape that has kernels of its own
 ODD = Case(size=(7, 8), batch=1, channels=2, heads=3, head_dim=5, block_size=3, seed=1)
-
-needs_kernels = pytest.mark.skipif(not cpu_extension.is_available(), reason="without the compiled part")
 
 
 def arguments(case: Case, **changes: Any) -> list[Tensor]:

@@ -19,7 +19,7 @@ from sasa.ops import block_attention, block_attention_statistics, reasons
 from sasa.ops.block_attn.backends import BACKENDS, triton
 from sasa.ops.block_attn.inputs import BlockAttentionInputs
 
-from ..triton.needs import needs_triton
+from ..local_attn.triton.needs import needs_triton
 from .cases import Case
 
 STEM = Case(size=(10, 13), heads=4, head_dim=16)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sasa.ops.block_attn.blocks import attend, block_softmax, to_blocks
+from sasa.ops.block_attn.blocks import attend, attention_weights, to_blocks
 from sasa.ops.block_attn.inputs import BlockAttentionInputs
 
 NAME = "reference"
@@ -41,15 +41,3 @@ def _outputs(inputs: BlockAttentionInputs) -> Tensor:
     dtype = torch.promote_types(weights.dtype, v_weight.dtype)
     values = torch.einsum("bclp,poc->blpo", to_blocks(x.to(dtype), block_size), v_weight.to(dtype))
     return attend(weights.to(dtype), values, block_size, *x.shape[2:])
-
-
-def attention_weights(x: Tensor, qk_weight: Tensor, rel_weight: Tensor, block_size: int) -> Tensor:
-    """The softmax inside each of the L blocks in at least float32, (B, L, N, P, P)."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    for argument in (qk_weight, rel_weight):
-        dtype = torch.promote_types(dtype, argument.dtype)
-    pixels = to_blocks(x.to(dtype), block_size)  # (B, C, L, P)
-    queries = torch.einsum("bcli,ncd->blnid", pixels, qk_weight.to(dtype))
-    content = torch.einsum("blnid,bdlj->blnij", queries, pixels)
-    logits = content + torch.einsum("bcli,ncij->blnij", pixels, rel_weight.to(dtype))
-    return block_softmax(logits, block_size, *x.shape[2:])

@@ -6,8 +6,10 @@ import triton.language as tl
 
 @triton.jit
 def merge_kernel(parts, mean, var, programs, outputs, PARTS: tl.constexpr, CHANNELS: tl.constexpr):
-    """Merge parts (programs, 3, O), numbers, means and sums of squared deviations, in float64 (Chan et al.,
-    1979); a program has CHANNELS channels and reads PARTS of them at a time, in their order."""
+    """Merge parts (programs, 3, O) of numbers, means and sums of squared deviations, in float64.
+
+    A program has CHANNELS channels and reads PARTS parts at a time, in their order (Chan et al., 1979).
+    """
     o = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
     count = tl.zeros([PARTS, CHANNELS], tl.float64)
     total = tl.zeros([PARTS, CHANNELS], tl.float64)
@@ -31,5 +33,5 @@ def merge_kernel(parts, mean, var, programs, outputs, PARTS: tl.constexpr, CHANN
         squared += tl.load(at + 2 * outputs, given, 0.0).to(tl.float64)
     spread = tl.sum(squared, 0)[None, :] / number
     tl.store(mean + o, middle.to(tl.float32), o < outputs)
-    # Rounding can leave less than nothing; not a number stays one.
+    # Rounding can leave a negative number. A NaN passes.
     tl.store(var + o, tl.where(spread < 0, 0.0, spread).to(tl.float32), o < outputs)

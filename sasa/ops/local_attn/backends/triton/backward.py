@@ -1,6 +1,6 @@
-"""The backward kernels: one gathers over the window of each query, one over the queries that see each key.
+"""The backward kernels: one gathers over each query's window, one over the queries whose windows hold a key.
 
-Neither adds to memory that another program adds to, so the same inputs give the same bits. Weights come from
+No two programs add to the same memory, so the same inputs give the same bits. Weights are computed again from
 the saved log-sum-exp. With p the weights of a query, g the gradient of its output and dp = g·v
 
     dlogit = p · (dp − delta),   delta = Σ p · dp
@@ -35,7 +35,7 @@ def add_to_partial(
     """Add, for each head, the sum over a tile's pixels of slope · query[first:last] to the pointers' rows."""
     part = tl.sum(tl.reshape(slope[:, None] * query, [TILE_PIXELS, TILE_HEADS, BLOCK]), 0)
     before = load_rows(to, heads_here < heads, 1, first, last, BLOCK)
-    # Other threads than those that store may have loaded, and may load what is stored.
+    # Threads load what other threads store: all wait before and after the store.
     tl.debug_barrier()
     store_rows(to, heads_here < heads, 1, before + part, first, last, BLOCK)
     tl.debug_barrier()
@@ -97,10 +97,10 @@ def queries_kernel(
     BLOCK_DV: tl.constexpr,
     COLS: tl.constexpr,
 ):
-    """grad_q, delta (B, N, H, W), and each program's part of the embeddings' gradient.
+    """Write grad_q, delta (B, N, H, W), and each program's part of the embeddings' gradient.
 
-    The window is passed over twice, for delta and with it. A program takes every num_programs(0)-th tile;
-    partial is (num_programs(0), N, EXTENT, D), zeros before.
+    Two passes over the window: the first computes delta, the second uses it. A program takes every
+    num_programs(0)-th tile and adds to its part of partial (num_programs(0), N, EXTENT, D), 0 before.
     """
     R: tl.constexpr = TILE_ROWS * TILE_COLS * TILE_HEADS
     heads_here = tl.program_id(1) * TILE_HEADS + tl.arange(0, TILE_HEADS)
@@ -266,7 +266,7 @@ def keys_kernel(
     BLOCK_DV: tl.constexpr,
     COLS: tl.constexpr,
 ):
-    """grad_k and grad_v; delta is what `queries_kernel` wrote."""
+    """Write grad_k and grad_v; delta is the result of `queries_kernel`."""
     R: tl.constexpr = TILE_ROWS * TILE_COLS * TILE_HEADS
     image, head, y, x = rows_of_tile(
         tl.program_id(0), tl.program_id(1), tiles_y, tiles_x, TILE_ROWS, TILE_COLS, TILE_HEADS
@@ -286,7 +286,7 @@ def keys_kernel(
     value = load_rows(at_v, inside, v_channel, 0, DV, BLOCK_DV)
     for first in range(0, KERNEL_COLS, COLS):
         for tap in range(KERNEL_ROWS):
-            # A query that sees this key in the window's last row is above it, and so on.
+            # The query whose window holds this key in its last row is above the key, and so on.
             query_y = y - (tap - KERNEL_ROWS // 2) * DILATION_ROWS
             row_inside = inside & (query_y >= 0) & (query_y < height)
             target = key

@@ -1,12 +1,12 @@
 """The backward kernels with products on tensor cores, for windows without dilation.
 
-As `backward.py`, one gathers over the keys of each query and one over the queries of each key, and neither
-adds to memory that another program adds to. A program has M of them, of one image and head, and passes over
-the rows of the map that any of their windows reaches.
+As in `backward.py`, one gathers over the keys of each query and one over the queries of each key, and no two
+programs add to the same memory. A program has M queries, or keys, of one image and head, and passes over the
+rows of the map that any of their windows reaches.
 
-Maps are those of `forward_dot.py`. Weights and slopes are rounded to half precision, or tf32, before they
-meet a map; sums are not, and the embeddings' gradients only with float32 maps. As in `forward_dot.py`, a
-result that is not finite is computed again EXACTly, for a masked 0 times ∞ is not 0.
+The dtypes of maps are those of `forward_dot.py`. Weights and slopes are rounded to half precision, or tf32,
+for the product with a map; sums are not, and the embeddings' gradients are with float32 maps alone. As in
+`forward_dot.py`, a result that is not finite is computed again with EXACT, since a masked 0 times ∞ is not 0.
 """
 
 import triton
@@ -43,9 +43,9 @@ def weigh(
     TAPS: tl.constexpr,
     EXACT: tl.constexpr,
 ):
-    """Weights of one row of keys and the derivatives by them, both (M, KEY_COLS); weights not seen are 0.
+    """Weights of one row of keys and the derivatives by them, both (M, KEY_COLS); masked weights are 0.
 
-    Unless EXACT, as the terms of what is not seen are −∞.
+    EXACT selects them; otherwise the terms of masked keys are −∞.
     """
     row_term = -normalizer
     if HAS_REL:
@@ -171,7 +171,7 @@ def differentiate_queries(
         if with_delta == 0:
             delta = tl.sum(deltas, 1)
     if HAS_REL:
-        # Columns of the map to columns of the window; a tap that no key is at has no slope.
+        # From columns of the map to columns of the window; a tap without a key has no slope.
         at = taps - KERNEL_ROWS + x[:, None] - KERNEL_COLS // 2 - left
         given = (taps >= KERNEL_ROWS) & (at >= 0) & (at < KEY_COLS)
         of_cols = tl.gather(of_cols, tl.where(given, at, 0), 1)
@@ -186,7 +186,7 @@ def differentiate_queries(
                 )
                 dq += tl.where(used[:, None], column(slopes, tap, TAPS)[:, None] * r, 0.0)
         else:
-            # Again rather than kept in registers.
+            # Loaded again rather than kept in registers.
             table = load_table(rel, head, EXTENT, D, TAPS, BLOCK_D)
             if query.dtype == tl.bfloat16:
                 table = table.to(tl.bfloat16)
@@ -257,7 +257,7 @@ def queries_dot_kernel(
     OTHER_COLS: tl.constexpr,
     TAPS: tl.constexpr,
 ):
-    """As `backward.queries_kernel`; the grid's first axis is of heads, its second of programs."""
+    """Compute what `backward.queries_kernel` does; the grid is (heads, programs)."""
     M: tl.constexpr = TILE_ROWS * TILE_COLS
     head = tl.program_id(0)
     m = tl.arange(0, M)
@@ -287,89 +287,53 @@ def queries_dot_kernel(
         top_row = tl.maximum(tile_y - KERNEL_ROWS // 2, 0)
         end_row = tl.minimum(tile_y + TILE_ROWS + KERNEL_ROWS // 2, height)
         left = tl.maximum(tile_x - KERNEL_COLS // 2, 0)
-        of_query, dq, slopes = differentiate_queries(
-            query,
-            g,
-            by_tap,
-            normalizer,
-            share,
-            y,
-            x,
-            inside,
-            rel,
-            k_of_head,
-            v_of_head,
-            k_channel,
-            k_row,
-            k_col,
-            v_channel,
-            v_row,
-            v_col,
-            head,
-            top_row,
-            end_row,
-            left,
-            height,
-            width,
-            factor,
-            D,
-            DV,
-            KERNEL_ROWS,
-            KERNEL_COLS,
-            EXTENT,
-            HAS_K,
-            HAS_REL,
-            BLOCK_D,
-            BLOCK_DV,
-            OTHER_COLS,
-            TAPS,
-            False,
-        )
-        if not_finite(dq):
-            of_query, dq, slopes = differentiate_queries(
-                query,
-                g,
-                by_tap,
-                normalizer,
-                share,
-                y,
-                x,
-                inside,
-                rel,
-                k_of_head,
-                v_of_head,
-                k_channel,
-                k_row,
-                k_col,
-                v_channel,
-                v_row,
-                v_col,
-                head,
-                top_row,
-                end_row,
-                left,
-                height,
-                width,
-                factor,
-                D,
-                DV,
-                KERNEL_ROWS,
-                KERNEL_COLS,
-                EXTENT,
-                HAS_K,
-                HAS_REL,
-                BLOCK_D,
-                BLOCK_DV,
-                OTHER_COLS,
-                TAPS,
-                True,
-            )
+        dq = tl.zeros([M, BLOCK_D], tl.float32)
+        for EXACT in tl.static_range(2):
+            if EXACT == 0 or not_finite(dq):
+                of_query, dq, slopes = differentiate_queries(
+                    query,
+                    g,
+                    by_tap,
+                    normalizer,
+                    share,
+                    y,
+                    x,
+                    inside,
+                    rel,
+                    k_of_head,
+                    v_of_head,
+                    k_channel,
+                    k_row,
+                    k_col,
+                    v_channel,
+                    v_row,
+                    v_col,
+                    head,
+                    top_row,
+                    end_row,
+                    left,
+                    height,
+                    width,
+                    factor,
+                    D,
+                    DV,
+                    KERNEL_ROWS,
+                    KERNEL_COLS,
+                    EXTENT,
+                    HAS_K,
+                    HAS_REL,
+                    BLOCK_D,
+                    BLOCK_DV,
+                    OTHER_COLS,
+                    TAPS,
+                    EXACT,
+                )
         if HAS_REL:
-            # What is not finite in a query is so in its slopes already, and must not meet those that are 0.
+            # Slopes of a query that is not finite are not finite either; it must not meet slopes of 0.
             finite = tl.where(query - query == 0, query, tl.zeros_like(query))
             part = multiply_parts(split(tl.trans(slopes), finite.dtype), finite) * scale
             before = load_as_stored(to_partial, taps < EXTENT, 1, 0, D, BLOCK_D)
-            # Other threads than those that store may have loaded, and may load what is stored.
+            # Threads load what other threads store: all wait before and after the store.
             tl.debug_barrier()
             store_rows(to_partial, taps < EXTENT, 1, before + part, 0, D, BLOCK_D)
             tl.debug_barrier()
@@ -520,7 +484,7 @@ def keys_dot_kernel(
     OTHER_COLS: tl.constexpr,
     TAPS: tl.constexpr,
 ):
-    """As `backward.keys_kernel`."""
+    """Compute what `backward.keys_kernel` does."""
     M: tl.constexpr = TILE_ROWS * TILE_COLS
     head = tl.program_id(0) % heads
     tile = tl.program_id(0) // heads
@@ -544,81 +508,49 @@ def keys_dot_kernel(
     grad += image * grad_image + head * (DV * grad_channel)
     lse += (image * heads + head) * height * width
     delta += (image * heads + head) * height * width
-    # A query that sees a key is at most half a window away: the same rows and columns as of keys it sees.
+    # A query whose window holds a key is at most half a window away, as the keys of a query are.
     top_row = tl.maximum(tile_y - KERNEL_ROWS // 2, 0)
     end_row = tl.minimum(tile_y + TILE_ROWS + KERNEL_ROWS // 2, height)
     left = tl.maximum(tile_x - KERNEL_COLS // 2, 0)
-    dk, dv = differentiate_keys(
-        key,
-        value,
-        table,
-        y,
-        x,
-        inside,
-        q,
-        grad,
-        lse,
-        delta,
-        q_channel,
-        q_row,
-        q_col,
-        grad_channel,
-        grad_row,
-        grad_col,
-        top_row,
-        end_row,
-        left,
-        height,
-        width,
-        factor,
-        D,
-        DV,
-        KERNEL_ROWS,
-        KERNEL_COLS,
-        POOL,
-        HAS_K,
-        HAS_REL,
-        BLOCK_D,
-        BLOCK_DV,
-        OTHER_COLS,
-        False,
-    )
-    if not_finite(dk) | not_finite(dv):
-        dk, dv = differentiate_keys(
-            key,
-            value,
-            table,
-            y,
-            x,
-            inside,
-            q,
-            grad,
-            lse,
-            delta,
-            q_channel,
-            q_row,
-            q_col,
-            grad_channel,
-            grad_row,
-            grad_col,
-            top_row,
-            end_row,
-            left,
-            height,
-            width,
-            factor,
-            D,
-            DV,
-            KERNEL_ROWS,
-            KERNEL_COLS,
-            POOL,
-            HAS_K,
-            HAS_REL,
-            BLOCK_D,
-            BLOCK_DV,
-            OTHER_COLS,
-            True,
-        )
+    dk = tl.zeros([M, BLOCK_D], tl.float32)
+    dv = tl.zeros([M, BLOCK_DV], tl.float32)
+    for EXACT in tl.static_range(2):
+        if EXACT == 0 or not_finite(dk) | not_finite(dv):
+            dk, dv = differentiate_keys(
+                key,
+                value,
+                table,
+                y,
+                x,
+                inside,
+                q,
+                grad,
+                lse,
+                delta,
+                q_channel,
+                q_row,
+                q_col,
+                grad_channel,
+                grad_row,
+                grad_col,
+                top_row,
+                end_row,
+                left,
+                height,
+                width,
+                factor,
+                D,
+                DV,
+                KERNEL_ROWS,
+                KERNEL_COLS,
+                POOL,
+                HAS_K,
+                HAS_REL,
+                BLOCK_D,
+                BLOCK_DV,
+                OTHER_COLS,
+                EXACT,
+            )
     if HAS_K:
         to = grad_k + image * grad_k_image + head * (D * grad_k_channel) + y * grad_k_row + x * grad_k_col
         store_rows(to, inside, grad_k_channel, dk * scale, 0, D, BLOCK_D)

@@ -1,8 +1,8 @@
 """The forward kernel.
 
 Each row of a tile is a cell of one head: POOL rows of QUERIES neighboring queries. Their windows are read
-together, row by row: COLS columns of each at once, with an online softmax in base 2 from row to row. What
-neighbors share is loaded, and widened to float32, once.
+together, row by row and COLS columns at a time, with an online softmax in base 2 from row to row. Keys and
+values that neighbors share are loaded, and converted to float32, once.
 """
 
 import triton
@@ -68,14 +68,14 @@ def forward_kernel(
     COLS: tl.constexpr,
     QUERIES: tl.constexpr,
 ):
-    """Out, and for each query the logarithm of its softmax's denominator in base 2.
+    """Write out, and for each query the logarithm in base 2 of the denominator of its softmax.
 
     factor is scale · log2(e); rel is the packed table (N, EXTENT, D).
     """
     R: tl.constexpr = TILE_ROWS * TILE_COLS * TILE_HEADS
     # Columns of the map from the first to the last that COLS columns of the queries' windows reach.
     REACH: tl.constexpr = (COLS - 1) * DILATION_COLS + QUERIES
-    # Whether the last columns that are passed over are behind the window.
+    # Whether the last group of columns reaches beyond the window.
     SPARE: tl.constexpr = KERNEL_COLS % COLS != 0
     image, head, cell_y, cell_x = rows_of_tile(
         tl.program_id(0), tl.program_id(1), tiles_y, tiles_x, TILE_ROWS, TILE_COLS, TILE_HEADS
@@ -139,7 +139,7 @@ def forward_kernel(
                         top = tl.maximum(top, logits[(i + j * DILATION_COLS) * QUERIES + i])
                     by_row = tl.zeros([R], tl.float32)
                     if HAS_REL:
-                        # Of a row that is not on the map it may not be a number.
+                        # For a row outside the map the sum may not be a number.
                         by_row += tl.where(row_inside, tl.sum(queries[i] * r, 1), 0.0)
                     top = tl.maximum(peaks[i], top + by_row)
                     # Until something is seen the peak is −∞, and −∞ − −∞ is not a number.
@@ -185,7 +185,7 @@ def forward_kernel(
     for i in tl.static_range(QUERIES // POOL):
         mean = means[i]
         if RELU:
-            # Not a number stays one.
+            # NaN passes.
             mean = tl.where(mean < 0, 0.0, mean)
         out_x = cell_x * (QUERIES // POOL) + i
         written = (head < heads) & (cell_y * POOL < height) & (out_x * POOL < width)

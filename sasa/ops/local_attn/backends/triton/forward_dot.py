@@ -2,15 +2,14 @@
 
 Maps are float16, bfloat16, or float32 whose products are tf32.
 
-A program has a tile of queries of one image and head, M of them, and reads the keys that any of their windows
-holds, KEY_ROWS rows of the map at a time and KEY_COLS columns. What a query's own window does not hold is
-masked out of its softmax.
+A program has a tile of M queries of one image and head, and reads the keys that any of their windows holds,
+KEY_ROWS rows of KEY_COLS columns at a time. Keys outside a query's own window are masked out of its softmax.
 """
 
 import triton
 import triton.language as tl
 
-from sasa.ops.local_attn.backends.triton.products import load_table, multiply
+from sasa.ops.local_attn.backends.triton.products import load_table, multiply, not_finite
 from sasa.ops.local_attn.backends.triton.window import load_as_stored, share_of_block, store_rows
 
 
@@ -50,9 +49,9 @@ def attend(
 ):
     """Peak and sum of the softmax, (M,), and the weighted values, (M, BLOCK_DV), not divided by the sum.
 
-    Unless EXACT, they are right if all numbers that the tile meets are finite, and if one is not then so is a
-    weighted value: a mask is −∞ in a sum, which is not a number with a product of +∞, and a masked weight
-    is 0, which is not with a value of ∞. EXACT masks by choice, one value after the other.
+    Unless EXACT, they are right if all numbers that the tile meets are finite; otherwise a weighted value is
+    not finite: a mask is −∞ in a sum, which gives NaN with a product of +∞, and a masked weight is 0, which
+    gives NaN with a value of ∞. EXACT masks by selection, one value after the other.
     """
     M: tl.constexpr = query.shape[0]
     col = tl.arange(0, KEY_COLS)
@@ -173,21 +172,21 @@ def forward_dot_kernel(
     KEY_COLS: tl.constexpr,
     TAPS: tl.constexpr,
 ):
-    """As `forward.forward_kernel`; a tile is one of queries, whole pooling blocks, TAPS is at least
-    EXTENT.
+    """Compute what `forward.forward_kernel` does; a tile holds whole pooling blocks, TAPS is at least EXTENT.
 
-    Weights are rounded to the maps' dtype, or tf32, before they meet the values; their sum and lse are not.
+    Weights are rounded to the dtype of the maps, or tf32, for the product with the values; their sum and lse
+    are not.
     """
     M: tl.constexpr = TILE_ROWS * TILE_COLS
     BLOCK: tl.constexpr = POOL * POOL
-    # Heads fastest: those of a pixel lie together in channels-last maps.
+    # The head changes fastest: the heads of a pixel are neighbors in channels-last maps.
     head = tl.program_id(0) % heads
     tile = tl.program_id(0) // heads
     image = (tile // (tiles_y * tiles_x)).to(tl.int64)
     within = tile % (tiles_y * tiles_x)
     tile_y = within // tiles_x * TILE_ROWS
     tile_x = within % tiles_x * TILE_COLS
-    # The queries of a pooling block follow each other.
+    # The queries of a pooling block are consecutive.
     m = tl.arange(0, M)
     y = tile_y + m // BLOCK // (TILE_COLS // POOL) * POOL + m % BLOCK // POOL
     x = tile_x + m // BLOCK % (TILE_COLS // POOL) * POOL + m % POOL
@@ -203,74 +202,43 @@ def forward_dot_kernel(
     top_row = tl.maximum(tile_y - KERNEL_ROWS // 2, 0)
     end_row = tl.minimum(tile_y + TILE_ROWS + KERNEL_ROWS // 2, height)
     left = tl.maximum(tile_x - KERNEL_COLS // 2, 0)
-    peak, total, value = attend(
-        query,
-        by_tap,
-        y,
-        x,
-        inside,
-        k,
-        v,
-        k_channel,
-        k_row,
-        k_col,
-        v_channel,
-        v_row,
-        v_col,
-        top_row,
-        end_row,
-        left,
-        height,
-        width,
-        factor,
-        D,
-        DV,
-        KERNEL_ROWS,
-        KERNEL_COLS,
-        HAS_K,
-        HAS_REL,
-        BLOCK_D,
-        BLOCK_DV,
-        KEY_ROWS,
-        KEY_COLS,
-        TAPS,
-        False,
-    )
-    # What is not finite has also reached queries that do not see it.
-    if tl.max(tl.max(tl.where(value - value == 0, 0, 1), 1), 0) > 0:
-        peak, total, value = attend(
-            query,
-            by_tap,
-            y,
-            x,
-            inside,
-            k,
-            v,
-            k_channel,
-            k_row,
-            k_col,
-            v_channel,
-            v_row,
-            v_col,
-            top_row,
-            end_row,
-            left,
-            height,
-            width,
-            factor,
-            D,
-            DV,
-            KERNEL_ROWS,
-            KERNEL_COLS,
-            HAS_K,
-            HAS_REL,
-            BLOCK_D,
-            BLOCK_DV,
-            KEY_ROWS,
-            KEY_COLS,
-            TAPS,
-            True,
-        )
+    value = tl.zeros([M, BLOCK_DV], tl.float32)
+    for EXACT in tl.static_range(2):
+        # A number that is not finite has also reached queries that do not see it.
+        if EXACT == 0 or not_finite(value):
+            peak, total, value = attend(
+                query,
+                by_tap,
+                y,
+                x,
+                inside,
+                k,
+                v,
+                k_channel,
+                k_row,
+                k_col,
+                v_channel,
+                v_row,
+                v_col,
+                top_row,
+                end_row,
+                left,
+                height,
+                width,
+                factor,
+                D,
+                DV,
+                KERNEL_ROWS,
+                KERNEL_COLS,
+                HAS_K,
+                HAS_REL,
+                BLOCK_D,
+                BLOCK_DV,
+                KEY_ROWS,
+                KEY_COLS,
+                TAPS,
+                EXACT,
+            )
     if SAVE_LSE:
         to = lse + image * heads * height * width + (head * height + y) * width + x
         tl.store(to, peak + tl.log2(total), inside)
@@ -279,7 +247,7 @@ def forward_dot_kernel(
     if POOL > 1:
         mean = tl.sum(tl.reshape(mean, [M // BLOCK, BLOCK, BLOCK_DV]), 1)
     if RELU:
-        # Not a number stays one.
+        # NaN passes.
         mean = tl.where(mean < 0, 0.0, mean)
     o = tl.arange(0, M // BLOCK)
     out_y = tile_y // POOL + o // (TILE_COLS // POOL)

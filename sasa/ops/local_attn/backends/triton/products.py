@@ -1,4 +1,4 @@
-"""What the kernels with products on tensor cores share: the table of embeddings, and products."""
+"""What the kernels with products on tensor cores share: the table of embeddings and the products."""
 
 # Triton reads annotations at run time, so they are not postponed here.
 import triton
@@ -16,10 +16,10 @@ def load_table(rel, head, EXTENT: tl.constexpr, D: tl.constexpr, TAPS: tl.conste
 
 @triton.jit
 def split(single, dtype: tl.constexpr):
-    """Parts of a float32 tensor for `multiply_parts`: three bfloat16 have its 24 bits, and its range.
+    """Parts of a float32 tensor for `multiply_parts`: three bfloat16 have its 24 bits and its range.
 
-    float16 has not its range; it is multiplied as tf32, which the compiler splits. With float32 maps nothing
-    is split.
+    float16 lacks its range: its products are tf32's, which the compiler splits. With float32 maps nothing is
+    split.
     """
     if dtype == tl.bfloat16:
         high = single.to(tl.bfloat16)
@@ -32,7 +32,7 @@ def split(single, dtype: tl.constexpr):
 
 @triton.jit
 def multiply_parts(parts, stored):
-    """The tensor that was split @ stored, of a map: to float32's precision, of float32 maps to tf32's."""
+    """The product of the split tensor and stored, in the precision of float32, with float32 maps of tf32."""
     if stored.dtype == tl.bfloat16:
         return tl.dot(parts[2], stored, tl.dot(parts[1], stored, tl.dot(parts[0], stored)))
     elif stored.dtype == tl.float32:
@@ -55,7 +55,7 @@ def multiply(stored, single):
 
 @triton.jit
 def multiply_rounded(single, stored, total):
-    """total + single @ stored, single rounded to its bits but not to float16's range, which is narrow."""
+    """total + single @ stored, single rounded to bfloat16, or to tf32 because float16's range is narrow."""
     if stored.dtype == tl.bfloat16:
         return tl.dot(single.to(tl.bfloat16), stored, total)
     else:
@@ -64,7 +64,7 @@ def multiply_rounded(single, stored, total):
 
 @triton.jit
 def not_finite(x):
-    """Whether any number of (rows, columns) is not."""
+    """Whether any number of x (rows, columns) is infinite or NaN."""
     return tl.max(tl.max(tl.where(x - x == 0, 0, 1), 1), 0) > 0
 
 

@@ -1,8 +1,8 @@
 """What the kernels share: which (pixel, head) a row of a tile is, and addresses of its elements.
 
-R is the number of rows of a tile, a (pixel, head) each, forward a (cell of pixels, head), the head changing
-fastest. All tiles are (R, channels): the window's columns are unrolled, COLS at a time, for Triton's versions
-disagree on which threads own what of a third axis, and sums over the window have to stay inside a thread.
+A tile has R rows, one per (pixel, head), or in the forward kernel per (cell of pixels, head); the head
+changes fastest. All tiles are (R, channels). The window's columns are unrolled, COLS at a time: sums over the
+window have to stay inside a thread, and Triton's versions distribute a third axis over threads differently.
 """
 
 # Triton reads annotations at run time, so they are not postponed here.
@@ -35,7 +35,7 @@ def rows_of_tile(
 def load_as_stored(at, inside, step, first: tl.constexpr, last: tl.constexpr, BLOCK: tl.constexpr):
     """Elements first … last − 1 of R rows that start at the pointers `at`, (R, BLOCK).
 
-    0 elsewhere and where a row is not inside.
+    The other elements, and rows that are not inside, are 0.
     """
     d = tl.arange(0, BLOCK)
     mask = inside[:, None] & ((d >= first) & (d < last))[None, :]
@@ -44,7 +44,7 @@ def load_as_stored(at, inside, step, first: tl.constexpr, last: tl.constexpr, BL
 
 @triton.jit
 def load_rows(at, inside, step, first: tl.constexpr, last: tl.constexpr, BLOCK: tl.constexpr):
-    """The same in float32."""
+    """Load the same elements in float32."""
     stored = load_as_stored(at, inside, step, first, last, BLOCK)
     if stored.dtype == tl.bfloat16:
         return (stored.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
@@ -61,19 +61,19 @@ def store_rows(at, inside, step, x, first: tl.constexpr, last: tl.constexpr, BLO
 
 @triton.jit
 def load_row_embedding(rel, head, tap, inside, EXTENT: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr):
-    """That of a row of the window: first half of its row of the packed table (N, EXTENT, D), then zeros."""
+    """The embedding of a row of the window: half of a row of the table (N, EXTENT, D), then zeros."""
     return load_rows(rel + (head * EXTENT + tap) * D, inside, 1, 0, D // 2, BLOCK)
 
 
 @triton.jit
 def load_col_embedding(rel, head, tap, inside, EXTENT: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr):
-    """That of a column, which are behind those of rows: the second half, zeros before."""
+    """The embedding of a column; columns follow rows in the table: zeros, then the second half."""
     return load_rows(rel + (head * EXTENT + tap) * D, inside, 1, D // 2, D, BLOCK)
 
 
 @triton.jit
 def share_of_block(y, x, height, width, POOL: tl.constexpr):
-    """The weight of pixels (y, x) in the mean of their POOL × POOL block, which the map's edge may cut."""
+    """The weight of pixels (y, x) in the mean of their POOL × POOL block, which the map may cut."""
     if POOL == 1:
         return tl.full(x.shape, 1.0, tl.float32)
     else:

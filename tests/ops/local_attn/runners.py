@@ -9,17 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
 import sasa
-from sasa.ops import cpu_extension, support
+from sasa.ops import support
 
-needs_kernels = pytest.mark.skipif(
-    not cpu_extension.is_available(), reason="nothing was compiled; `sasa version` says what may be why"
-)
-DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+from ..kernels import DEVICES, capabilities
 
 
 @dataclass
@@ -70,17 +66,6 @@ class Runner:
         peak = max(1.0, want.abs().max().item()) if want.numel() else 1.0
         atol = 16 * torch.finfo(want.dtype).eps * peak
         torch.testing.assert_close(got, want, rtol=0, atol=atol)
-
-
-def capabilities(backend: str) -> tuple[str, ...]:
-    """The instruction sets that a backend can be told to use on this machine."""
-    return cpu_extension.capabilities() if backend == "cpu" else ("",)
-
-
-def use_capability(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
-    """Let the kernels use these instructions until the test ends, in its backward passes too."""
-    if capability:
-        monkeypatch.setenv("SASA_CPU_CAPABILITY", capability)
 
 
 def _most_precise() -> list[Runner]:

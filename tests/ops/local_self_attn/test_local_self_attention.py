@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sasa import LocalSelfAttention2d
 from sasa.ops import cpu_extension, local_attention, local_self_attention
 
-from .runners import needs_kernels, use_capability
+from ..kernels import needs_kernels, use_capability
 
 # The error allowed in float32, in units of that of a float32 convolution before the float32 reference.
 # Measured over 500 cases on each capability: at most 6.9.
@@ -261,6 +261,30 @@ def test_the_kernel_runs_where_no_gradient_is_wanted(grad: bool) -> None:
     assert (KERNEL in called(lambda: attend(weight=weight))) is not grad
     with torch.no_grad():
         assert KERNEL in called(lambda: attend(weight=weight))
+
+
+@needs_kernels
+def test_a_frozen_layer_takes_the_kernel_with_gradients_on() -> None:
+    layer = LocalSelfAttention2d(4, 8, 3, num_heads=2).requires_grad_(False)
+    assert KERNEL in called(lambda: layer(X))
+    assert KERNEL not in called(lambda: layer(X.clone().requires_grad_()))
+    layer.rel_row.requires_grad_()  # type: ignore[union-attr]
+    assert KERNEL not in called(lambda: layer(X))
+
+
+@needs_kernels
+@pytest.mark.parametrize("backend", ["fused_cpu", "cpu", "reference"])
+def test_a_name_means_one_kernel(backend: str) -> None:
+    """For the op and for the layer."""
+    layer = LocalSelfAttention2d(4, 8, 3, num_heads=2, backend=backend)
+    with torch.no_grad():
+        for run in (lambda: attend(backend=backend), lambda: layer(X)):
+            names = called(run)
+            assert (KERNEL in names) == (backend == "fused_cpu")
+            assert ("sasa::local_attention" in names) == (backend == "cpu")
+    if backend == "fused_cpu":
+        with pytest.raises(ValueError, match=r"\(fused_cpu: a gradient of x or a weight is wanted\)"):
+            layer(X)
 
 
 @needs_kernels

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from .runners import RUNNERS, Runner, use_capability
+from ..kernels import use_capability
+from .runners import RUNNERS, Runner
 
 
 @pytest.fixture(params=RUNNERS, ids=str)

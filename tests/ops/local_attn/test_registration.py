@@ -11,7 +11,7 @@ from torch.profiler import profile
 
 from sasa.ops.dtypes import arithmetic_dtype
 
-from .runners import needs_kernels
+from ..kernels import needs_kernels
 
 ops = torch.ops.sasa
 

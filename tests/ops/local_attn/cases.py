@@ -14,9 +14,8 @@ from torch import Tensor
 
 import sasa
 
+from ..layouts import LAYOUTS, arrange
 from . import oracle
-
-LAYOUTS = ("contiguous", "channels_last", "sliced", "transposed", "expanded")
 
 # The error allowed, in units of eps of the arithmetic times a bound on what is rounded (`_units`).
 # Measured with plain PyTorch in 5,000 cases: at most 1.09 for outputs and 0.33 for gradients.
@@ -171,24 +170,6 @@ class Case:
 def _length(rng: random.Random) -> int:
     """A side of the map: 1 to 12, small ones more often."""
     return min(rng.randint(1, 12), rng.randint(1, 12))
-
-
-def arrange(x: Tensor, layout: str) -> Tensor:
-    """A tensor in the layout; "expanded" repeats x's first column, all others hold x's values."""
-    if layout == "channels_last":
-        return x.contiguous(memory_format=torch.channels_last)
-    if layout == "transposed":
-        return x.mT.contiguous().mT
-    if layout == "sliced":  # out of a larger tensor whose other elements are NaN
-        batch, channels, height, width = x.shape
-        shape = (batch + 1, channels + 2, 2 * height + 1, width + 3)
-        larger = torch.full(shape, torch.nan, dtype=x.dtype, device=x.device)
-        view = larger[1:, 1:-1, 1::2, 2:-1]
-        view.copy_(x)
-        return view
-    if layout == "expanded":
-        return x[..., :1].expand_as(x)
-    return x.contiguous()
 
 
 def judge(

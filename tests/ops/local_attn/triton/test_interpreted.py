@@ -20,8 +20,8 @@ GROUPS = ["sweep", "shapes", "nonfinite", "promised", "dot", "dot_nonfinite", "t
 def test_group(group: str) -> None:
     """In a process of its own, as Triton reads the variable when it is imported."""
     result = subprocess.run(
-        [sys.executable, "-m", "tests.ops.triton.interpreted", group],
-        cwd=Path(__file__).parents[3],
+        [sys.executable, "-m", "tests.ops.local_attn.triton.interpreted", group],
+        cwd=Path(__file__).parents[4],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,

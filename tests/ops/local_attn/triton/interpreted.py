@@ -1,6 +1,6 @@
 """The Triton backend on CPU tensors, through Triton's interpreter: a program for `test_interpreted.py`.
 
-    TRITON_INTERPRET=1 python -m tests.ops.triton.interpreted GROUP
+    TRITON_INTERPRET=1 python -m tests.ops.local_attn.triton.interpreted GROUP
 
 prints a JSON object: for each case of the group its errors over the errors allowed. The interpreter computes
 what the kernels say, in NumPy; it says nothing of the compiler. exp2 and log2 are NumPy's, more precise than

@@ -40,8 +40,8 @@ def test_no_spills(capability: str, dtype: str, shapes: str, products: list[str]
     Only what the user allows is tf32; for float16 that are the embeddings' terms, in three parts, and slopes.
     """
     result = subprocess.run(
-        [sys.executable, "-m", "tests.ops.triton.offline", capability, dtype, *shapes],
-        cwd=Path(__file__).parents[3],
+        [sys.executable, "-m", "tests.ops.local_attn.triton.offline", capability, dtype, *shapes],
+        cwd=Path(__file__).parents[4],
         env=os.environ | {"TRITON_INTERPRET": "0"},
         capture_output=True,
         text=True,

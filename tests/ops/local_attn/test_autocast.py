@@ -8,7 +8,8 @@ import torch
 from sasa import local_attention
 from sasa.ops import local_attention_maps
 
-from .runners import DEVICES, Runner
+from ..kernels import DEVICES
+from .runners import Runner
 
 OPTIONS = {"num_heads": 2, "kernel_size": 3, "scale": 0.7, "pool": 2}
 

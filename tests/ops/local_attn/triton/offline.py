@@ -1,6 +1,6 @@
 """Compile the Triton kernels for a GPU that is not there, at ResNet-50's shapes, batch 128.
 
-    python -m tests.ops.triton.offline CAPABILITY DTYPE [--all] [SHAPE ...]      # 90 bfloat16 0 1 6
+    python -m tests.ops.local_attn.triton.offline CAPABILITY DTYPE [--all] [SHAPE ...]  # 90 bfloat16 0 1 6
 
 SHAPE counts those of ResNet-50 from 0, all by default; 7 and 8 have heads of 4 and of 128. DTYPE tf32 is
 float32 maps with products in tf32. It prints a JSON object: for each shape and kernel, with --all of both
@@ -88,13 +88,9 @@ def usage(cubin: bytes) -> dict[str, Any]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-
-        def dump(what: str) -> str:
-            command = [knobs.nvidia.cuobjdump.path, what, file.name]
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-        found = re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", dump("--dump-resource-usage"))
-        sass = dump("--dump-sass")
+        command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", "--dump-sass", file.name]
+        sass = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found = re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", sass)
         once, loops = instructions(sass)
         products = sorted(set(re.findall(r"\b[A-Z]*MMA\.[\w.]+", sass)))
         return {name: int(n) for name, n in found} | {"ONCE": once, "LOOPS": loops, "PRODUCTS": products}

@@ -25,8 +25,7 @@ from torch import nn
 from sasa.data import evaluation_transform
 from sasa.models import attention_layers, query_attention_maps
 from sasa.report import draw_attention
-from sasa.train import load_weights, parse_config, train
-from sasa.train.weights import WeightsMetadata
+from sasa.train import WeightsMetadata, load_weights, parse_config, train
 
 ROOT = Path(__file__).parents[1]
 EPOCHS, SIDE = 5, 56  # of training

@@ -29,9 +29,9 @@ from sasa.train import WeightsMetadata, load_weights, parse_config, train
 
 ROOT = Path(__file__).parents[1]
 EPOCHS, SIDE = 5, 56  # of training
-PHOTO_SIDE = 224  # of the photo as input of the network
-CROP = (0, 0, 512, 512)  # left, top, right and bottom of the part of the photo
-QUERY = (0.37, 0.43)  # row and column of the marked pixel, as parts of height and width
+PHOTO_SIDE = 160  # of the photo as input of the network
+CROP = (96, 10, 416, 330)  # left, top, right and bottom of the part of the photo
+QUERY = (0.565, 0.40)  # row and column of the marked pixel, as parts of height and width
 
 # Sweep and cell of the results, with label, color (Okabe and Ito's) and marker.
 POINTS = {

@@ -85,7 +85,7 @@ def test_train_then_eval(images: Path, tmp_path: Path, capsys: pytest.CaptureFix
             ["--model.options.widht_mult", "1"],
             "model: options: expected those of sasa_resnet26, got 'widht_mult'",
         ),
-        (["--data.options.root", "x"], "data: root: reader options are for timm's readers"),
+        (["--data.options.root", "x"], "data: reader_options: expected none for 'fashion-mnist'"),
     ],
 )
 def test_faulty_commands(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +99,7 @@ def test_faulty_commands(arguments: list[str], message: str, capsys: pytest.Capt
 def test_a_faulty_option_of_eval(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "--option", "root=x"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("sasa: error: data: root: reader options are for timm's readers")
+    assert error.startswith("sasa: error: data: reader_options: expected none for 'fashion-mnist'")
     assert error.count("\n") == 1
     assert main(["eval", "--option", "workers=2"]) == 2
     assert capsys.readouterr().err.startswith("sasa: error: --option: 'workers' is not of the data; see")

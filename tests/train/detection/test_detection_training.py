@@ -315,9 +315,9 @@ def test_other_weights_and_other_classes_are_refused(learned: Run, photos: Path,
         ({"data": {"train_split": "exam"}}, "split: expected one of train, validation, test for scenes"),
         ({"data": {"source": "/nowhere", "options": {}}}, "got '/nowhere', which does not exist"),
         ({"model": {"backbone": "sasa_resnet27"}}, "expected a network .*, got 'sasa_resnet27'"),
-        ({"model": {"options": {"width": 12}}}, "width=12 and num_heads=8"),
+        ({"model": {"options": {"fpn_channels": 12}}}, "fpn_channels: expected a positive multiple of 16"),
         ({"runtime": {"precision": "16-mixed"}}, "runtime.precision must be 32-true or bf16-mixed on this"),
-        ({"data": {"options": {"length": 3, "max_items": 0}}}, "the training data has no objects"),
+        ({"data": {"options": {"length": 3, "max_items": 0}}}, "expected training objects, got none"),
     ],
 )
 def test_faults_are_found_before_the_first_step(

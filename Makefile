@@ -87,7 +87,7 @@ tables: .venv/train.installed  ## Print the paper's tables, ours beside them
 	$(BIN)/sasa tables
 	$(BIN)/sasa tables --detection
 
-figures: .venv/train.installed  ## Draw the README's pictures from a folder of CIFAR-10 (half an hour; DATA=cifar10)
+figures: .venv/train.installed  ## Draw the README's pictures from a folder of CIFAR-10 (15 minutes; DATA=cifar10)
 	$(BIN)/python -m studies.readme_figures $(DATA)
 
 bench: .venv/dev.installed  ## Measure speed and memory against the baselines, on an otherwise idle machine (ARGS=--quick)

@@ -3,7 +3,7 @@
     python -m studies.readme_figures cifar10    # make figures DATA=cifar10
 
 cifar10 is a folder of train/CLASS/IMAGE and test/CLASS/IMAGE. A network is trained on it first, unless the
-run folder exists; on one core this takes about half an hour. The photo, a portrait of Grace Hopper by the
+run folder exists; this takes about 15 minutes of one core. The photo, a portrait of Grace Hopper by the
 U.S. Navy, is in the public domain and comes with matplotlib. Accuracies and times are those in
 docs/results/cifar10_cpu.
 """

@@ -56,15 +56,10 @@ class ImageSource(Source, Protocol):
 class SourceDataset(Dataset[_Item]):
     """Images of a source, or a selection of them; the base of the data sets for classification and detection.
 
-    Args:
-        source: The source of the images.
-        indices: Which images of the source, in order.
-        transform: See the subclasses.
-
     Attributes:
         source: The source of the images.
         indices: Which images of the source, in order.
-        transform: See the subclasses.
+        transform: Applied to each image, or to image and target; None leaves them as they are.
         classes: Class names by label.
     """
 
@@ -116,9 +111,6 @@ class ImageDataset(SourceDataset[tuple[Any, int]]):
         transform: Applied to each PIL image; None leaves it as it is.
 
     Attributes:
-        source: The source of the images.
-        mode: The mode of the images, "L" or "RGB".
-        transform: Applied to each PIL image; None leaves it as it is.
         indices: Which images of the source, in order.
         classes: Class names by label.
         targets: The label of each image, known without decoding it.

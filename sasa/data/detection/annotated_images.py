@@ -55,9 +55,6 @@ class AnnotatedImages(FileImages):
         on_invalid: "raise" adds invalid boxes to the faults; "skip" logs them and leaves them out.
 
     Attributes:
-        location: The annotation file or image set.
-        classes: Class names by label.
-        category_ids: Category ids by label.
         image_ids: The id of each image.
         skipped: Descriptions of the objects that were left out.
 

@@ -85,7 +85,7 @@ def create_detection_dataset(
             f"{str(images)!r}"
         )
     if classes is not None and (source == _SCENES or is_json):
-        raise _own_classes(source, classes)
+        raise _classes_error(source, classes)
     if source == _SCENES:
         known = signature(SceneImages).parameters
         for option in scene_options:
@@ -107,7 +107,7 @@ def create_detection_dataset(
     return DetectionDataset(annotated, transform=transform)
 
 
-def _own_classes(location: str, classes: Sequence[str]) -> TypeError:
+def _classes_error(location: str, classes: Sequence[str]) -> TypeError:
     return TypeError(
         f"classes: expected None for {location!r}, which names its own, as they are for VOC's layout, got "
         f"{list(classes)}"
@@ -135,7 +135,7 @@ def _read_layout(
     prefix = f"{base}/" if base else ""
     if coco:
         if classes is not None:
-            raise _own_classes(files.location, classes)
+            raise _classes_error(files.location, classes)
         return _read_coco_split(
             files, prefix, {match["name"]: match.string for match in coco}, split, on_invalid
         )

@@ -59,8 +59,6 @@ class DetectionDataset(SourceDataset[tuple[Any, Target]]):
         transform: Applied to each RGB PIL image and its target; None leaves them as they are.
 
     Attributes:
-        source: The source of the images.
-        transform: Applied to each RGB PIL image and its target; None leaves them as they are.
         indices: Which images of the source, in order.
         classes: Class names by label.
         category_ids: Category ids by label.

@@ -65,17 +65,7 @@ def local_attention(
         ValueError: An argument has a wrong value, shape or device, or the named backend cannot run them.
     """
     inputs = LocalAttentionInputs.validated(
-        q,
-        k,
-        v,
-        rel_row,
-        rel_col,
-        num_heads=num_heads,
-        kernel_size=kernel_size,
-        dilation=dilation,
-        scale=scale,
-        pool=pool,
-        relu=relu,
+        q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool, relu
     )
     chosen = choose(BACKENDS, backend, inputs)
     with autocast_off(q):
@@ -104,16 +94,7 @@ def local_attention_maps(
         pool=2 the maps of the 2 × 2 queries are averaged, each around its own pixel.
     """
     inputs = LocalAttentionInputs.validated(
-        q,
-        k,
-        q,
-        rel_row,
-        rel_col,
-        num_heads=num_heads,
-        kernel_size=kernel_size,
-        dilation=dilation,
-        scale=scale,
-        pool=pool,
+        q, k, q, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool
     )
     with autocast_off(q):
         weights = reference.attention_weights(inputs)  # (B, N, K, H, W)

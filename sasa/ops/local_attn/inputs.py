@@ -41,7 +41,8 @@ class LocalAttentionInputs:
         v: Tensor,
         rel_row: Tensor | None,
         rel_col: Tensor | None,
-        **options: Any,
+        *spec: Any,
+        **named_spec: Any,
     ) -> LocalAttentionInputs:
         """The inputs of a user's arguments, with q, k and v cast as autocast requires.
 
@@ -49,7 +50,7 @@ class LocalAttentionInputs:
         """
         tensors = {"q": q, "k": k, "v": v, "rel_row": rel_row, "rel_col": rel_col}
         check_tensors(tensors, optional=("k", "rel_row", "rel_col"))
-        spec = LocalAttentionSpec.validated(**options)
+        window = LocalAttentionSpec.validated(*spec, **named_spec)
         check_map("q", q)
         if k is not None and k.shape != q.shape:
             raise ValueError(f"k: expected q's shape {tuple(q.shape)}, got {tuple(k.shape)}")
@@ -57,29 +58,29 @@ class LocalAttentionInputs:
             expected = f"({q.shape[0]}, channels, {q.shape[2]}, {q.shape[3]})"
             raise ValueError(f"v: expected {expected} to go with q, got {tuple(v.shape)}")
         for name, x in (("q", q), ("v", v)):
-            if x.shape[1] % spec.num_heads:
+            if x.shape[1] % window.num_heads:
                 raise ValueError(
-                    f"num_heads: expected a divisor of {name}'s {x.shape[1]} channels, got {spec.num_heads}"
+                    f"num_heads: expected a divisor of {name}'s {x.shape[1]} channels, got {window.num_heads}"
                 )
-        head_dim = q.shape[1] // spec.num_heads
+        head_dim = q.shape[1] // window.num_heads
         for name, embedding, taps in zip(
-            ("rel_row", "rel_col"), (rel_row, rel_col), spec.kernel_size, strict=True
+            ("rel_row", "rel_col"), (rel_row, rel_col), window.kernel_size, strict=True
         ):
             if embedding is None:
                 continue
             if head_dim % 2:
                 raise ValueError(
                     f"{name}: expected heads of even width, whose halves take the row and the column, "
-                    f"got {head_dim} (q's {q.shape[1]} channels over num_heads={spec.num_heads})"
+                    f"got {head_dim} (q's {q.shape[1]} channels over num_heads={window.num_heads})"
                 )
-            shape = (spec.num_heads, taps, head_dim // 2)
+            shape = (window.num_heads, taps, head_dim // 2)
             if embedding.shape != shape:
                 raise ValueError(
                     f"{name}: expected (num_heads, extent, D/2) = {shape}, got {tuple(embedding.shape)}"
                 )
         if k is None and rel_row is None and rel_col is None:
             raise ValueError("k: None leaves no logit without rel_row or rel_col; give k or an embedding")
-        return cls(cast(q), None if k is None else cast(k), cast(v), rel_row, rel_col, spec)
+        return cls(cast(q), None if k is None else cast(k), cast(v), rel_row, rel_col, window)
 
     @classmethod
     def of_arguments(cls, *arguments: Any) -> LocalAttentionInputs:

@@ -36,7 +36,6 @@ class LocalAttentionSpec:
     @classmethod
     def validated(
         cls,
-        *,
         num_heads: int,
         kernel_size: int | tuple[int, int],
         dilation: int | tuple[int, int],

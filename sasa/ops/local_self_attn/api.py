@@ -59,18 +59,7 @@ def local_self_attention(
         ValueError: An argument has a wrong value, shape or device, or the named backend cannot run them.
     """
     inputs = LocalSelfAttentionInputs.validated(
-        x,
-        weight,
-        bias,
-        rel_row,
-        rel_col,
-        num_heads=num_heads,
-        kernel_size=kernel_size,
-        dilation=dilation,
-        scale=scale,
-        pool=pool,
-        content=content,
-        relu=relu,
+        x, weight, bias, rel_row, rel_col, content, num_heads, kernel_size, dilation, scale, pool, relu
     )
     chosen = choose(BACKENDS, backend, inputs)
     with autocast_off(x):

@@ -38,9 +38,9 @@ class LocalSelfAttentionInputs:
         bias: Tensor | None,
         rel_row: Tensor | None,
         rel_col: Tensor | None,
-        *,
         content: bool,
-        **options: Any,
+        *spec: Any,
+        **named_spec: Any,
     ) -> LocalSelfAttentionInputs:
         """The inputs of a user's arguments, with x, weight and bias cast as autocast requires.
 
@@ -66,7 +66,8 @@ class LocalSelfAttentionInputs:
                     f"{name}: expected {x.dtype} as x has, got {learned.dtype}; convert one of them first"
                 )
         q = x[:, :1].expand(-1, rows // parts, -1, -1)
-        attention = LocalAttentionInputs.validated(q, q if content else None, q, rel_row, rel_col, **options)
+        k = q if content else None
+        attention = LocalAttentionInputs.validated(q, k, q, rel_row, rel_col, *spec, **named_spec)
         return cls(x, weight, bias, attention)
 
     @property

@@ -319,12 +319,12 @@ def test_other_weights_and_other_classes_are_refused(learned: Run, photos: Path,
         ({"data": {"train_split": "exam"}}, "split.*test.*'exam'"),
         ({"data": {"source": "/nowhere", "options": {}}}, "'/nowhere'"),
         ({"model": {"backbone": "sasa_resnet27"}}, "'sasa_resnet27'"),
-        ({"model": {"options": {"fpn_channels": 12}}}, "12.*num_heads"),
+        ({"model": {"options": {"fpn_channels": 12}}}, "fpn_channels: expected a positive multiple of 16"),
         (
             {"runtime": {"precision": "16-mixed"}},
             "runtime.precision: expected 32-true or bf16-mixed on this machine",
         ),
-        ({"data": {"options": {"length": 3, "max_items": 0}}}, "the training data has no objects"),
+        ({"data": {"options": {"length": 3, "max_items": 0}}}, "expected training objects, got none"),
     ],
 )
 def test_faults_are_found_before_the_first_step(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from sasa.ops import function_transforms, reasons
 from sasa.ops.block_attn import schema
@@ -25,11 +24,4 @@ def why_not(inputs: BlockAttentionInputs) -> list[str]:
     ]
 
 
-def block_attention(inputs: BlockAttentionInputs) -> Tensor:
-    """See `sasa.ops.block_attention`."""
-    return schema.call(inputs)
-
-
-def block_attention_statistics(inputs: BlockAttentionInputs) -> tuple[Tensor, Tensor, Tensor]:
-    """See `sasa.ops.block_attention_statistics`."""
-    return schema.call_statistics(inputs)
+block_attention, block_attention_statistics = schema.call, schema.call_statistics

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from sasa.ops import function_transforms, reasons
 from sasa.ops.local_attn import schema
@@ -24,6 +23,4 @@ def why_not(inputs: LocalAttentionInputs) -> list[str]:
     ]
 
 
-def local_attention(inputs: LocalAttentionInputs) -> Tensor:
-    """See `sasa.local_attention`."""
-    return schema.call(inputs)
+local_attention = schema.call

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from sasa.ops import cpu_extension, function_transforms, reasons
 from sasa.ops.local_self_attn import schema
@@ -28,6 +27,4 @@ def why_not(inputs: LocalSelfAttentionInputs) -> list[str]:
     return found
 
 
-def local_self_attention(inputs: LocalSelfAttentionInputs) -> Tensor:
-    """See `sasa.ops.local_self_attention`."""
-    return schema.call(inputs)
+local_self_attention = schema.call

@@ -6,12 +6,11 @@ Nothing here imports triton until a kernel is launched, so that `sasa` can be im
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from sasa.ops import function_transforms, reasons
 from sasa.ops.block_attn import schema
-from sasa.ops.block_attn.backends.triton import register  # noqa: F401  (adds the kernels to the ops)
 from sasa.ops.block_attn.inputs import BlockAttentionInputs
+from sasa.ops.cuda_kernels import register_cuda_kernel
 
 NAME = "triton"
 
@@ -41,11 +40,8 @@ def why_not(inputs: BlockAttentionInputs) -> list[str]:
     return found
 
 
-def block_attention(inputs: BlockAttentionInputs) -> Tensor:
-    """See `sasa.ops.block_attention`."""
-    return schema.call(inputs)
+block_attention, block_attention_statistics = schema.call, schema.call_statistics
 
-
-def block_attention_statistics(inputs: BlockAttentionInputs) -> tuple[Tensor, Tensor, Tensor]:
-    """See `sasa.ops.block_attention_statistics`."""
-    return schema.call_statistics(inputs)
+register_cuda_kernel("block_attention", f"{__name__}.op", "forward")
+register_cuda_kernel("block_attention_statistics", f"{__name__}.op", "statistics")
+register_cuda_kernel("block_attention_backward", f"{__name__}.op", "backward")

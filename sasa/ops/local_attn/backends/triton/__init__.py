@@ -6,11 +6,10 @@ Nothing here imports triton until a kernel is launched, so that `sasa` can be im
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from sasa.ops import function_transforms, reasons
+from sasa.ops.cuda_kernels import register_cuda_kernel
 from sasa.ops.local_attn import schema
-from sasa.ops.local_attn.backends.triton import register  # noqa: F401  (adds the CUDA kernels to the ops)
 from sasa.ops.local_attn.inputs import LocalAttentionInputs
 
 NAME = "triton"
@@ -29,6 +28,7 @@ def why_not(inputs: LocalAttentionInputs) -> list[str]:
     ]
 
 
-def local_attention(inputs: LocalAttentionInputs) -> Tensor:
-    """See `sasa.local_attention`."""
-    return schema.call(inputs)
+local_attention = schema.call
+
+register_cuda_kernel("local_attention", f"{__name__}.op", "forward")
+register_cuda_kernel("local_attention_backward", f"{__name__}.op", "backward")

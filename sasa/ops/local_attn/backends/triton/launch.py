@@ -118,25 +118,30 @@ class Maps:
             warps=warps,
             wide=wide,
         )
-        count = (-(-height // tile.rows), -(-width // tile.cols))
-        arguments = self.arguments()
-        return (
+        return tile, *self._tiled(
             tile,
-            count,
-            arguments
-            | {
-                "tiles_y": count[0],
-                "tiles_x": count[1],
-                "DILATION_ROWS": self.spec.dilation[0],
-                "DILATION_COLS": self.spec.dilation[1],
-                "TILE_ROWS": tile.rows,
-                "TILE_COLS": tile.cols,
-                "TILE_HEADS": tile.heads,
-                "BLOCK_D": tiles.power_of_two(arguments["D"]),
-                "BLOCK_DV": tiles.power_of_two(arguments["DV"]),
-                "COLS": tiles.columns_at_once(self.spec.kernel_size[1]),
-            },
+            (height, width),
+            1,
+            DILATION_ROWS=self.spec.dilation[0],
+            DILATION_COLS=self.spec.dilation[1],
+            TILE_HEADS=tile.heads,
+            COLS=tiles.columns_at_once(self.spec.kernel_size[1]),
         )
+
+    def _tiled(
+        self, tile: tiles.Tile | tiles.DotTile, size: tuple[int, int], least: int, **others: int
+    ) -> tuple[tuple[int, int], dict[str, Any]]:
+        """Number of tiles along each axis of a map, and the arguments, with head_dim of at least least."""
+        arguments = self.arguments() | others
+        count = (-(-size[0] // tile.rows), -(-size[1] // tile.cols))
+        return count, arguments | {
+            "tiles_y": count[0],
+            "tiles_x": count[1],
+            "TILE_ROWS": tile.rows,
+            "TILE_COLS": tile.cols,
+            "BLOCK_D": max(least, tiles.power_of_two(arguments["D"])),
+            "BLOCK_DV": max(least, tiles.power_of_two(arguments["DV"])),
+        }
 
     def dot(self, kernel: str) -> bool:
         """Whether products on tensor cores can be and pay."""
@@ -195,23 +200,8 @@ class Maps:
             head_dim=self.head_dim,
             itemsize=self.q.element_size(),
         )
-        count = (-(-height // tile.rows), -(-width // tile.cols))
-        arguments = self.arguments()
-        return (
-            tile,
-            count,
-            arguments
-            | {
-                "tiles_y": count[0],
-                "tiles_x": count[1],
-                "TILE_ROWS": tile.rows,
-                "TILE_COLS": tile.cols,
-                "BLOCK_D": max(16, tiles.power_of_two(arguments["D"])),
-                "BLOCK_DV": max(16, tiles.power_of_two(arguments["DV"])),
-                "OTHER_COLS": tile.key_cols,
-                "TAPS": tiles.taps(self.spec.kernel_size),
-            },
-        )
+        taps = tiles.taps(self.spec.kernel_size)
+        return tile, *self._tiled(tile, (height, width), 16, OTHER_COLS=tile.key_cols, TAPS=taps)
 
 
 def forward(maps: Maps, out: Tensor, lse: Tensor, *, save_lse: bool, choice: Choice | None = None) -> Launch:

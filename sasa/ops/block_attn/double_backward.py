@@ -18,9 +18,10 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-    upstream = [None if g is None else g.detach().requires_grad_() for g in ctx.saved_tensors[:3]]
+    grad, grad_mean, grad_var, _mean, *given = ctx.saved_tensors
+    upstream = [None if g is None else g.detach().requires_grad_() for g in (grad, grad_mean, grad_var)]
     with torch.enable_grad():
-        tensors = [x.detach().requires_grad_() for x in ctx.saved_tensors[4:]]
+        tensors = [x.detach().requires_grad_() for x in given]
         x, qk_weight, rel_weight, v_weight = tensors
         inputs = BlockAttentionInputs(x, qk_weight, rel_weight, v_weight, ctx.block_size, ctx.max_pool)
         outs: Any = (
@@ -28,9 +29,9 @@ def _backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
             if upstream[1] is None
             else reference.block_attention_statistics(inputs)
         )
-        given = [g for g in upstream if g is not None]
-        first = torch.autograd.grad(outs, tensors[1:], given, create_graph=True, materialize_grads=True)
-        second = iter(torch.autograd.grad(first, [*given, *tensors], grads, allow_unused=True))
+        present = [g for g in upstream if g is not None]
+        first = torch.autograd.grad(outs, tensors[1:], present, create_graph=True, materialize_grads=True)
+        second = iter(torch.autograd.grad(first, [*present, *tensors], grads, allow_unused=True))
     by_upstream = [None if g is None else next(second) for g in upstream]
     return (*by_upstream, None, *second, None, None)
 

@@ -95,11 +95,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _backward(ctx: Any, grad: Tensor | None, _grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:  # the gradient of the output is not needed
         return (None,) * 15
-    given = ctx.saved_tensors[:5]
-    gradients = torch.ops.sasa.local_attention_backward(
-        grad, *ctx.saved_tensors, *ctx.window, ctx.channels_last
-    )
-    return (*(None if x is None else g for x, g in zip(given, gradients, strict=True)), *[None] * 10)
+    saved = ctx.saved_tensors  # only once: gradient checkpointing computes them again
+    gradients = torch.ops.sasa.local_attention_backward(grad, *saved, *ctx.window, ctx.channels_last)
+    return (*(None if x is None else g for x, g in zip(saved[:5], gradients, strict=True)), *[None] * 10)
 
 
 torch.library.register_autograd("sasa::local_attention", _backward, setup_context=_setup_context)

@@ -92,7 +92,7 @@ def test_faults_of_what_is_given(
     assert "batch_size: expected a positive number" in capsys.readouterr().err
     folder = str(tmp_path)
     assert main(["detect", "eval", "--run", str(weights), "--data", folder, "--images", folder]) == 2
-    assert "error: data: images: for a COCO annotation file (*.json) only" in capsys.readouterr().err
+    assert "error: data: images: expected None for" in capsys.readouterr().err
     assert main(["detect", "eval", "--run", str(weights), "--option", "lenght=4"]) == 2
-    message = "data: scene_options: 'scenes' have no option 'lenght'; did you mean 'length'?"
+    message = "data: scene_options: expected those of 'scenes', got 'lenght'; did you mean 'length'?"
     assert capsys.readouterr().err == f"sasa: error: {message}\n"

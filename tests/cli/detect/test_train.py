@@ -68,11 +68,11 @@ def test_train_resume_then_eval(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ),
         (
             ["train", *TINY, "--model.backbone_options.widht_mult", "1"],
-            "error: model: options: sasa_resnet26_conv has",
+            "error: model: options: expected those of sasa_resnet26_conv, got 'widht_mult'",
         ),
         (
             ["train", *TINY, "--data.options.lenght", "1"],
-            "error: data: scene_options: 'scenes' have no option",
+            "error: data: scene_options: expected those of 'scenes', got 'lenght'",
         ),
     ],
 )

@@ -42,7 +42,7 @@ class FakeStream(ImageStream):
 
     def __init__(self, images: int, transform: Any) -> None:
         self.images = images
-        self.where = "wds/fake"
+        self.location = "wds/fake"
         self.classes = ["a", "b"]
         self.transform = transform
         self.epochs: list[int] = []

@@ -162,3 +162,18 @@ def test_right_arrows_are_fine(tmp_path: Path) -> None:
     source = "import sasa\nfrom sasa import create_model\nfrom sasa.data import x\nfrom . import y\n"
     (tmp_path / "train" / "a.py").write_text(source, encoding="utf-8")
     assert wrong_arrows(tmp_path) == []
+
+
+def test_the_tests_mirror_the_package() -> None:
+    """Folder by folder; a backend's tests need no folder `backends` around them."""
+    tests = Path(__file__).parent
+    outside = {"benchmarks", "studies", "__pycache__"}
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
+    folders = {folder for folder in folders if not outside & set(folder.parts)}
+    assert len(folders) > 12
+    absent = [
+        str(folder)
+        for folder in sorted(folders)
+        if not (ROOT / folder).is_dir() and not (ROOT / folder.parent / "backends" / folder.name).is_dir()
+    ]
+    assert absent == []

@@ -14,7 +14,7 @@ def run(args: argparse.Namespace) -> None:
 
     from sasa.cli import Parser
     from sasa.train import ablate, plan_sweeps
-    from sasa.train.ablation.sweep_files import RECIPE, sweep_names
+    from sasa.train.ablation.sweep_files import sweep_names
     from sasa.train.console import hide_lightning_notices, is_first_process
 
     hide_lightning_notices()
@@ -27,9 +27,7 @@ def run(args: argparse.Namespace) -> None:
     )
     names = ", ".join(sweep_names())
     parser.add_argument("sweeps", nargs="+", metavar="SWEEP", help=f"{names}, or a YAML file")
-    parser.add_argument(
-        "--config", default=RECIPE, metavar="FILE", help="recipe (default: small networks, for a CPU)"
-    )
+    parser.add_argument("--config", metavar="FILE", help="recipe (default: small networks, for a CPU)")
     parser.add_argument("--data", metavar="SOURCE", help="short for --data.source")
     parser.add_argument("--epochs", metavar="N", help="short for --optimizer.epochs")
     parser.add_argument(

@@ -80,7 +80,7 @@ class Sweep:
 
 
 def plan_sweeps(
-    sweeps: Sequence[str], arguments: Sequence[str] = (), recipe: str | Path = RECIPE
+    sweeps: Sequence[str], arguments: Sequence[str] = (), recipe: str | Path | None = None
 ) -> list[Sweep]:
     """Read sweeps, and configure and check their cells.
 
@@ -90,7 +90,7 @@ def plan_sweeps(
     Args:
         sweeps: Names from sweep_names, or YAML files.
         arguments: Overrides as for `sasa train`, such as ["--optimizer.epochs", "1"].
-        recipe: YAML file for `sasa train`.
+        recipe: YAML file for `sasa train`; None takes the one of `sasa ablate`, for small images on a CPU.
 
     Raises:
         FileNotFoundError: The recipe or the data do not exist.
@@ -101,6 +101,7 @@ def plan_sweeps(
     for key in ("seed", "run", "config"):
         if key in given:
             raise ValueError(f"--{key}: set by the sweep; leave it out")
+    recipe_file = RECIPE if recipe is None else Path(recipe)
     opened: dict[str, ImageData] = {}
     planned: list[Sweep] = []
     for name in dict.fromkeys(sweeps):
@@ -110,9 +111,9 @@ def plan_sweeps(
                 f"sweeps: expected different names, which are those of the files, got {sweep.name!r} twice; "
                 f"rename {name!r}, or leave it out"
             )
-        merged = _merge(read_yaml(recipe), sweep.config)
+        merged = _merge(read_yaml(recipe_file), sweep.config)
         merged = {key: value for key, value in merged.items() if key not in ("seed", "run")}
-        start = config_from(merged, f"{recipe} with sweep {sweep.name}")
+        start = config_from(merged, f"{recipe_file} with sweep {sweep.name}")
         base = plain(parse_config(arguments, base=start, command="sasa ablate"))
         for file in sweep.cells:
             _check_free(given, file, sweep.name)
@@ -120,7 +121,7 @@ def plan_sweeps(
         for index, file in enumerate(sweep.cells):
             config = config_from(_merge(base, file.config), f"{sweep.name}, {file.name}")
             _check_one_process(config.runtime)
-            if Path(recipe) == RECIPE:
+            if recipe is None:
                 _check_small(config.data)
             cells.append(_cell(sweep, index, config, opened))
         hashes = [cell.hash for cell in cells]

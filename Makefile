@@ -68,7 +68,7 @@ POISONED := build/poisoned/lib
 ALLOCATOR = $(foreach library,libasan.so libstdc++.so,$(shell gcc -print-file-name=$(library)))
 FILLED := malloc_fill_byte=255:max_malloc_fill_size=2147483647:free_fill_byte=255:max_free_fill_size=2147483647
 
-test-poisoned: .venv/dev.installed $(POISONED)/sasa/_cpu.abi3.so  ## Run the tests of the kernels with new and freed memory full of NaN (GCC, Linux; ten minutes)
+test-poisoned: .venv/dev.installed $(POISONED)/sasa/_cpu.abi3.so  ## Run the tests of the kernels with new and freed memory full of NaN (GCC, Linux; six minutes)
 	$(BIN)/python setup.py -q build_py --build-lib $(POISONED)
 	PYTHONPATH=$(POISONED) LD_PRELOAD="$(ALLOCATOR)" ASAN_OPTIONS=detect_leaks=0:$(FILLED) \
 		$(BIN)/pytest -n auto tests/ops tests/layers tests/models tests/detection tests/train/test_run.py \

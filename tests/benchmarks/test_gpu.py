@@ -431,7 +431,7 @@ def test_networks_keep_time_and_memory(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 40)
     for name in ("synchronize", "reset_peak_memory_stats"):
         monkeypatch.setattr(torch.cuda, name, lambda: None)
-    one = check(tmp_path, seconds=600)
+    one = check(tmp_path)
     gpu.networks(one, what, "ours", "networks")
     assert one.record["not measured"] == {}
     assert one.record["memory"] == {"networks": {"ResNet-50": 30, "ours": 30}}

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sasa.errors import require
 from sasa.layers.sinusoid import sinusoid_2d
 from sasa.layers.torchscript import called_in_python
 from sasa.layers.unmodified import is_pointwise
@@ -16,8 +17,10 @@ from sasa.ops import (
     local_self_attention,
 )
 from sasa.ops.dispatch import backend_names, check_backend_name
+from sasa.ops.memory_format import is_channels_last, memory_format
 
 POSITIONS = ("relative", "absolute", "none")
+QK_NORMS = (None, "batch")
 
 
 class LocalSelfAttention2d(nn.Module):
@@ -38,6 +41,9 @@ class LocalSelfAttention2d(nn.Module):
         position: What the logits know of position (Table 5): "relative" adds learned row and column
             offset embeddings (Eq. 3), "absolute" adds a fixed 2-D sinusoid to the input, "none" neither.
         content: False drops the keys and leaves q·r alone (Table 6); needs position="relative".
+        qk_norm: None, as in the paper, or "batch" for a batch norm of the queries and one of the keys before
+            their product. The gain of the keys starts at zero, so that attention starts from position alone.
+            `sasa.fuse` folds both norms into the projections.
         bias: Whether the projections have a bias.
         scale: Factor of the logits; 1.0 is Eq. 3 and trains as well as 1/√D, see `reset_parameters`.
         backend: See `sasa.ops.local_self_attention`.
@@ -58,6 +64,7 @@ class LocalSelfAttention2d(nn.Module):
         dilation: int | tuple[int, int] = 1,
         position: str = "relative",
         content: bool = True,
+        qk_norm: str | None = None,
         bias: bool = False,
         scale: float = 1.0,
         backend: str = "auto",
@@ -71,6 +78,7 @@ class LocalSelfAttention2d(nn.Module):
             raise ValueError(
                 f"content: False leaves only q·r and needs position='relative', got {position!r}"
             )
+        require(qk_norm in QK_NORMS, "qk_norm", f"one of {QK_NORMS}", qk_norm)
         if isinstance(stride, bool) or not isinstance(stride, int):
             raise TypeError(f"stride: expected an int, got {type(stride).__name__} {stride!r}")
         if stride not in (1, 2):
@@ -94,6 +102,7 @@ class LocalSelfAttention2d(nn.Module):
         self.dilation = spec.dilation
         self.position = position
         self.content = content
+        self.qk_norm = qk_norm
         self.scale = scale
         self.backend = backend
         self.relu = False  # of the output; `sasa.fuse` sets it where a ReLU followed
@@ -101,6 +110,13 @@ class LocalSelfAttention2d(nn.Module):
         self.qkv = nn.Conv2d(
             in_channels, projections * out_channels, 1, bias=bias, device=device, dtype=dtype
         )
+        self.q_norm: nn.Module = nn.Identity()
+        self.k_norm: nn.Module = nn.Identity()
+        if qk_norm == "batch":
+            self.q_norm = nn.BatchNorm2d(out_channels, device=device, dtype=dtype)
+            if content:
+                # Its bias changes no output: it adds the same number to all logits of a query.
+                self.k_norm = nn.BatchNorm2d(out_channels, device=device, dtype=dtype)
         self.rel_row: nn.Parameter | None = None
         self.rel_col: nn.Parameter | None = None
         if position == "relative":
@@ -116,6 +132,7 @@ class LocalSelfAttention2d(nn.Module):
 
         Keys and values come from N(0, 2/fan_out) as ResNet's convolutions do, queries with a deviation
         smaller by √D, so that the logits' size does not depend on D, embeddings from N(0, 1); biases are 0.
+        With qk_norm="batch", the gain of the queries starts at 1/√D and that of the keys at 0.
 
         Measured on the built-in images over 3 seeds (top-1 in %, mean ± standard error, of a quarter-width
         ResNet-26 after 3 epochs of 4,000 images; ``python -m studies.scale_and_initialization``):
@@ -124,7 +141,12 @@ class LocalSelfAttention2d(nn.Module):
         """
         with torch.no_grad():
             nn.init.kaiming_normal_(self.qkv.weight, mode="fan_out", nonlinearity="relu")
-            self.qkv.weight[: self.out_channels] *= (self.out_channels // self.num_heads) ** -0.5
+            query_gain = (self.out_channels // self.num_heads) ** -0.5
+            self.qkv.weight[: self.out_channels] *= query_gain
+        for norm, gain in ((self.q_norm, query_gain), (self.k_norm, 0.0)):
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.reset_parameters()
+                nn.init.constant_(norm.weight, gain)
         if self.qkv.bias is not None:
             nn.init.zeros_(self.qkv.bias)
         for embedding in (self.rel_row, self.rel_col):
@@ -132,7 +154,7 @@ class LocalSelfAttention2d(nn.Module):
                 nn.init.normal_(embedding)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not is_pointwise(self.qkv):
+        if self.qk_norm is not None or not is_pointwise(self.qkv):
             return local_attention(*self.project(x), self.rel_row, self.rel_col, **self._window)
         return local_self_attention(
             self._with_position(x),
@@ -145,9 +167,25 @@ class LocalSelfAttention2d(nn.Module):
         )
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """The queries, keys (None without content) and values of a map, each (B, out_channels, H, W)."""
-        parts = self.qkv(self._with_position(x)).split(self.out_channels, dim=1)
-        return parts[0], parts[1] if self.content else None, parts[-1]
+        """The queries, keys (None without content) and values of a map, each (B, out_channels, H, W).
+
+        Queries and keys are normalized as qk_norm says.
+
+        Raises:
+            ValueError: x is no map of in_channels; or it has one pixel in training, of which a batch norm has
+                no variance.
+        """
+        q, *k, v = self.qkv(self._with_position(x)).split(self.out_channels, dim=1)
+        if self.training and self.qk_norm == "batch" and x[:, 0].numel() == 1:
+            raise ValueError(
+                f"x: expected more than one pixel in training with qk_norm='batch', got {tuple(x.shape)}; give "
+                "more images or larger ones, or call eval()"
+            )
+        if self.qk_norm is None:
+            return q, k[0] if k else None, v
+        # torch normalizes some channels of a map ten times as fast once they lie together.
+        q, *k = (part.contiguous(memory_format=memory_format(is_channels_last(part))) for part in (q, *k))
+        return self.q_norm(q), self.k_norm(k[0]) if k else None, v
 
     @property
     def _window(self) -> dict[str, Any]:
@@ -207,6 +245,6 @@ class LocalSelfAttention2d(nn.Module):
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
             f"stride={self.stride}, num_heads={self.num_heads}, dilation={self.dilation}, "
-            f"position={self.position!r}, content={self.content}, scale={self.scale}"
+            f"position={self.position!r}, content={self.content}, qk_norm={self.qk_norm!r}, scale={self.scale}"
             f"{', relu=True' if self.relu else ''}"
         )

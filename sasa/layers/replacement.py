@@ -45,6 +45,7 @@ def replace_convolutions(
     num_heads: int = 8,
     position: str = "relative",
     content: bool = True,
+    qk_norm: str | None = None,
     scale: float = 1.0,
     backend: str = "auto",
 ) -> ReplacedConvolutions:
@@ -69,8 +70,9 @@ def replace_convolutions(
             extent 1, so has the window.
         num_heads: Attention heads of each layer; its output channels must be a multiple of num_heads, for
             position="relative" of 2·num_heads.
-        position: See `LocalSelfAttention2d`, as for content and scale.
+        position: See `LocalSelfAttention2d`, as for content, qk_norm and scale.
         content: False drops the keys.
+        qk_norm: None, or "batch" for batch norms of queries and keys.
         scale: Factor of the logits.
         backend: See `sasa.ops.local_self_attention`.
 
@@ -104,6 +106,7 @@ def replace_convolutions(
             num_heads=num_heads,
             position=position,
             content=content,
+            qk_norm=qk_norm,
             scale=scale,
             backend=backend,
             **options,  # type: ignore[arg-type]

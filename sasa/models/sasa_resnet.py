@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sasa.errors import did_you_mean, require
 from sasa.layers import AttentionStem, FusedAttentionStem, LocalSelfAttention2d
 from sasa.layers.attention_stem import STEM_VALUES
-from sasa.layers.local_self_attention import POSITIONS
+from sasa.layers.local_self_attention import POSITIONS, QK_NORMS
 
 STAGE_TYPES = ("conv", "attention")
 STEM_TYPES = (*STEM_VALUES, "conv", "small_attention", "small_conv")
@@ -104,6 +104,8 @@ class SASAResNet(nn.Module):
         num_heads: Attention heads in the stages; each must have an even number of channels.
         position: "relative", "absolute" or "none" (Table 5).
         content: Whether the logits of the stages include q·k (Table 6).
+        qk_norm: None, or "batch" for batch norms of queries and keys in the stages, see
+            `LocalSelfAttention2d`.
         scale: Factor of the logits in the stages.
         output_stride: 32, 16 or 8; later stages keep the resolution and dilate instead.
         global_pool: timm's pooling before the classifier.
@@ -133,6 +135,7 @@ class SASAResNet(nn.Module):
         num_heads: int = 8,
         position: str = "relative",
         content: bool = True,
+        qk_norm: str | None = None,
         scale: float = 1.0,
         output_stride: int = 32,
         global_pool: str = "avg",
@@ -151,6 +154,7 @@ class SASAResNet(nn.Module):
         require(stem in STEM_TYPES, "stem", f"one of {STEM_TYPES}", stem)
         require(output_stride in (8, 16, 32), "output_stride", "8, 16 or 32", output_stride)
         require(position in POSITIONS, "position", f"one of {POSITIONS}", position)
+        require(qk_norm in QK_NORMS, "qk_norm", f"one of {QK_NORMS}", qk_norm)
         for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
             require(0 <= rate < 1, name, "a number in [0, 1)", rate)
         require(64 * width_mult >= 1, "width_mult", "a factor of at least 1/64", width_mult)
@@ -194,6 +198,7 @@ class SASAResNet(nn.Module):
                         dilation=block_dilation,
                         position=position,
                         content=content,
+                        qk_norm=qk_norm,
                         scale=scale,
                         backend=backend,
                         **dd,

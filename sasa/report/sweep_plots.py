@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sasa.report.matplotlib_figure import new_figure
 from sasa.report.sweeps import Cell, Sweep
-from sasa.report.welch import standard_error
+from sasa.report.significance import standard_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,12 +14,11 @@ from sasa.report.sweeps import LEVEL, Cell, Claim, Sweep, Verdict, read_sweeps
 from sasa.report.text import format_flops
 
 _TEST = (
-    "± is the standard error of the mean over the seeds. A claim is a pair of networks of which the paper "
-    "reports the first as more accurate. Welch's two-sided t-test compares their accuracies over the seeds: "
-    f"the claim is supported or contradicted if p < {LEVEL}, and not significant otherwise, which is always "
-    "the case with one seed. The tests are not corrected for multiple comparisons: of many claims about "
-    "equally accurate networks, one in twenty would be supported or contradicted by chance. Tables with the "
-    "same network share its runs."
+    "± is the standard error of the mean over the seeds. A claim is a pair of networks of which the first is "
+    "expected to be more accurate, in the paper or by the author of the sweep. The two-sided paired t-test "
+    "compares their accuracies seed by seed. Its p-values are adjusted for the number of claims in the table "
+    f"by Holm's method: a claim is supported or contradicted if p < {LEVEL}, and not significant otherwise, "
+    "which is always the case with one seed. Tables with the same network share its runs."
 )
 
 

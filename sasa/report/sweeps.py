@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sasa.report.welch import standard_error, welch_p_value
+from sasa.report.significance import holm, paired_p_value, standard_error
 
 LEVEL = 0.05
 """Significance level of the tests."""
@@ -74,15 +75,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Claim:
-    """A pair of cells of which the paper reports the first as more accurate, and the measured difference.
+    """A pair of cells of which the first is expected to be more accurate, and the measured difference.
 
     Attributes:
-        better: The cell that is more accurate in the paper.
+        better: The cell that is expected to be more accurate, such as in the paper.
         worse: The other cell.
         paper: The paper's difference in points of top-1, or None.
-        difference: The measured difference, better − worse; None if a cell has no run.
-        error: Standard error of the measured difference; None if a cell has fewer than two seeds.
-        p: The p-value of Welch's t-test; None as for error.
+        difference: The measured difference, better − worse, mean over the common seeds; None without any.
+        error: Standard error of the measured difference; None for fewer than two common seeds.
+        p: The p-value of the paired t-test over the common seeds, adjusted by Holm's method for the number of
+            claims in the sweep; None as for error.
         verdict: "not significant" unless p < LEVEL.
     """
 
@@ -148,23 +150,32 @@ def read_sweeps(folder: str | Path) -> list[Sweep]:
             for cell in described["cells"]
         ]
         by_name = {cell.name: cell for cell in cells}
-        claims = [judge(by_name[better], by_name[worse]) for better, worse in described["claims"]]
+        claims = judge([(by_name[better], by_name[worse]) for better, worse in described["claims"]])
         texts = {key: described[key] for key in ("name", "title", "paper", "note")}
         sweeps.append(Sweep(**texts, cells=cells, claims=claims))
     return sorted(sweeps, key=lambda sweep: (not sweep.name.startswith("table"), not sweep.paper, sweep.name))
 
 
-def judge(better: Cell, worse: Cell) -> Claim:
-    """Test the claim that a cell is more accurate, by Welch's t-test of the accuracies over the seeds."""
-    paper = None if better.paper is None or worse.paper is None else better.paper - worse.paper
-    if better.mean is None or worse.mean is None:
-        return Claim(better.name, worse.name, paper, None, None, None, "not significant")
-    difference = better.mean - worse.mean
-    p = welch_p_value(better.top1, worse.top1)
-    error = None
-    if better.error is not None and worse.error is not None:
-        error = (better.error**2 + worse.error**2) ** 0.5
-    verdict: Verdict = "not significant"
-    if p is not None and p < LEVEL:
-        verdict = "supported" if difference > 0 else "contradicted"
-    return Claim(better.name, worse.name, paper, difference, error, p, verdict)
+def judge(pairs: Sequence[tuple[Cell, Cell]]) -> list[Claim]:
+    """Test the claims that the first cell of each pair is more accurate, with the seeds that both have.
+
+    Networks trained with the same seed see the same images in the same order.
+    """
+    differences = [_differences(better, worse) for better, worse in pairs]
+    claims = []
+    for (better, worse), values, p in zip(
+        pairs, differences, holm([paired_p_value(values) for values in differences]), strict=True
+    ):
+        paper = None if better.paper is None or worse.paper is None else better.paper - worse.paper
+        difference = statistics.fmean(values) if values else None
+        verdict: Verdict = "not significant"
+        if difference is not None and p is not None and p < LEVEL:
+            verdict = "supported" if difference > 0 else "contradicted"
+        claims.append(Claim(better.name, worse.name, paper, difference, standard_error(values), p, verdict))
+    return claims
+
+
+def _differences(better: Cell, worse: Cell) -> list[float]:
+    """Differences of top-1 in points, one for each seed that both cells have."""
+    first, second = (dict(zip((run["seed"] for run in x.runs), x.top1, strict=True)) for x in (better, worse))
+    return [first[seed] - second[seed] for seed in first if seed in second]

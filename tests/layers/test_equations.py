@@ -67,12 +67,48 @@ def written_out(layer: LocalSelfAttention2d, x: np.ndarray) -> np.ndarray:
     return loops.average_2x2(out) if layer.stride == 2 else out
 
 
+@pytest.mark.parametrize("content", [True, False])
+def test_norms_of_queries_and_keys(content: bool) -> None:
+    """Each channel is normalized over batch and map in training, and by the running statistics after it."""
+    torch.manual_seed(0)
+    layer = LocalSelfAttention2d(4, 12, 3, num_heads=3, content=content, qk_norm="batch", dtype=torch.float64)
+    norms = (layer.q_norm, layer.k_norm)[: 1 + content]
+    for norm in norms:
+        for parameter in norm.parameters():
+            torch.nn.init.normal_(parameter)
+    x = torch.randn(2, 4, 5, 7, dtype=torch.float64)
+    with torch.no_grad():
+        *raw, v = layer.qkv(x).split(12, dim=1)
+    for training in (True, False):
+        layer.train(training)
+        got = layer(x).detach()
+        maps = []
+        for norm, z in zip(norms, raw, strict=True):
+            mean, var = z.mean((0, 2, 3)), z.var((0, 2, 3), correction=0)
+            if not training:  # one step from 0 and 1 with momentum 0.1
+                mean, var = 0.1 * mean, 0.9 + 0.1 * z.var((0, 2, 3))
+            factor, bias = norm.weight / (var + 1e-5).sqrt(), norm.bias
+            maps.append(((z - mean[:, None, None]) * factor[:, None, None] + bias[:, None, None]).detach())
+        for index, value in enumerate(v.numpy()):
+            want = loops.local_attention(
+                maps[0][index].numpy(),
+                maps[1][index].numpy() if content else None,
+                value,
+                layer.rel_row.detach().numpy(),
+                layer.rel_col.detach().numpy(),
+                heads=3,
+                kernel=(3, 3),
+            )
+            torch.testing.assert_close(got[index], torch.from_numpy(want), rtol=0, atol=1e-12)
+
+
 def test_defaults_are_the_papers() -> None:
     layer = LocalSelfAttention2d(16, 16)
     assert layer.kernel_size == (7, 7)
     assert (layer.num_heads, layer.stride, layer.dilation) == (8, 1, (1, 1))
     assert (layer.position, layer.content, layer.scale) == ("relative", True, 1.0)
     assert layer.qkv.bias is None
+    assert layer.qk_norm is None
 
 
 def test_an_integer_size_is_a_square_window() -> None:

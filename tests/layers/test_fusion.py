@@ -43,8 +43,11 @@ def maps() -> Tensor:
 
 
 def prepared(model: nn.Module) -> nn.Module:
-    """In float64 and evaluation, with biases that are not zero."""
+    """In float64 and evaluation, with biases that are not zero and norms that are not the identity."""
     for module in model.modules():
+        if isinstance(module, LocalSelfAttention2d) and module.qk_norm:
+            module.q_norm = norm()
+            module.k_norm = norm() if module.content else module.k_norm
         if isinstance(module, nn.Conv2d) and module.bias is not None:
             nn.init.normal_(module.bias)
     return model.double().eval()
@@ -87,6 +90,10 @@ ATTENTIONS: dict[str, dict[str, Any]] = {
     "no_content": {"content": False},
     "no_content_bias": {"content": False, "bias": True, "stride": 2},
     "rectangular": {"kernel_size": (1, 5), "dilation": (1, 2), "scale": 0.4},
+    "qk_norm": {"qk_norm": "batch"},
+    "qk_norm_bias_pooled": {"qk_norm": "batch", "bias": True, "stride": 2},
+    "qk_norm_no_content": {"qk_norm": "batch", "content": False},
+    "qk_norm_absolute": {"qk_norm": "batch", "position": "absolute"},
 }
 
 
@@ -219,6 +226,25 @@ def test_a_hook_on_the_projection_or_between() -> None:
     model = nn.Sequential(attention(), nn.Identity(), norm())
     model[1].register_forward_hook(lambda module, args, out: out.abs())
     assert kinds(fused(model))[2] == "BatchNorm2d"
+
+
+def test_norms_of_queries_and_keys_without_anything_after_them() -> None:
+    layer = attention(qk_norm="batch")
+    result = fused(layer)
+    assert isinstance(result, LocalSelfAttention2d)
+    assert result.qk_norm is None
+    assert not [module for module in result.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert layer.qk_norm == "batch"
+
+
+@pytest.mark.parametrize("name", ["qkv", "q_norm", "k_norm"])
+def test_norms_of_queries_and_keys_that_do_something_else_stay(name: str) -> None:
+    layer = prepared(attention(qk_norm="batch"))
+    layer.get_submodule(name).register_forward_hook(lambda module, args, out: 2 * out)
+    result = sasa.fuse(layer)
+    assert result.qk_norm == "batch"
+    with torch.no_grad():
+        torch.testing.assert_close(result(maps()), layer(maps()), rtol=0, atol=1e-12)
 
 
 def test_a_sequence_with_a_forward_of_its_own() -> None:

@@ -37,6 +37,23 @@ def test_no_key_projection_without_content() -> None:
     assert shapes(layer)["qkv.weight"] == (2 * 32, 6, 1, 1)
 
 
+def test_norms_of_queries_and_keys() -> None:
+    layer = LocalSelfAttention2d(6, 32, num_heads=2, qk_norm="batch")
+    names = {"q_norm.weight", "q_norm.bias", "k_norm.weight", "k_norm.bias"}
+    assert shapes(layer).keys() == {"rel_row", "rel_col", "qkv.weight"} | names
+    assert (layer.q_norm.weight == 16**-0.5).all()
+    assert not layer.k_norm.weight.any()  # type: ignore[operator, union-attr]
+    without_keys = LocalSelfAttention2d(6, 32, num_heads=2, qk_norm="batch", content=False)
+    assert not [name for name in without_keys.state_dict() if name.startswith("k_norm")]
+
+
+def test_weights_without_norms_are_for_the_layer_without() -> None:
+    weights = LocalSelfAttention2d(6, 32).state_dict()
+    LocalSelfAttention2d(6, 32).load_state_dict(weights)
+    with pytest.raises(RuntimeError, match=r'Missing key.*"q_norm.weight".*"k_norm.weight"'):
+        LocalSelfAttention2d(6, 32, qk_norm="batch").load_state_dict(weights)
+
+
 def test_bias_of_every_projection_starts_at_zero() -> None:
     layer = LocalSelfAttention2d(6, 32, num_heads=4, bias=True)
     assert shapes(layer)["qkv.bias"] == (96,)
@@ -52,6 +69,8 @@ def test_bias_of_every_projection_starts_at_zero() -> None:
         ({"content": False}, 2 * 64 * 64 + 8 * 7 * 8),
         ({"kernel_size": 11}, 3 * 64 * 64 + 8 * 11 * 8),
         ({"bias": True, "num_heads": 4}, 3 * 64 * 65 + 4 * 7 * 16),
+        ({"qk_norm": "batch"}, 3 * 64 * 64 + 8 * 7 * 8 + 4 * 64),
+        ({"qk_norm": "batch", "content": False}, 2 * 64 * 64 + 8 * 7 * 8 + 2 * 64),
     ],
 )
 def test_count(options: dict[str, object], count: int) -> None:

@@ -25,6 +25,7 @@ def attention_layers(model: nn.Module) -> list[LocalSelfAttention2d]:
         ({"num_heads": 4}, "num_heads", 4),
         ({"position": "absolute"}, "position", "absolute"),
         ({"content": False}, "content", False),
+        ({"qk_norm": "batch"}, "qk_norm", "batch"),
         ({"scale": 0.5}, "scale", 0.5),
         ({"backend": "reference"}, "backend", "reference"),
     ],
@@ -39,6 +40,7 @@ def test_defaults_are_the_papers() -> None:
     for layer in attention_layers(networks.on_meta("sasa_resnet26")):
         assert (layer.kernel_size, layer.num_heads, layer.position) == ((7, 7), 8, "relative")
         assert (layer.content, layer.scale, layer.dilation, layer.backend) == (True, 1.0, (1, 1), "auto")
+        assert layer.qk_norm is None
 
 
 def test_other_options_reach_the_network() -> None:

@@ -22,15 +22,18 @@ Write = Callable[..., Path]
 @pytest.mark.parametrize(
     ("better", "worse", "verdict"),
     [
-        ([80.0, 80.1, 80.2], [78.0, 78.1, 78.2], "supported"),
-        ([78.0, 78.1, 78.2], [80.0, 80.1, 80.2], "contradicted"),
-        ([80.0, 82.0, 84.0], [79.0, 81.0, 83.0], "not significant"),
+        ([80.0, 80.3, 80.2], [78.0, 78.1, 78.2], "supported"),
+        ([78.0, 78.1, 78.2], [80.0, 80.3, 80.2], "contradicted"),
+        # Far apart from seed to seed, but not within one.
+        ([80.0, 82.0, 84.0], [79.0, 81.1, 83.0], "supported"),
         ([80.0, 80.0, 80.0], [80.0, 80.0, 80.0], "not significant"),
         ([90.0], [10.0], "not significant"),
         ([90.0, 90.1], [], "not significant"),
-        # Two standard errors apart (t = 2.25), which three seeds do not settle: p = 0.088 with 4 degrees.
-        ([80.0, 81.0, 82.0], [78.16, 79.16, 80.16], "not significant"),
-        ([80.0, 81.0, 82.0], [77.7, 78.7, 79.7], "supported"),  # t = 2.82, over the 2.776 of four degrees
+        # Differences 1, 2 and 4 (t = 2.65) and 1, 2 and 2 (t = 5): two degrees need 4.303.
+        ([81.0, 82.0, 84.0], [80.0, 80.0, 80.0], "not significant"),
+        ([81.0, 82.0, 82.0], [80.0, 80.0, 80.0], "supported"),
+        # The third seed of the first cell has no partner: differences 1 and 1.1.
+        ([81.0, 82.1, 10.0], [80.0, 81.0], "supported"),
     ],
 )
 def test_verdicts(write_sweep: Write, better: list[float], worse: list[float], verdict: str) -> None:
@@ -39,15 +42,30 @@ def test_verdicts(write_sweep: Write, better: list[float], worse: list[float], v
     assert claim.verdict == verdict
     assert claim.paper == pytest.approx(0.8)
     if worse:
-        expected = sum(better) / len(better) - sum(worse) / len(worse)
-        assert claim.difference == pytest.approx(expected)
+        common = len(worse)
+        assert claim.difference == pytest.approx((sum(better[:common]) - sum(worse)) / common)
     else:
         assert claim.difference is None
 
 
+def test_each_claim_of_a_sweep_makes_the_others_harder(write_sweep: Write) -> None:
+    """Differences 1, 2 and 2 have p = 0.038, and 0.076 beside another claim with a smaller one."""
+    cells = {"a": [81.0, 82.0, 82.0], "b": [80.0, 80.0, 80.0], "c": [70.0, 70.0, 70.1]}
+    (alone,) = read_sweeps(write_sweep(cells, [["a", "b"]]))[0].claims
+    assert alone.p == pytest.approx(0.0377, abs=1e-4)
+    first, second = read_sweeps(write_sweep(cells, [["a", "b"], ["b", "c"]]))[0].claims
+    assert first.p == pytest.approx(alone.p)  # the larger of two
+    assert second.p is not None
+    assert second.verdict == "supported"
+    cells["d"] = cells["a"]
+    claims = read_sweeps(write_sweep(cells, [["a", "b"], ["b", "c"], ["d", "b"]]))[0].claims
+    assert claims[0].p == claims[2].p == pytest.approx(2 * alone.p)
+    assert [claim.verdict for claim in claims] == ["not significant", "supported", "not significant"]
+
+
 def test_the_markdown_holds_means_errors_and_verdicts(write_sweep: Write) -> None:
     folder = write_sweep(
-        {"a": [80.0, 81.0, 82.0], "b": [70.0, 71.0, 72.0], "c": []},
+        {"a": [80.0, 81.0, 82.0], "b": [70.0, 71.0, 72.1], "c": []},
         [["b", "a"], ["a", "c"]],
         {"a": 76.0, "b": 77.5},
     )
@@ -56,9 +74,9 @@ def test_the_markdown_holds_means_errors_and_verdicts(write_sweep: Write) -> Non
     lines = text.read_text(encoding="utf-8").splitlines()
     assert "| table9: A title | 0 | 1 | 1 |" in lines
     assert "| a | 3 | 1.00 M | 50.0 M | 4 | 3.0 | 14 | 81.00 ± 0.58 | 76.0 |" in lines
-    assert "| b | 3 | 2.00 M | 100.0 M | 4 | 3.0 | – | 71.00 ± 0.58 | 77.5 |" in lines
+    assert "| b | 3 | 2.00 M | 100.0 M | 4 | 3.0 | – | 71.03 ± 0.61 | 77.5 |" in lines
     assert "| c | 0 | 3.00 M | 150.0 M | – | – | – | – | – |" in lines
-    assert "| b > a | +1.5 | -10.00 ± 0.82 | < 0.001 | contradicted |" in lines
+    assert "| b > a | +1.5 | -9.97 ± 0.03 | < 0.001 | contradicted |" in lines
     assert "| a > c | – | – | – | not significant |" in lines
     (conditions,) = (line for line in lines if line.startswith("Our runs: "))
     assert "On a CPU, memory is that of the whole process, including Python and torch." in conditions

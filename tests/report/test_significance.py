@@ -1,10 +1,10 @@
-"""Welch's t-test against printed tables of Student's t and a worked example."""
+"""The paired t-test against printed tables of Student's t, and Holm's correction by hand."""
 
 from __future__ import annotations
 
 import pytest
 
-from sasa.report.welch import standard_error, student_tail, welch_p_value
+from sasa.report.significance import holm, paired_p_value, standard_error, student_tail
 
 
 @pytest.mark.parametrize(
@@ -24,16 +24,23 @@ def test_tail_in_closed_form() -> None:
 
 
 def test_example_by_hand() -> None:
-    """Means 2 and 4, variances 1 and 4: t = 2/√(5/3), ν = (5/3)²/(1/18 + 16/18) = 50/17."""
-    p = welch_p_value([1, 2, 3], [2, 4, 6])
-    assert p == pytest.approx(student_tail(2 / (5 / 3) ** 0.5, 50 / 17), abs=1e-12)
-    assert welch_p_value([2, 4, 6], [1, 2, 3]) == p
-    assert p == pytest.approx(0.2209, abs=1e-3)
+    """Differences 1, 2 and 3: mean 2, variance 1, t = 2√3 with two degrees."""
+    p = paired_p_value([1, 2, 3])
+    assert p == pytest.approx(1 - 12**0.5 / 14**0.5, abs=1e-12)
+    assert paired_p_value([-3, -1, -2]) == pytest.approx(p)
 
 
 def test_edges() -> None:
-    assert welch_p_value([1], [2, 3]) is None
-    assert welch_p_value([1, 1], [1, 1]) == 1
-    assert welch_p_value([1, 1], [2, 2]) == 0
+    assert paired_p_value([1]) is None
+    assert paired_p_value([0, 0]) == 1
+    assert paired_p_value([1, 1]) == 0
     assert standard_error([5]) is None
     assert standard_error([1, 2, 3]) == pytest.approx(1 / 3**0.5)
+
+
+def test_holm_by_hand() -> None:
+    """Sorted: 3·0.01, 2·0.03, and 1·0.04, which is no less than 0.06."""
+    assert holm([0.03, None, 0.01, 0.04]) == pytest.approx([0.06, None, 0.03, 0.06])
+    assert holm([0.6, 0.7]) == [1, 1]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []

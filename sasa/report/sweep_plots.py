@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sasa.report.matplotlib_figure import new_figure
-from sasa.report.sweeps import Cell, Sweep
 from sasa.report.significance import standard_error
+from sasa.report.sweeps import Cell, Sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,7 +17,7 @@ from sasa.train.ablation.attention_arrays import ATTENTION, save_attention
 from sasa.train.ablation.inference_time import Timed, inference_machine, inference_seconds
 from sasa.train.ablation.plan import Cell, Sweep, check_seeds
 from sasa.train.ablation.processes import LOG, Outcome, finished, run_all
-from sasa.train.ablation.tables import INFERENCE, TABLE, first_runs, require_results_kept, write_tables
+from sasa.train.ablation.tables import INFERENCE, TABLE, recorded_runs, require_results_kept, write_tables
 from sasa.train.ablation.workers import torchrun_workers
 from sasa.train.atomic import write_json
 from sasa.train.classification.config import TrainConfig
@@ -38,9 +38,10 @@ def ablate(
 
     Runs are ordered by seed, so every cell is trained with one seed before the next seed starts. Finished
     runs are skipped, an interrupted run continues from its last epoch, and cells with the same network and
-    recipe share their runs. The tables are rewritten after every run. At the end, all networks in the folder,
-    including those of earlier sweeps, are timed together (inference_time.METHOD), unless this has been done,
-    and their attention maps are saved for the report.
+    recipe share their runs. A run with a row in the folder's results.json is finished even if its folder is
+    missing, so a copy of that file continues the sweeps on another machine. The tables are rewritten after
+    every run. At the end, all networks in the folder, including those of earlier sweeps, are timed together
+    (inference_time.METHOD), unless this has been done, and their attention maps are saved for the report.
 
     Under torchrun, every process calls this function with the same arguments and trains its share of the
     runs, each as a single process. The first process does the rest when all are done. All processes must
@@ -69,6 +70,7 @@ def ablate(
     out = Path(out)
     require_results_kept(sweeps, out)
     out.mkdir(parents=True, exist_ok=True)
+    recorded = recorded_runs(out)
     names: dict[Path, str] = {}
     configs: dict[Path, TrainConfig] = {}
     for seed in range(seeds):
@@ -76,7 +78,7 @@ def ablate(
             for cell in sweep.cells:
                 folder = cell.folder(out, seed)
                 names.setdefault(folder, f"{sweep.name}, {cell.name}, seed {seed}")
-                if finished(folder) is None:
+                if folder not in recorded and finished(folder) is None:
                     configs[folder] = cell.run(out, seed)
     failed: dict[Path, str] = {}
     done: list[Path] = []
@@ -113,7 +115,7 @@ def ablate(
             failed |= failed_there
         if workers.rank == 0:
             write_tables(sweeps, out)
-            _time_networks(out)
+            _time_networks(sweeps, out)
             for sweep in sweeps:
                 _save_attention_maps(_trained(sweep, out, seeds))
             write_tables(sweeps, out)
@@ -166,41 +168,56 @@ def _save_attention_maps(trained: Sequence[tuple[Cell, Path]]) -> None:
         save_attention(folder, opened[key])
 
 
-def _time_networks(out: Path) -> None:
+def _time_networks(sweeps: Sequence[Sweep], out: Path) -> None:
     """Time all networks of the tables in one session, unless all have times of one session on this machine.
 
-    Networks of earlier sweeps are timed again together with new ones, since the report compares them.
+    Networks of earlier sweeps are timed again together with new ones, since the report compares them. Without
+    the weights of a run, the network of a cell is timed as it is initialized.
     """
-    runs = []
-    for folder in first_runs(out):
+    cells = {cell.folder(out, 0).parent: cell for sweep in sweeps for cell in sweep.cells}
+    runs: dict[Path, Path | None] = {}
+    for folder in recorded_runs(out):
         if (folder / WEIGHTS_FILE).exists():
-            runs.append(folder)
+            runs[folder.parent] = runs.get(folder.parent) or folder
+        elif folder.parent in cells:
+            runs.setdefault(folder.parent, None)
         else:
             print(f"{folder}: no inference time, since the weights are missing", flush=True)
     machine = inference_machine()
-    before = [folder.parent / INFERENCE for folder in runs]
+    before = [folder / INFERENCE for folder in runs]
     if all(path.exists() for path in before):
         known = [json.loads(path.read_text()) for path in before]
         here = all(machine.items() <= timing.items() for timing in known)
         if here and len({timing["session"] for timing in known}) <= 1:
             return
     session = datetime.now(timezone.utc).isoformat()
-    networks = {}
-    for folder in runs:
-        network, metadata = load_weights(folder)
-        assert metadata.recipe is not None, "weights of a run have a recipe"
-        channels, height, width = metadata.input_size
-        networks[folder] = Timed(network, (channels, height, width), metadata.recipe["runtime"]["precision"])
+    networks = {parent: _timed(run, cells.get(parent)) for parent, run in runs.items()}
     print(f"timing the {len(runs)} networks of {out} together", flush=True)
-    for folder, seconds in inference_seconds(networks).items():
+    for parent, seconds in inference_seconds(networks).items():
+        run = runs[parent]
         content = {
             "seconds_per_image": seconds,
-            "precision": networks[folder].precision,
+            "precision": networks[parent].precision,
             **machine,
             "session": session,
-            "weights": folder.name,
+            "weights": None if run is None else run.name,
         }
-        write_json(content, folder.parent / INFERENCE)
+        parent.mkdir(parents=True, exist_ok=True)
+        write_json(content, parent / INFERENCE)
+
+
+def _timed(run: Path | None, cell: Cell | None) -> Timed:
+    """The network of a run, or of a cell without weights."""
+    if run is not None:
+        network, metadata = load_weights(run)
+        assert metadata.recipe is not None, "weights of a run have a recipe"
+        channels, height, width = metadata.input_size
+        return Timed(network, (channels, height, width), metadata.recipe["runtime"]["precision"])
+    assert cell is not None
+    size = input_size(cell.config.data)
+    model = cell.config.model
+    network = create_model(model.name, num_classes=cell.num_classes, in_chans=size[0], **model.options)
+    return Timed(network, size, cell.config.runtime.precision)
 
 
 @contextmanager

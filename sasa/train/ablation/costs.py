@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sasa.train.ablation.plan import Sweep, check_seeds
 from sasa.train.ablation.processes import finished
+from sasa.train.ablation.tables import recorded_runs
 
 
 def cost_table(sweeps: Sequence[Sweep], out: Path, seeds: int) -> str:
@@ -22,13 +23,14 @@ def cost_table(sweeps: Sequence[Sweep], out: Path, seeds: int) -> str:
     """
     check_seeds(seeds)
     lines = []
+    recorded = recorded_runs(out)
     remaining: dict[Path, int] = {}
     for sweep in sweeps:
         lines += [f"{sweep.name}: {sweep.title}" + (f" ({sweep.paper})" if sweep.paper else "")]
         width = max(len(cell.name) for cell in sweep.cells)
         for cell in sweep.cells:
             folders = [cell.folder(out, seed) for seed in range(seeds)]
-            to_do = [folder for folder in folders if finished(folder) is None]
+            to_do = [folder for folder in folders if folder not in recorded and finished(folder) is None]
             remaining |= dict.fromkeys(to_do, cell.training_flops)
             training = f"{cell.training_flops / 1e12:.3g} T FLOPs"
             lines.append(

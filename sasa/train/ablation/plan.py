@@ -31,6 +31,7 @@ class Cell:
         config: The configuration; seed and run folder do not matter.
         hash: Hash of the configuration. Cells with the same hash share their runs.
         cost: Parameters, and FLOPs of the forward pass of an image.
+        num_classes: Number of classes in the data.
         training_images: Images per epoch.
         paper: The paper's top-1 in %, or None.
         series: Cells of a series are joined by a line in plots; None for a single point.
@@ -40,6 +41,7 @@ class Cell:
     config: TrainConfig
     hash: str
     cost: Cost
+    num_classes: int
     training_images: int
     paper: float | None
     series: str | None
@@ -186,6 +188,7 @@ def _cell(sweep: SweepFile, index: int, config: TrainConfig, opened: dict[str, I
         config,
         config_hash(config),
         cost(network, data.input_size),
+        len(data.classes),
         len(data.training),
         file.paper,
         file.series,

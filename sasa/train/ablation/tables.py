@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ _COPIED = (
 def write_tables(sweeps: Sequence[Sweep], out: Path) -> None:
     """Write both files from the run folders, with all seeds; for sweeps not given, only times are updated.
 
+    Rows of runs whose folders are not there are kept.
+
     results.json has the descriptions of the sweeps under "sweeps", and under "runs" the rows of results.csv:
     sweep, cell, seed, config_hash, top1 and val_top1 in [0, 1], loss, parameters, flops (per image), epochs,
     steps, training_images, training_seconds, peak_memory_bytes, model, data, device, threads, precision,
@@ -53,17 +55,20 @@ def write_tables(sweeps: Sequence[Sweep], out: Path) -> None:
     """
     path = out / _CONTENT
     before = _read(out)
+    recorded = recorded_runs(out)
     ours = {sweep.name for sweep in sweeps}
     described = [sweep for sweep in before["sweeps"] if sweep["name"] not in ours]
     rows = [row | _timing(out / row["run"]) for row in before["runs"] if row["sweep"] not in ours]
     for sweep in sweeps:
         described.append(_description(sweep))
-        rows += [
-            _row(sweep, cell, seed, out, results)
-            for cell in sweep.cells
-            for seed in _seeds(cell, out)
-            if (results := finished(cell.folder(out, seed))) is not None
-        ]
+        for cell in sweep.cells:
+            for seed in _seeds(cell, out, recorded):
+                folder = cell.folder(out, seed)
+                if (results := finished(folder)) is not None:
+                    rows.append(_row(sweep, cell, seed, out, results))
+                elif folder in recorded:
+                    names = {"sweep": sweep.name, "cell": cell.name}
+                    rows.append(recorded[folder] | names | _timing(folder))
     with replacing(path) as temporary:
         content = {"sweeps": described, "runs": rows}
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -94,14 +99,9 @@ def require_results_kept(sweeps: Sequence[Sweep], out: Path) -> None:
         )
 
 
-def first_runs(out: Path) -> list[Path]:
-    """The first run of each network in the tables whose folder still exists."""
-    folders = [out / row["run"] for row in _read(out)["runs"]]
-    first: dict[Path, Path] = {}
-    for folder in folders:
-        if finished(folder) is not None:
-            first.setdefault(folder.parent, folder)
-    return list(first.values())
+def recorded_runs(out: Path) -> dict[Path, dict[str, Any]]:
+    """The rows of results.json by run folder, which may not be there if the table comes from elsewhere."""
+    return {out / row["run"]: row for row in _read(out)["runs"]}
 
 
 def _read(out: Path) -> dict[str, Any]:
@@ -110,9 +110,10 @@ def _read(out: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"sweeps": [], "runs": []}
 
 
-def _seeds(cell: Cell, out: Path) -> list[int]:
-    """The seeds for which the cell has run folders."""
-    folders = cell.folder(out, 0).parent.glob("seed-*")
+def _seeds(cell: Cell, out: Path, recorded: Collection[Path]) -> list[int]:
+    """The seeds for which the cell has run folders or rows."""
+    parent = cell.folder(out, 0).parent
+    folders = {*parent.glob("seed-*"), *(folder for folder in recorded if folder.parent == parent)}
     return sorted(int(folder.name.removeprefix("seed-")) for folder in folders)
 
 
@@ -138,10 +139,10 @@ def _description(sweep: Sweep) -> dict[str, Any]:
 
 
 def _timing(folder: Path) -> dict[str, Any]:
-    """The inference columns of a row."""
+    """The inference columns of a row; none if they were not measured in this folder."""
     path = folder.parent / INFERENCE
     timing = json.loads(path.read_text()) if path.exists() else {}
-    return {column: timing.get(key) for column, key in _TIMING.items()}
+    return {column: timing[key] for column, key in _TIMING.items() if key in timing}
 
 
 def _row_keys() -> list[str]:
@@ -162,6 +163,7 @@ def _row(sweep: Sweep, cell: Cell, seed: int, out: Path, results: dict[str, Any]
         **{key: results[key] for key in _COPIED if key in results},
         "parameters": cell.cost.parameters,
         "flops": cell.cost.flops,
+        **dict.fromkeys(_TIMING),
         **_timing(folder),
         **{key: results["versions"][key] for key in _VERSIONS},
         "run": folder.relative_to(out).as_posix(),

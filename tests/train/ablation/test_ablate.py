@@ -121,6 +121,39 @@ def test_the_same_command_again_trains_nothing(
     assert "\n0 runs remain" in capsys.readouterr().out
 
 
+def test_a_copy_of_the_table_continues_on_another_machine(
+    whole: Path, sweep: str, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the run folders: their rows stay, new seeds are trained, and all networks are timed anew."""
+    before = rows(whole)
+    (tmp_path / "results.json").write_bytes((whole / "results.json").read_bytes())
+    command = ["ablate", sweep, "--config", str(recipe), "--seeds", "3", "--out", str(tmp_path)]
+    assert main([*command, "--dry_run"]) == 0
+    assert "\n2 runs remain" in capsys.readouterr().out
+    assert main(command) == 0
+    assert "6 runs in" in (output := capsys.readouterr().out)
+    assert "4 of them already finished" in output
+    after = rows(tmp_path)
+    assert [(row["cell"], row["seed"]) for row in after] == [
+        (cell, seed) for cell in ("k = 3", "k = 5") for seed in ("0", "1", "2")
+    ]
+    without_times = [
+        [{key: value for key, value in row.items() if key != "inference_seconds"} for row in table]
+        for table in (before, [row for row in after if row["seed"] != "2"])
+    ]
+    assert without_times[0] == without_times[1]
+    assert {row["inference_seconds"] for row in after}.isdisjoint(row["inference_seconds"] for row in before)
+    assert len({row["inference_seconds"] for row in after}) == 2
+    assert len(times(tmp_path)) == 2
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "results.json").write_bytes((whole / "results.json").read_bytes())
+    assert main([*command[:-3], "2", "--out", str(tmp_path / "alone")]) == 0
+    weights = [
+        json.loads(path.read_text())["weights"] for path in tmp_path.glob("alone/runs/*/inference.json")
+    ]
+    assert weights == [None, None]
+
+
 def test_fewer_seeds_leave_the_rows_of_the_others(whole: Path, sweep: str, recipe: Path) -> None:
     before = rows(whole)
     assert len(before) == 4

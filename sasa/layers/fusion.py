@@ -23,9 +23,10 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def fuse(model: nn.Module) -> nn.Module:
     """A copy of the model for inference with fewer layers and, to rounding, the same outputs.
 
-    Folded are a batch norm after a convolution; the norms of queries and keys in a `LocalSelfAttention2d`, and
-    a batch norm and a ReLU after it (its weights sum to one, so the norm is an affine map of the values); and
-    all of an `AttentionStem` that does not depend on the image. `nn.Identity` stands where a folded module stood, so names and indices stay.
+    Folded are a batch norm after a convolution; the norms of queries and keys in a `LocalSelfAttention2d`,
+    and a batch norm and a ReLU after it (its weights sum to one, so the norm is an affine map of the values);
+    and all of an `AttentionStem` that does not depend on the image. `nn.Identity` stands where a folded
+    module stood, so names and indices stay.
 
     The order of the calls is known for every ``nn.Sequential``, which must be called as a whole, and for the
     networks of `sasa`. A module of your own declares it in a class attribute beside its ``forward``: its
@@ -104,12 +105,13 @@ def _fuse_chain(parent: nn.Module, names: Iterable[str]) -> None:
 
 def _without_qk_norm(attention: LocalSelfAttention2d) -> LocalSelfAttention2d:
     """The layer with the norms of its queries and keys folded into its projections, if possible."""
-    norms = [attention.q_norm, attention.k_norm][: 2 if attention.content else 1]
-    if not (all(map(is_foldable, norms)) and is_unmodified(attention.qkv, nn.Conv2d)):
+    norms = [attention.q_norm, attention.k_norm][: 1 + attention.content]
+    foldable = [norm for norm in norms if is_foldable(norm)]
+    if len(foldable) < len(norms) or not is_unmodified(attention.qkv, nn.Conv2d):
         return attention
     folded = copy.deepcopy(attention)
-    for index, norm in enumerate(norms):
-        _fold_into_rows(folded, index, norm)
+    for part, norm in enumerate(foldable):
+        _fold_into_rows(folded, part, norm)
     folded.qk_norm = None
     folded.q_norm = folded.k_norm = nn.Identity().eval()
     return folded
@@ -127,9 +129,12 @@ def _with_follower(layer: nn.Module, follower: nn.Module) -> nn.Module | None:
     if is_unmodified(follower, nn.ReLU):
         attention.relu = True
         return attention
-    if layer.relu or not is_foldable(follower) or not is_unmodified(layer.qkv, nn.Conv2d):
+    linear = [layer.qkv] if layer.dw is None else [layer.qkv, layer.dw]
+    if layer.relu or not is_foldable(follower) or not all(is_unmodified(x, nn.Conv2d) for x in linear):
         return None
     _fold_into_rows(attention, -1, follower)
+    if attention.dw is not None:
+        attention.dw.weight = nn.Parameter(fold_batch_norm(attention.dw.weight, None, follower)[0])
     return attention
 
 

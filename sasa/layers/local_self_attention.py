@@ -1,8 +1,10 @@
 """The attention layer that stands where a k × k convolution stood."""
 
+import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sasa.errors import require
@@ -16,6 +18,7 @@ from sasa.ops import (
     local_attention_maps,
     local_self_attention,
 )
+from sasa.ops.checks import pair
 from sasa.ops.dispatch import backend_names, check_backend_name
 from sasa.ops.memory_format import is_channels_last, memory_format
 
@@ -44,6 +47,9 @@ class LocalSelfAttention2d(nn.Module):
         qk_norm: None, as in the paper, or "batch" for a batch norm of the queries and one of the keys before
             their product. The gain of the keys starts at zero, so that attention starts from position alone.
             `sasa.fuse` folds both norms into the projections.
+        dw_kernel_size: None, as in the paper, or the odd extent, k or (kh, kw), of a depthwise convolution of
+            the input that is added to the output, with the stride and dilation of the layer. It starts at
+            zero, and out_channels must be a multiple of in_channels.
         bias: Whether the projections have a bias.
         scale: Factor of the logits; 1.0 is Eq. 3 and trains as well as 1/√D, see `reset_parameters`.
         backend: See `sasa.ops.local_self_attention`.
@@ -65,6 +71,7 @@ class LocalSelfAttention2d(nn.Module):
         position: str = "relative",
         content: bool = True,
         qk_norm: str | None = None,
+        dw_kernel_size: int | tuple[int, int] | None = None,
         bias: bool = False,
         scale: float = 1.0,
         backend: str = "auto",
@@ -117,6 +124,24 @@ class LocalSelfAttention2d(nn.Module):
             if content:
                 # Its bias changes no output: it adds the same number to all logits of a query.
                 self.k_norm = nn.BatchNorm2d(out_channels, device=device, dtype=dtype)
+        self.dw: nn.Conv2d | None = None
+        if dw_kernel_size is not None:
+            sizes = pair("dw_kernel_size", dw_kernel_size)
+            require(sizes[0] * sizes[1] % 2 == 1, "dw_kernel_size", "odd sizes", dw_kernel_size)
+            expected = f"a multiple of in_channels={in_channels} with dw_kernel_size={dw_kernel_size}"
+            require(out_channels % in_channels == 0, "out_channels", expected, out_channels)
+            self.dw = nn.Conv2d(
+                in_channels,
+                out_channels,
+                sizes,
+                stride,
+                padding=(sizes[0] // 2 * self.dilation[0], sizes[1] // 2 * self.dilation[1]),
+                dilation=self.dilation,
+                groups=in_channels,
+                bias=False,
+                device=device,
+                dtype=dtype,
+            )
         self.rel_row: nn.Parameter | None = None
         self.rel_col: nn.Parameter | None = None
         if position == "relative":
@@ -147,6 +172,8 @@ class LocalSelfAttention2d(nn.Module):
             if isinstance(norm, nn.BatchNorm2d):
                 norm.reset_parameters()
                 nn.init.constant_(norm.weight, gain)
+        if self.dw is not None:
+            nn.init.zeros_(self.dw.weight)
         if self.qkv.bias is not None:
             nn.init.zeros_(self.qkv.bias)
         for embedding in (self.rel_row, self.rel_col):
@@ -154,8 +181,14 @@ class LocalSelfAttention2d(nn.Module):
                 nn.init.normal_(embedding)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.dw is None:
+            return self._attention(x, self.relu)
+        out = self._attention(x, False) + self.dw(x)
+        return F.relu(out, inplace=True) if self.relu else out
+
+    def _attention(self, x: Tensor, relu: bool) -> Tensor:
         if self.qk_norm is not None or not is_pointwise(self.qkv):
-            return local_attention(*self.project(x), self.rel_row, self.rel_col, **self._window)
+            return local_attention(*self.project(x), self.rel_row, self.rel_col, relu=relu, **self._window)
         return local_self_attention(
             self._with_position(x),
             self.qkv.weight,
@@ -163,6 +196,7 @@ class LocalSelfAttention2d(nn.Module):
             self.rel_row,
             self.rel_col,
             content=self.content,
+            relu=relu,
             **self._window,
         )
 
@@ -178,8 +212,8 @@ class LocalSelfAttention2d(nn.Module):
         q, *k, v = self.qkv(self._with_position(x)).split(self.out_channels, dim=1)
         if self.training and self.qk_norm == "batch" and x[:, 0].numel() == 1:
             raise ValueError(
-                f"x: expected more than one pixel in training with qk_norm='batch', got {tuple(x.shape)}; give "
-                "more images or larger ones, or call eval()"
+                f"x: expected more than one pixel in training with qk_norm='batch', got {tuple(x.shape)}; "
+                "give more images or larger ones, or call eval()"
             )
         if self.qk_norm is None:
             return q, k[0] if k else None, v
@@ -196,7 +230,6 @@ class LocalSelfAttention2d(nn.Module):
             "dilation": self.dilation,
             "scale": self.scale,
             "pool": self.stride,
-            "relu": self.relu,
             "backend": self.backend,
         }
 
@@ -228,7 +261,7 @@ class LocalSelfAttention2d(nn.Module):
         return x
 
     def flops(self, x: Tensor) -> int:
-        """FLOPs of the forward pass beyond the projections, which count as the convolution they are."""
+        """FLOPs of the forward pass beyond the modules inside, such as the projections."""
         shape = (x.shape[0], self.out_channels, *x.shape[2:])
         spec = LocalAttentionSpec(
             self.num_heads, self.kernel_size, self.dilation, self.scale, self.stride, self.relu
@@ -236,7 +269,11 @@ class LocalSelfAttention2d(nn.Module):
         flops = local_attention_flops(
             shape, shape, spec, content=self.content, position=self.position == "relative"
         )
-        return flops + (x.numel() if self.position == "absolute" else 0)
+        if self.position == "absolute":
+            flops += x.numel()
+        if self.dw is not None:  # the addition of its output
+            flops += math.prod(shape[:2]) * math.prod(-(-side // self.stride) for side in x.shape[2:])
+        return flops
 
     def __prepare_scriptable__(self) -> nn.Module:
         return called_in_python(self)
@@ -245,6 +282,8 @@ class LocalSelfAttention2d(nn.Module):
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
             f"stride={self.stride}, num_heads={self.num_heads}, dilation={self.dilation}, "
-            f"position={self.position!r}, content={self.content}, qk_norm={self.qk_norm!r}, scale={self.scale}"
+            f"position={self.position!r}, content={self.content}, qk_norm={self.qk_norm!r}, "
+            f"dw_kernel_size={None if self.dw is None else self.dw.kernel_size}, "
+            f"scale={self.scale}"
             f"{', relu=True' if self.relu else ''}"
         )

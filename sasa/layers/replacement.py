@@ -13,6 +13,7 @@ from sasa.layers.fused_stem import FusedAttentionStem
 from sasa.layers.local_self_attention import LocalSelfAttention2d
 from sasa.layers.unmodified import is_unmodified
 from sasa.ops import LocalAttentionSpec
+from sasa.ops.checks import pair
 
 _OURS = (AttentionStem, FusedAttentionStem, LocalSelfAttention2d)
 
@@ -46,6 +47,7 @@ def replace_convolutions(
     position: str = "relative",
     content: bool = True,
     qk_norm: str | None = None,
+    dw_kernel_size: int | tuple[int, int] | None = None,
     scale: float = 1.0,
     backend: str = "auto",
 ) -> ReplacedConvolutions:
@@ -67,12 +69,14 @@ def replace_convolutions(
         filter_fn: Called with each convolution's name and module; False leaves it. A module of several names
             is asked for under its first, as in ``model.named_modules()``, and replaced under all of them.
         kernel_size: Extent of the windows, odd: k or (kh, kw). Along an axis where a convolution's kernel has
-            extent 1, so has the window.
+            extent 1, so have the window and the depthwise convolution.
         num_heads: Attention heads of each layer; its output channels must be a multiple of num_heads, for
             position="relative" of 2·num_heads.
         position: See `LocalSelfAttention2d`, as for content, qk_norm and scale.
         content: False drops the keys.
         qk_norm: None, or "batch" for batch norms of queries and keys.
+        dw_kernel_size: None, or the extent, k or (kh, kw), of a depthwise convolution beside each attention;
+            its output channels must be a multiple of its input channels.
         scale: Factor of the logits.
         backend: See `sasa.ops.local_self_attention`.
 
@@ -95,47 +99,41 @@ def replace_convolutions(
     ).kernel_size
     unit = 2 * num_heads if position == "relative" else num_heads
 
-    def attention(
-        in_channels: int, out_channels: int, extent: tuple[int, int], stride: int, **options: object
-    ) -> LocalSelfAttention2d:
+    def attention(conv: nn.Conv2d) -> LocalSelfAttention2d:
+        def along(axes: tuple[int, int]) -> tuple[int, int]:
+            rows, cols = conv.kernel_size
+            return 1 if rows == 1 else axes[0], 1 if cols == 1 else axes[1]
+
         return LocalSelfAttention2d(
-            in_channels,
-            out_channels,
-            extent,
-            stride,
+            conv.in_channels,
+            conv.out_channels,
+            along(window),
+            conv.stride[0],
             num_heads=num_heads,
+            dilation=conv.dilation,  # type: ignore[arg-type]
             position=position,
             content=content,
             qk_norm=qk_norm,
+            dw_kernel_size=None if dw_kernel_size is None else along(pair("dw_kernel_size", dw_kernel_size)),
+            bias=conv.bias is not None,
             scale=scale,
             backend=backend,
-            **options,  # type: ignore[arg-type]
+            device=conv.weight.device,
+            dtype=conv.weight.dtype,
         )
 
-    attention(1, unit, window, 1, device="meta")  # raises for what is wrong whatever the model
+    attention(nn.Conv2d(1, unit, 3, device="meta"))  # raises for what is wrong whatever the model
     replaced: dict[str, LocalSelfAttention2d] = {}
     skipped: dict[str, str] = {}
     new: dict[nn.Module, LocalSelfAttention2d] = {}
     for name, conv in _convolutions(model):
         if filter_fn is not None and not filter_fn(name, conv):
             skipped[name] = "filter_fn returned False"
-        elif reasons := _obstacles(conv, unit):
+        elif reasons := _obstacles(conv, unit, depthwise=dw_kernel_size is not None):
             skipped[name] = "; ".join(reasons)
         else:
             assert isinstance(conv, nn.Conv2d)
-            extent = tuple(
-                1 if size == 1 else wide for size, wide in zip(conv.kernel_size, window, strict=True)
-            )
-            layer = attention(
-                conv.in_channels,
-                conv.out_channels,
-                extent,  # type: ignore[arg-type]
-                conv.stride[0],
-                dilation=conv.dilation,
-                bias=conv.bias is not None,
-                device=conv.weight.device,
-                dtype=conv.weight.dtype,
-            ).train(conv.training)
+            layer = attention(conv).train(conv.training)
             layer.requires_grad_(conv.weight.requires_grad)
             if conv.bias is not None and layer.qkv.bias is not None:
                 layer.qkv.bias.requires_grad_(conv.bias.requires_grad)
@@ -155,7 +153,7 @@ def _convolutions(model: nn.Module) -> Iterator[tuple[str, _ConvNd]]:
             yield name, module
 
 
-def _obstacles(conv: _ConvNd, unit: int) -> list[str]:
+def _obstacles(conv: _ConvNd, unit: int, *, depthwise: bool) -> list[str]:
     """Every reason why attention cannot stand for the convolution; none where it can."""
     if type(conv) is not nn.Conv2d:
         kind = "a subclass of Conv2d" if isinstance(conv, nn.Conv2d) else "not a Conv2d"
@@ -166,10 +164,8 @@ def _obstacles(conv: _ConvNd, unit: int) -> list[str]:
     if not is_unmodified(conv, nn.Conv2d):
         reasons.append("it has hooks or a forward pass of its own, which would be lost")
     if conv.groups != 1:
-        depthwise = conv.groups == conv.in_channels
-        reasons.append(
-            f"groups={conv.groups}{' (depthwise)' if depthwise else ''}: attention mixes all channels"
-        )
+        kind = " (depthwise)" if conv.groups == conv.in_channels else ""
+        reasons.append(f"groups={conv.groups}{kind}: attention mixes all channels")
     if conv.stride not in ((1, 1), (2, 2)):
         reasons.append(f"stride={conv.stride}: attention has 1 or 2 along both axes")
     if not _keeps_size(conv):
@@ -181,6 +177,11 @@ def _obstacles(conv: _ConvNd, unit: int) -> list[str]:
         reasons.append(f"padding_mode={conv.padding_mode!r}: attention truncates its window at the border")
     if conv.out_channels % unit:
         reasons.append(f"out_channels={conv.out_channels} is no multiple of {unit}, which the heads need")
+    if depthwise and conv.out_channels % conv.in_channels:
+        reasons.append(
+            f"out_channels={conv.out_channels} is no multiple of in_channels={conv.in_channels}, which the "
+            "depthwise convolution needs"
+        )
     if not conv.weight.is_floating_point():
         reasons.append(f"dtype={conv.weight.dtype}: attention computes with real floating point")
     return reasons

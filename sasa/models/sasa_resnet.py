@@ -106,6 +106,8 @@ class SASAResNet(nn.Module):
         content: Whether the logits of the stages include q·k (Table 6).
         qk_norm: None, or "batch" for batch norms of queries and keys in the stages, see
             `LocalSelfAttention2d`.
+        dw_kernel_size: None, or the extent of a depthwise convolution beside the attention in the stages, see
+            `LocalSelfAttention2d`.
         scale: Factor of the logits in the stages.
         output_stride: 32, 16 or 8; later stages keep the resolution and dilate instead.
         global_pool: timm's pooling before the classifier.
@@ -136,6 +138,7 @@ class SASAResNet(nn.Module):
         position: str = "relative",
         content: bool = True,
         qk_norm: str | None = None,
+        dw_kernel_size: int | None = None,
         scale: float = 1.0,
         output_stride: int = 32,
         global_pool: str = "avg",
@@ -199,6 +202,7 @@ class SASAResNet(nn.Module):
                         position=position,
                         content=content,
                         qk_norm=qk_norm,
+                        dw_kernel_size=dw_kernel_size,
                         scale=scale,
                         backend=backend,
                         **dd,

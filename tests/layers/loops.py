@@ -49,6 +49,19 @@ def average_2x2(x: Array) -> Array:
     return out
 
 
+def depthwise(weight: Array, x: Array, stride: int = 1, dilation: tuple[int, int] = (1, 1)) -> Array:
+    """y_ij = Σ_ab u_ab x_{i+a, j+b} for each channel; weight (C, kh, kw), zeros outside the image."""
+    channels, height, width = x.shape
+    out = np.zeros((channels, -(-height // stride), -(-width // stride)))
+    for i, j in np.ndindex(out.shape[1:]):
+        for a, b in np.ndindex(weight.shape[1:]):
+            y = i * stride + (a - weight.shape[1] // 2) * dilation[0]
+            z = j * stride + (b - weight.shape[2] // 2) * dilation[1]
+            if 0 <= y < height and 0 <= z < width:
+                out[:, i, j] += weight[:, a, b] * x[:, y, z]
+    return out
+
+
 def local_attention(
     q: Array,
     k: Array | None,

@@ -102,6 +102,35 @@ def test_norms_of_queries_and_keys(content: bool) -> None:
             torch.testing.assert_close(got[index], torch.from_numpy(want), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [3, (5, 1)])
+def test_depthwise_convolution_beside_the_attention(size: int | tuple[int, int], stride: int) -> None:
+    torch.manual_seed(0)
+    options = {"kernel_size": 3, "stride": stride, "num_heads": 2, "dilation": (1, 2), "dtype": torch.float64}
+    layer = LocalSelfAttention2d(8, 8, **options, dw_kernel_size=size)
+    alone = LocalSelfAttention2d(8, 8, **options)
+    alone.load_state_dict({name: x for name, x in layer.state_dict().items() if name != "dw.weight"})
+    x = torch.randn(2, 8, 5, 7, dtype=torch.float64)
+    assert torch.equal(layer(x), alone(x)), "it starts at zero"
+    assert layer.dw is not None
+    torch.nn.init.normal_(layer.dw.weight)
+    weight = layer.dw.weight.detach().numpy()[:, 0]
+    want = np.stack([loops.depthwise(weight, image, stride, (1, 2)) for image in x.numpy()])
+    torch.testing.assert_close((layer(x) - alone(x)).detach(), torch.from_numpy(want), rtol=0, atol=1e-12)
+
+
+def test_depthwise_convolution_to_more_channels() -> None:
+    """Channel c of the output is convolved from channel c // 2 of the input."""
+    torch.manual_seed(0)
+    layer = LocalSelfAttention2d(4, 8, 3, num_heads=2, dw_kernel_size=3, dtype=torch.float64)
+    x = torch.randn(1, 4, 5, 5, dtype=torch.float64)
+    attention = layer(x)
+    assert layer.dw is not None
+    torch.nn.init.normal_(layer.dw.weight)
+    want = loops.depthwise(layer.dw.weight.detach().numpy()[:, 0], x[0].repeat_interleave(2, 0).numpy())
+    torch.testing.assert_close((layer(x) - attention)[0].detach(), torch.from_numpy(want), rtol=0, atol=1e-12)
+
+
 def test_defaults_are_the_papers() -> None:
     layer = LocalSelfAttention2d(16, 16)
     assert layer.kernel_size == (7, 7)
@@ -109,6 +138,7 @@ def test_defaults_are_the_papers() -> None:
     assert (layer.position, layer.content, layer.scale) == ("relative", True, 1.0)
     assert layer.qkv.bias is None
     assert layer.qk_norm is None
+    assert layer.dw is None
 
 
 def test_an_integer_size_is_a_square_window() -> None:

@@ -26,6 +26,14 @@ from sasa import AttentionStem, LocalSelfAttention2d
         (16, {"content": False, "position": "absolute"}, r"content: .* got 'absolute'"),
         (16, {"qk_norm": "layer"}, r"qk_norm: expected one of \(None, 'batch'\), got 'layer'"),
         (16, {"qk_norm": True}, r"qk_norm: expected one of \(None, 'batch'\), got True"),
+        (16, {"dw_kernel_size": 4}, r"dw_kernel_size: expected odd sizes, got 4"),
+        (16, {"dw_kernel_size": (3, 3, 3)}, r"dw_kernel_size: expected an int or a pair, got \(3, 3, 3\)"),
+        (16, {"dw_kernel_size": 0}, r"dw_kernel_size: expected at least 1, got 0"),
+        (
+            20,
+            {"dw_kernel_size": 3, "num_heads": 2},
+            r"out_channels: .* multiple of in_channels=8 .*, got 20",
+        ),
         (16, {"kernel_size": 4}, r"kernel_size: expected odd sizes, got 4"),
         (16, {"kernel_size": (3, 5, 7)}, r"kernel_size: expected an int or a pair, got \(3, 5, 7\)"),
         (16, {"dilation": 0}, r"dilation: expected at least 1, got 0"),
@@ -44,6 +52,7 @@ def test_wrong_options(channels: int, options: dict[str, Any], message: str) -> 
         (LocalSelfAttention2d, {"stride": 2.0}, "stride: expected an int, got float 2.0"),
         (LocalSelfAttention2d, {"stride": True}, "stride: expected an int, got bool True"),
         (LocalSelfAttention2d, {"num_heads": 4.0}, "num_heads: expected an int, got float 4.0"),
+        (LocalSelfAttention2d, {"dw_kernel_size": True}, "dw_kernel_size: expected an int, got bool True"),
         (AttentionStem, {"num_heads": 4.0}, "num_heads: expected an int, got float 4.0"),
         (AttentionStem, {"block_size": "4"}, "block_size: expected an int, got str '4'"),
         (AttentionStem, {"num_mixtures": 2.5}, "num_mixtures: expected an int, got float 2.5"),
@@ -57,7 +66,7 @@ def test_options_of_a_wrong_type(layer: type[nn.Module], options: dict[str, Any]
 def test_one_pixel_in_training_has_no_variance() -> None:
     layer = LocalSelfAttention2d(8, 16, qk_norm="batch")
     x = torch.randn(1, 8, 1, 1)
-    with pytest.raises(ValueError, match=r"x: expected more than one pixel in training .*got \(1, 8, 1, 1\); give"):
+    with pytest.raises(ValueError, match=r"x: expected more than one pixel .*got \(1, 8, 1, 1\); give"):
         layer(x)
     assert layer(x.expand(2, -1, -1, -1)).shape == (2, 16, 1, 1)
     assert layer.eval()(x).shape == (1, 16, 1, 1)

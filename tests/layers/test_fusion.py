@@ -45,6 +45,8 @@ def maps() -> Tensor:
 def prepared(model: nn.Module) -> nn.Module:
     """In float64 and evaluation, with biases that are not zero and norms that are not the identity."""
     for module in model.modules():
+        if isinstance(module, LocalSelfAttention2d) and module.dw is not None:
+            nn.init.normal_(module.dw.weight)
         if isinstance(module, LocalSelfAttention2d) and module.qk_norm:
             module.q_norm = norm()
             module.k_norm = norm() if module.content else module.k_norm
@@ -93,6 +95,8 @@ ATTENTIONS: dict[str, dict[str, Any]] = {
     "qk_norm": {"qk_norm": "batch"},
     "qk_norm_bias_pooled": {"qk_norm": "batch", "bias": True, "stride": 2},
     "qk_norm_no_content": {"qk_norm": "batch", "content": False},
+    "depthwise": {"dw_kernel_size": 3},
+    "depthwise_bias_pooled": {"dw_kernel_size": (1, 5), "bias": True, "stride": 2, "qk_norm": "batch"},
     "qk_norm_absolute": {"qk_norm": "batch", "position": "absolute"},
 }
 
@@ -226,6 +230,12 @@ def test_a_hook_on_the_projection_or_between() -> None:
     model = nn.Sequential(attention(), nn.Identity(), norm())
     model[1].register_forward_hook(lambda module, args, out: out.abs())
     assert kinds(fused(model))[2] == "BatchNorm2d"
+
+
+def test_a_hook_on_the_depthwise_convolution() -> None:
+    model = nn.Sequential(attention(dw_kernel_size=3), norm())
+    model[0].dw.register_forward_hook(lambda module, args, out: out.abs())
+    assert kinds(fused(model))[1] == "BatchNorm2d"
 
 
 def test_norms_of_queries_and_keys_without_anything_after_them() -> None:

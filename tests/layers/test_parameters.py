@@ -69,6 +69,7 @@ def test_bias_of_every_projection_starts_at_zero() -> None:
         ({"content": False}, 2 * 64 * 64 + 8 * 7 * 8),
         ({"kernel_size": 11}, 3 * 64 * 64 + 8 * 11 * 8),
         ({"bias": True, "num_heads": 4}, 3 * 64 * 65 + 4 * 7 * 16),
+        ({"dw_kernel_size": (3, 5)}, 3 * 64 * 64 + 8 * 7 * 8 + 15 * 64),
         ({"qk_norm": "batch"}, 3 * 64 * 64 + 8 * 7 * 8 + 4 * 64),
         ({"qk_norm": "batch", "content": False}, 2 * 64 * 64 + 8 * 7 * 8 + 2 * 64),
     ],

@@ -96,11 +96,23 @@ def test_options_reach_the_layer() -> None:
     assert (layer.kernel_size, layer.num_heads, layer.position) == ((5, 3), 12, "none")
     assert (layer.scale, layer.backend) == (0.5, "reference")
     assert not only(nn.Conv2d(6, 32, 3, padding=1), content=False).content
+    assert only(nn.Conv2d(6, 32, 3, padding=1), qk_norm="batch").qk_norm == "batch"
+    depthwise = only(nn.Conv2d(16, 32, 3, 2, padding=2, dilation=2), dw_kernel_size=(3, 5)).dw
+    assert depthwise is not None
+    assert (depthwise.kernel_size, depthwise.stride, depthwise.padding) == ((3, 5), (2, 2), (2, 4))
 
 
 def test_an_axis_that_the_convolution_does_not_see_stays_unseen() -> None:
     assert only(nn.Conv2d(6, 32, (1, 7), padding=(0, 3)), kernel_size=(5, 9)).kernel_size == (1, 9)
     assert only(nn.Conv2d(6, 32, (7, 1), padding=(3, 0)), kernel_size=(5, 9)).kernel_size == (5, 1)
+    layer = only(nn.Conv2d(16, 32, (1, 7), padding=(0, 3)), kernel_size=5, dw_kernel_size=3)
+    assert layer.dw is not None
+    assert layer.dw.kernel_size == (1, 3)
+
+
+def test_a_depthwise_convolution_needs_a_multiple_of_the_input_channels() -> None:
+    words = "out_channels=32 is no multiple of in_channels=6, which the depthwise convolution needs"
+    assert reason(nn.Conv2d(6, 32, 3, padding=1), dw_kernel_size=3) == words
 
 
 class StandardisedConv2d(nn.Conv2d):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ def attention_layers(model: nn.Module) -> list[LocalSelfAttention2d]:
         ({"position": "absolute"}, "position", "absolute"),
         ({"content": False}, "content", False),
         ({"qk_norm": "batch"}, "qk_norm", "batch"),
+        ({"dw_kernel_size": 3}, "dw.kernel_size", (3, 3)),
         ({"scale": 0.5}, "scale", 0.5),
         ({"backend": "reference"}, "backend", "reference"),
     ],
@@ -33,7 +35,7 @@ def attention_layers(model: nn.Module) -> list[LocalSelfAttention2d]:
 def test_attention_options_reach_every_layer(options: dict[str, Any], attribute: str, value: object) -> None:
     layers = attention_layers(networks.on_meta("sasa_resnet26", **options))
     assert len(layers) == 8
-    assert {getattr(layer, attribute) for layer in layers} == {value}
+    assert {operator.attrgetter(attribute)(layer) for layer in layers} == {value}
 
 
 def test_defaults_are_the_papers() -> None:

@@ -27,6 +27,8 @@ class FeaturePyramid(FeaturePyramidNetwork):
         norm_layer: Norm after every layer except P6 and P7, by its number of channels; None for none.
         kernel_size: Extent of the attention windows.
         num_heads: Heads of the attention.
+        content_gain: Whether the keys have a learned factor per channel that starts at zero.
+        dw_kernel_size: Extent of a depthwise convolution beside each attention, see `LocalSelfAttention2d`.
         backend: Backend of the attention, see `sasa.ops.local_self_attention`.
     """
 
@@ -39,13 +41,22 @@ class FeaturePyramid(FeaturePyramidNetwork):
         norm_layer: Callable[[int], nn.Module] | None = group_norm,
         kernel_size: int | tuple[int, int] = 7,
         num_heads: int = 8,
+        content_gain: bool = False,
+        dw_kernel_size: int | tuple[int, int] | None = None,
         backend: str = "auto",
     ) -> None:
         last_levels = LastLevelP6P7(fpn_channels, fpn_channels)
         super().__init__(list(channels), fpn_channels, extra_blocks=last_levels, norm_layer=norm_layer)
         self.fpn_channels = fpn_channels
         if layer_type == "attention":
-            replace_convolutions(self, kernel_size=kernel_size, num_heads=num_heads, backend=backend)
+            replace_convolutions(
+                self,
+                kernel_size=kernel_size,
+                num_heads=num_heads,
+                content_gain=content_gain,
+                dw_kernel_size=dw_kernel_size,
+                backend=backend,
+            )
             init_embeddings(self)
 
     def flops(self, x: dict[str, Tensor]) -> int:

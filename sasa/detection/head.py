@@ -37,6 +37,9 @@ class Head(RetinaNetHead):
         norm_layer: Norm after every layer except the last two, by its number of channels; None for none.
         kernel_size: Extent of the attention windows.
         num_heads: Heads of the attention.
+        content_gain: Whether the keys have a learned factor per channel that starts at zero.
+        dw_kernel_size: Extent of a depthwise convolution beside each attention except the last two, whose
+            channels differ; see `LocalSelfAttention2d`.
         backend: Backend of the attention, see `sasa.ops.local_self_attention`.
     """
 
@@ -50,6 +53,8 @@ class Head(RetinaNetHead):
         norm_layer: Callable[[int], nn.Module] | None = group_norm,
         kernel_size: int | tuple[int, int] = 7,
         num_heads: int = 8,
+        content_gain: bool = False,
+        dw_kernel_size: int | tuple[int, int] | None = None,
         backend: str = "auto",
     ) -> None:
         super().__init__(fpn_channels, num_anchors, num_classes, norm_layer=norm_layer)
@@ -61,6 +66,8 @@ class Head(RetinaNetHead):
             filter_fn=lambda name, conv: conv not in last,
             kernel_size=kernel_size,
             num_heads=num_heads,
+            content_gain=content_gain,
+            dw_kernel_size=dw_kernel_size,
             backend=backend,
         )
 
@@ -68,7 +75,13 @@ class Head(RetinaNetHead):
             multiple = 2 * num_heads
             channels = -(-conv.out_channels // multiple) * multiple
             attention = LocalSelfAttention2d(
-                fpn_channels, channels, kernel_size, num_heads=num_heads, bias=True, backend=backend
+                fpn_channels,
+                channels,
+                kernel_size,
+                num_heads=num_heads,
+                content_gain=content_gain,
+                bias=True,
+                backend=backend,
             )
             output = nn.Conv2d(channels, conv.out_channels, 1)
             nn.init.normal_(output.weight, std=OUTPUT_STD)

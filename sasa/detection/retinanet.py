@@ -184,6 +184,8 @@ def create_retinanet(
     fpn_channels: int = 256,
     kernel_size: int | tuple[int, int] = 7,
     num_heads: int = 8,
+    content_gain: bool = False,
+    dw_kernel_size: int | tuple[int, int] | None = None,
     backend: str = "auto",
     backbone_options: Mapping[str, Any] | None = None,
     frozen_batch_norm: bool = False,
@@ -208,6 +210,8 @@ def create_retinanet(
             norm="group".
         kernel_size: Extent of the attention windows in FPN and heads.
         num_heads: Heads of the attention in FPN and heads.
+        content_gain: Whether the keys in FPN and heads have a learned factor per channel that starts at zero.
+        dw_kernel_size: Extent of a depthwise convolution beside the attention of FPN and heads, see `Head`.
         backend: Backend of the attention in FPN and heads, see `sasa.ops.local_self_attention`.
         backbone_options: Further options of the backbone, for `sasa.create_model`.
         frozen_batch_norm: Keep statistics and weights of the backbone's batch norms, for a trained backbone.
@@ -248,6 +252,8 @@ def create_retinanet(
         "norm_layer": NORM_LAYERS[norm],
         "kernel_size": kernel_size,
         "num_heads": num_heads,
+        "content_gain": content_gain,
+        "dw_kernel_size": dw_kernel_size,
         "backend": backend,
     }
     anchors = _Anchors()

@@ -23,10 +23,10 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def fuse(model: nn.Module) -> nn.Module:
     """A copy of the model for inference with fewer layers and, to rounding, the same outputs.
 
-    Folded are a batch norm after a convolution; the norms of queries and keys in a `LocalSelfAttention2d`,
-    and a batch norm and a ReLU after it (its weights sum to one, so the norm is an affine map of the values);
-    and all of an `AttentionStem` that does not depend on the image. `nn.Identity` stands where a folded
-    module stood, so names and indices stay.
+    Folded are a batch norm after a convolution; the content gain of a `LocalSelfAttention2d`, and a batch
+    norm and a ReLU after it (its weights sum to one, so the norm is an affine map of the values); and all of
+    an `AttentionStem` that does not depend on the image. `nn.Identity` stands where a folded module stood, so
+    names and indices stay.
 
     The order of the calls is known for every ``nn.Sequential``, which must be called as a whole, and for the
     networks of `sasa`. A module of your own declares it in a class attribute beside its ``forward``: its
@@ -64,7 +64,7 @@ def _fused(module: nn.Module) -> nn.Module:
     for chain in _chains(module):
         _fuse_chain(module, chain)
     if is_unmodified(module, LocalSelfAttention2d):
-        return _without_qk_norm(module)
+        return _without_content_gain(module)
     if (
         is_unmodified(module, AttentionStem)
         and module.has_unmodified_projections
@@ -103,17 +103,13 @@ def _fuse_chain(parent: nn.Module, names: Iterable[str]) -> None:
             setattr(parent, name, nn.Identity().eval())
 
 
-def _without_qk_norm(attention: LocalSelfAttention2d) -> LocalSelfAttention2d:
-    """The layer with the norms of its queries and keys folded into its projections, if possible."""
-    norms = [attention.q_norm, attention.k_norm][: 1 + attention.content]
-    foldable = [norm for norm in norms if is_foldable(norm)]
-    if len(foldable) < len(norms) or not is_unmodified(attention.qkv, nn.Conv2d):
+def _without_content_gain(attention: LocalSelfAttention2d) -> LocalSelfAttention2d:
+    """The layer with its content gain folded into the projection of the keys, if possible."""
+    if attention.content_gain is None or not is_unmodified(attention.qkv, nn.Conv2d):
         return attention
     folded = copy.deepcopy(attention)
-    for part, norm in enumerate(foldable):
-        _fold_into_rows(folded, part, norm)
-    folded.qk_norm = None
-    folded.q_norm = folded.k_norm = nn.Identity().eval()
+    folded.qkv.weight.split(folded.out_channels)[1].mul_(attention.content_gain[:, None, None, None])
+    folded.content_gain = None
     return folded
 
 
@@ -132,22 +128,14 @@ def _with_follower(layer: nn.Module, follower: nn.Module) -> nn.Module | None:
     linear = [layer.qkv] if layer.dw is None else [layer.qkv, layer.dw]
     if layer.relu or not is_foldable(follower) or not all(is_unmodified(x, nn.Conv2d) for x in linear):
         return None
-    _fold_into_rows(attention, -1, follower)
+    qkv, values = attention.qkv, slice(-attention.out_channels, None)
+    weight = qkv.weight.detach().clone()
+    bias = weight.new_zeros(len(weight)) if qkv.bias is None else qkv.bias.detach().clone()
+    weight[values], bias[values] = fold_batch_norm(weight[values], bias[values], follower)
+    _set(qkv, weight, bias)
     if attention.dw is not None:
         attention.dw.weight = nn.Parameter(fold_batch_norm(attention.dw.weight, None, follower)[0])
     return attention
-
-
-def _fold_into_rows(attention: LocalSelfAttention2d, part: int, norm: nn.BatchNorm2d) -> None:
-    """Fold a norm into a part of the projections: 0 is q, -1 is v, and 1 is k if there are keys."""
-    qkv = attention.qkv
-    weight = qkv.weight.detach().clone()
-    bias = weight.new_zeros(len(weight)) if qkv.bias is None else qkv.bias.detach().clone()
-    rows, biases = (x.split(attention.out_channels)[part] for x in (weight, bias))
-    new_rows, new_biases = fold_batch_norm(rows, biases, norm)
-    rows.copy_(new_rows)
-    biases.copy_(new_biases)
-    _set(qkv, weight, bias)
 
 
 def _set(conv: _ConvNd, weight: torch.Tensor, bias: torch.Tensor) -> None:

@@ -46,8 +46,9 @@ def replace_convolutions(
     num_heads: int = 8,
     position: str = "relative",
     content: bool = True,
-    qk_norm: str | None = None,
+    content_gain: bool = False,
     dw_kernel_size: int | tuple[int, int] | None = None,
+    bias: bool = False,
     scale: float = 1.0,
     backend: str = "auto",
 ) -> ReplacedConvolutions:
@@ -72,11 +73,12 @@ def replace_convolutions(
             extent 1, so have the window and the depthwise convolution.
         num_heads: Attention heads of each layer; its output channels must be a multiple of num_heads, for
             position="relative" of 2·num_heads.
-        position: See `LocalSelfAttention2d`, as for content, qk_norm and scale.
+        position: See `LocalSelfAttention2d`, as for content, content_gain and scale.
         content: False drops the keys.
-        qk_norm: None, or "batch" for batch norms of queries and keys.
+        content_gain: Whether the keys have a learned factor per channel that starts at zero.
         dw_kernel_size: None, or the extent, k or (kh, kw), of a depthwise convolution beside each attention;
             its output channels must be a multiple of its input channels.
+        bias: Whether the projections have a bias; they always have one where the convolution has.
         scale: Factor of the logits.
         backend: See `sasa.ops.local_self_attention`.
 
@@ -113,9 +115,9 @@ def replace_convolutions(
             dilation=conv.dilation,  # type: ignore[arg-type]
             position=position,
             content=content,
-            qk_norm=qk_norm,
+            content_gain=content_gain,
             dw_kernel_size=None if dw_kernel_size is None else along(pair("dw_kernel_size", dw_kernel_size)),
-            bias=conv.bias is not None,
+            bias=conv.bias is not None or bias,
             scale=scale,
             backend=backend,
             device=conv.weight.device,

@@ -30,18 +30,18 @@ __all__ = [
 
 def list_models() -> list[str]:
     """The names of the networks of sasa."""
-    return timm.list_models("sasa_*")
+    return timm.list_models(["sasa_*", "sasav2_*"])
 
 
 def create_model(name: str, **options: Any) -> nn.Module:
     """Create a network by its name.
 
     Args:
-        name: A network of `list_models`, such as "sasa_resnet50", "sasa_resnet50_convstem" or
-            "sasa_resnet50_conv", or any other of timm's.
+        name: A network of `list_models`, such as "sasa_resnet50" or "sasav2_resnet50_hybrid", or any other of
+            timm's.
         options: Those of `SASAResNet` (num_classes, in_chans, width_mult, stage_types, stem, …) and of
-            `timm.create_model` (features_only, checkpoint_path, …). stem="small" takes the form of the
-            network's stem for images under about 64 pixels.
+            `timm.create_model` (features_only, checkpoint_path, …). stem_stride=1 is for images under
+            about 64 pixels.
 
     Raises:
         ValueError: The name is unknown, or an option has a wrong value.

@@ -2,7 +2,7 @@
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from sasa.errors import did_you_mean, require
 from sasa.layers import AttentionStem, FusedAttentionStem, LocalSelfAttention2d
 from sasa.layers.attention_stem import STEM_VALUES
-from sasa.layers.local_self_attention import POSITIONS, QK_NORMS
+from sasa.layers.local_self_attention import POSITIONS
 
 STAGE_TYPES = ("conv", "attention")
-STEM_TYPES = (*STEM_VALUES, "conv", "small_attention", "small_conv")
+STEM_TYPES = (*STEM_VALUES, "conv")
 _EMBEDDINGS = ("rel_row", "rel_col", "emb_row", "emb_col", "mixture")
 
 for layer in (AttentionStem, FusedAttentionStem, LocalSelfAttention2d):
@@ -96,18 +96,20 @@ class SASAResNet(nn.Module):
         in_chans: Channels of the image.
         width_mult: Factor of all channel numbers (Figure 5).
         stage_types: "conv" or "attention" for each stage (Table 3).
-        stem: "spatially_aware", "convolution" or "pointwise": the attention stem with these values (Table 7),
-            stride 4. "conv": 7 × 7 convolution and max pooling, stride 4. For images under about 64 pixels,
-            both of stride 1: "small_attention", the spatially aware stem without its max pooling, and
-            "small_conv", a 3 × 3 convolution.
+        stem: "spatially_aware", "convolution" or "pointwise": the attention stem with these values (Table 7).
+            "conv": a convolutional stem.
+        stem_stride: 4, as in the paper, or 2 or 1 for images under about 64 pixels. The attention stem has
+            blocks of 4 × 4 and max pooling for 4, blocks of 2 × 2 and max pooling for 2, and blocks of 4 × 4
+            without max pooling for 1. The convolutional stem is a 7 × 7 convolution and max pooling for 4,
+            and a 3 × 3 convolution for 2 and 1.
         kernel_size: Extent of the attention windows in the stages (Table 4).
         num_heads: Attention heads in the stages; each must have an even number of channels.
         position: "relative", "absolute" or "none" (Table 5).
         content: Whether the logits of the stages include q·k (Table 6).
-        qk_norm: None, or "batch" for batch norms of queries and keys in the stages, see
-            `LocalSelfAttention2d`.
+        content_gain: Whether the keys in the stages have a learned factor per channel that starts at zero.
         dw_kernel_size: None, or the extent of a depthwise convolution beside the attention in the stages, see
             `LocalSelfAttention2d`.
+        qkv_bias: Whether the projections of the attention in the stages have a bias.
         scale: Factor of the logits in the stages.
         output_stride: 32, 16 or 8; later stages keep the resolution and dilate instead.
         global_pool: timm's pooling before the classifier.
@@ -133,12 +135,14 @@ class SASAResNet(nn.Module):
         width_mult: float = 1.0,
         stage_types: Sequence[str] = ("attention",) * 4,
         stem: str = "spatially_aware",
+        stem_stride: int = 4,
         kernel_size: int = 7,
         num_heads: int = 8,
         position: str = "relative",
         content: bool = True,
-        qk_norm: str | None = None,
-        dw_kernel_size: int | None = None,
+        content_gain: bool = False,
+        dw_kernel_size: int | tuple[int, int] | None = None,
+        qkv_bias: bool = False,
         scale: float = 1.0,
         output_stride: int = 32,
         global_pool: str = "avg",
@@ -155,9 +159,9 @@ class SASAResNet(nn.Module):
         )
         require(is_four_stages, "stage_types", f"four of {STAGE_TYPES}", stage_types)
         require(stem in STEM_TYPES, "stem", f"one of {STEM_TYPES}", stem)
+        require(stem_stride in (1, 2, 4), "stem_stride", "1, 2 or 4", stem_stride)
         require(output_stride in (8, 16, 32), "output_stride", "8, 16 or 32", output_stride)
         require(position in POSITIONS, "position", f"one of {POSITIONS}", position)
-        require(qk_norm in QK_NORMS, "qk_norm", f"one of {QK_NORMS}", qk_norm)
         for name, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
             require(0 <= rate < 1, name, "a number in [0, 1)", rate)
         require(64 * width_mult >= 1, "width_mult", "a factor of at least 1/64", width_mult)
@@ -168,13 +172,21 @@ class SASAResNet(nn.Module):
         self.grad_checkpointing = False
 
         channels = round(64 * width_mult)
-        if stem not in ("conv", "small_conv"):
+        if stem != "conv":
             expected = "a multiple of 1/8, for an even number of channels per head of the stem"
             require(channels % 8 == 0, "width_mult", expected, width_mult)
-        self.stem, self.maxpool, stem_stride, stride = _build_stem(stem, in_chans, channels, dd)
-        feature_info: list[dict[str, Any]] = [
-            {"num_chs": channels, "reduction": stem_stride, "module": "stem"}
-        ]
+        stride = stem_stride
+        has_pool = stem == "conv" and stem_stride == 4
+        reduction = 2 if has_pool else stem_stride
+        if stem == "conv":
+            self.stem: nn.Module = _conv_stem(in_chans, channels, 7 if has_pool else 3, reduction, dd)
+        else:
+            block_size = 2 if stem_stride == 2 else 4
+            self.stem = AttentionStem(
+                in_chans, channels, values=stem, block_size=block_size, max_pool=stem_stride > 1, **dd
+            )
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if has_pool else nn.Identity()
+        feature_info: list[dict[str, Any]] = [{"num_chs": channels, "reduction": reduction, "module": "stem"}]
 
         rates = iter(torch.linspace(0, drop_path_rate, sum(layers), device="cpu").tolist())
         dilation = 1
@@ -201,8 +213,9 @@ class SASAResNet(nn.Module):
                         dilation=block_dilation,
                         position=position,
                         content=content,
-                        qk_norm=qk_norm,
+                        content_gain=content_gain,
                         dw_kernel_size=dw_kernel_size,
+                        bias=qkv_bias,
                         scale=scale,
                         backend=backend,
                         **dd,
@@ -356,26 +369,14 @@ class SASAResNet(nn.Module):
         return take
 
 
-def _build_stem(
-    stem_type: str, in_chans: int, channels: int, dd: dict[str, Any]
-) -> tuple[nn.Module, nn.Module, int, int]:
-    """The stem, the max pooling after it, the stride of the stem, and the stride of both."""
-    if stem_type in STEM_VALUES:
-        return AttentionStem(in_chans, channels, values=stem_type, **dd), nn.Identity(), 4, 4
-    if stem_type == "small_attention":
-        return AttentionStem(in_chans, channels, max_pool=False, **dd), nn.Identity(), 1, 1
-    kernel_size, stride = (7, 2) if stem_type == "conv" else (3, 1)
-    padding = kernel_size // 2
-    stem = nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(in_chans, channels, kernel_size, stride, padding, bias=False, **dd),
-            bn1=nn.BatchNorm2d(channels, **dd),
-            act1=nn.ReLU(inplace=True),
-        )
+def _conv_stem(
+    in_chans: int, channels: int, kernel_size: int, stride: int, dd: dict[str, Any]
+) -> nn.Sequential:
+    """The convolution of a stem, with its batch norm and ReLU."""
+    conv = nn.Conv2d(in_chans, channels, kernel_size, stride, kernel_size // 2, bias=False, **dd)
+    return nn.Sequential(
+        OrderedDict(conv1=conv, bn1=nn.BatchNorm2d(channels, **dd), act1=nn.ReLU(inplace=True))
     )
-    if stem_type == "small_conv":
-        return stem, nn.Identity(), 1, 1
-    return stem, nn.MaxPool2d(3, 2, padding=1), 2, 4
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module | None = None) -> dict[str, Tensor]:
@@ -410,139 +411,183 @@ def _cfg(*, attention_stem: bool) -> dict[str, Any]:
     }
 
 
-default_cfgs = generate_default_cfgs(
-    {
-        f"sasa_resnet{depth}{variant}": _cfg(attention_stem=variant == "")
-        for depth in (26, 38, 50)
-        for variant in ("", "_convstem", "_conv")
-    }
-)
-
 _LAYERS = {26: (1, 2, 4, 1), 38: (2, 3, 5, 2), 50: (3, 4, 6, 3)}
-_VARIANTS: dict[str, dict[str, Any]] = {
-    "": {"stem": "spatially_aware", "stage_types": ("attention",) * 4},
-    "_convstem": {"stem": "conv", "stage_types": ("attention",) * 4},
-    "_conv": {"stem": "conv", "stage_types": ("conv",) * 4},
+_V2: dict[str, Any] = {"content_gain": True, "dw_kernel_size": 3, "qkv_bias": True}
+_VARIANTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("sasa", ""): {},
+    ("sasa", "_convstem"): {"stem": "conv"},
+    ("sasa", "_conv"): {"stem": "conv", "stage_types": ("conv",) * 4},
+    ("sasav2", ""): _V2,
+    ("sasav2", "_convstem"): {"stem": "conv", **_V2},
+    ("sasav2", "_hybrid"): {"stem": "conv", "stage_types": ("conv", "conv", "attention", "attention"), **_V2},
+}
+_NETWORKS: dict[str, dict[str, Any]] = {
+    f"{family}_resnet{depth}{variant}": {"layers": layers, **options}
+    for (family, variant), options in _VARIANTS.items()
+    for depth, layers in _LAYERS.items()
 }
 
+default_cfgs = generate_default_cfgs(
+    {name: _cfg(attention_stem="stem" not in options) for name, options in _NETWORKS.items()}
+)
 
-def _create(depth: int, variant: str, pretrained: bool, **options: Any) -> SASAResNet:
-    """One of the nine networks."""
+
+def _create(name: str, pretrained: bool, **options: Any) -> SASAResNet:
+    """One of the networks."""
     return build_model_with_cfg(
-        SASAResNet,
-        f"sasa_resnet{depth}{variant}",
-        pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
-        **_with_options(depth, variant, options),
+        SASAResNet, name, pretrained, pretrained_filter_fn=checkpoint_filter_fn, **_arguments(name, options)
     )
 
 
-def _with_options(depth: int, variant: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a network; stem="small" takes the form of its own stem for small images."""
-    if options.get("stem") == "small":
-        options = {**options, "stem": "small_attention" if variant == "" else "small_conv"}
-    return {"layers": _LAYERS[depth], **_VARIANTS[variant], **options}
+def _arguments(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a network, with options that take precedence."""
+    if name not in _NETWORKS:
+        raise ValueError(f"name: expected a network of sasa, got {name!r}{did_you_mean(name, _NETWORKS)}")
+    return {**_NETWORKS[name], **options}
 
 
-def resolved_arguments(name: str, **options: Any) -> dict[str, Any]:
-    """All arguments of `SASAResNet` for a name and options, defaults included.
+def network_arguments(name: str, **options: Any) -> dict[str, Any]:
+    """The arguments of `SASAResNet` for a name and options, without those that have their default.
 
     Equal networks have equal arguments: "sasa_resnet26_convstem" with four "conv" stages has those of
     "sasa_resnet26_conv".
 
     Args:
-        name: One of the nine networks.
+        name: A network of sasa.
         options: As for `sasa.create_model`; those of `timm.create_model` are returned unchanged.
 
     Raises:
         ValueError: It is another name.
     """
-    depth, variant = _depth_and_variant(name)
-    defaults = {
-        key: parameter.default
-        for key, parameter in inspect.signature(SASAResNet).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
-    }
-    arguments = _with_options(depth, variant, options)
-    numbers = {key: float(value) for key, value in arguments.items() if isinstance(defaults.get(key), float)}
-    return {**defaults, **arguments, **numbers}
-
-
-def _depth_and_variant(name: str) -> tuple[int, str]:
-    if name not in default_cfgs:
-        raise ValueError(f"name: expected a network of sasa, got {name!r}{did_you_mean(name, default_cfgs)}")
-    depth, underscore, variant = name.removeprefix("sasa_resnet").partition("_")
-    return int(depth), underscore + variant
+    parameters = inspect.signature(SASAResNet).parameters
+    arguments = {}
+    for key, value in _arguments(name, options).items():
+        default = parameters[key].default if key in parameters else inspect.Parameter.empty
+        same_type = tuple(value) if isinstance(value, list) else value
+        if same_type != default:
+            arguments[key] = float(value) if isinstance(default, float) else value
+    return arguments
 
 
 def conv_baseline(name: str, **options: Any) -> SASAResNet:
     """The same network with convolution in place of all attention.
 
     Args:
-        name: One of the nine networks, such as "sasa_resnet26".
+        name: A network of sasa, such as "sasa_resnet26".
         options: The options of the network, as for `sasa.create_model`; those of `timm.create_model` are
             ignored.
 
     Raises:
         ValueError: It is another name.
     """
-    depth, _ = _depth_and_variant(name)
     known = inspect.signature(SASAResNet).parameters
-    options = {key: value for key, value in options.items() if key in known and key != "stage_types"}
-    if "stem" in options:
-        options["stem"] = "small_conv" if options["stem"].startswith("small") else "conv"
-    return _create(depth, "_conv", False, **options)
+    arguments = {key: value for key, value in _arguments(name, options).items() if key in known}
+    return SASAResNet(**arguments | _VARIANTS["sasa", "_conv"])
 
 
 @register_model
 def sasa_resnet26(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
     """ResNet-26, full attention (Table 1)."""
-    return _create(26, "", pretrained, **kwargs)
+    return _create("sasa_resnet26", pretrained, **kwargs)
 
 
 @register_model
 def sasa_resnet38(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
     """ResNet-38, full attention (Table 1)."""
-    return _create(38, "", pretrained, **kwargs)
+    return _create("sasa_resnet38", pretrained, **kwargs)
 
 
 @register_model
 def sasa_resnet50(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
     """ResNet-50, full attention (Table 1)."""
-    return _create(50, "", pretrained, **kwargs)
+    return _create("sasa_resnet50", pretrained, **kwargs)
 
 
 @register_model
 def sasa_resnet26_convstem(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
     """ResNet-26, convolutional stem and attention (Table 1)."""
-    return _create(26, "_convstem", pretrained, **kwargs)
+    return _create("sasa_resnet26_convstem", pretrained, **kwargs)
 
 
 @register_model
 def sasa_resnet38_convstem(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
     """ResNet-38, convolutional stem and attention (Table 1)."""
-    return _create(38, "_convstem", pretrained, **kwargs)
+    return _create("sasa_resnet38_convstem", pretrained, **kwargs)
 
 
 @register_model
 def sasa_resnet50_convstem(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
     """ResNet-50, convolutional stem and attention (Table 1)."""
-    return _create(50, "_convstem", pretrained, **kwargs)
+    return _create("sasa_resnet50_convstem", pretrained, **kwargs)
 
 
 @register_model
 def sasa_resnet26_conv(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
     """ResNet-26, the convolutional baseline (Table 1)."""
-    return _create(26, "_conv", pretrained, **kwargs)
+    return _create("sasa_resnet26_conv", pretrained, **kwargs)
 
 
 @register_model
 def sasa_resnet38_conv(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
     """ResNet-38, the convolutional baseline (Table 1)."""
-    return _create(38, "_conv", pretrained, **kwargs)
+    return _create("sasa_resnet38_conv", pretrained, **kwargs)
 
 
 @register_model
 def sasa_resnet50_conv(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
     """ResNet-50 v1.5, the convolutional baseline (Table 1)."""
-    return _create(50, "_conv", pretrained, **kwargs)
+    return _create("sasa_resnet50_conv", pretrained, **kwargs)
+
+
+@register_model
+def sasav2_resnet26(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
+    """ResNet-26, full attention of the second form."""
+    return _create("sasav2_resnet26", pretrained, **kwargs)
+
+
+@register_model
+def sasav2_resnet38(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
+    """ResNet-38, full attention of the second form."""
+    return _create("sasav2_resnet38", pretrained, **kwargs)
+
+
+@register_model
+def sasav2_resnet50(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
+    """ResNet-50, full attention of the second form."""
+    return _create("sasav2_resnet50", pretrained, **kwargs)
+
+
+@register_model
+def sasav2_resnet26_convstem(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
+    """ResNet-26, convolutional stem and attention of the second form."""
+    return _create("sasav2_resnet26_convstem", pretrained, **kwargs)
+
+
+@register_model
+def sasav2_resnet38_convstem(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
+    """ResNet-38, convolutional stem and attention of the second form."""
+    return _create("sasav2_resnet38_convstem", pretrained, **kwargs)
+
+
+@register_model
+def sasav2_resnet50_convstem(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
+    """ResNet-50, convolutional stem and attention of the second form."""
+    return _create("sasav2_resnet50_convstem", pretrained, **kwargs)
+
+
+@register_model
+def sasav2_resnet26_hybrid(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
+    """ResNet-26, convolution in the first two stages, attention of the second form in the last two."""
+    return _create("sasav2_resnet26_hybrid", pretrained, **kwargs)
+
+
+@register_model
+def sasav2_resnet38_hybrid(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
+    """ResNet-38, convolution in the first two stages, attention of the second form in the last two."""
+    return _create("sasav2_resnet38_hybrid", pretrained, **kwargs)
+
+
+@register_model
+def sasav2_resnet50_hybrid(pretrained: bool = False, **kwargs: Any) -> SASAResNet:
+    """ResNet-50, convolution in the first two stages, attention of the second form in the last two."""
+    return _create("sasav2_resnet50_hybrid", pretrained, **kwargs)

@@ -67,39 +67,32 @@ def written_out(layer: LocalSelfAttention2d, x: np.ndarray) -> np.ndarray:
     return loops.average_2x2(out) if layer.stride == 2 else out
 
 
-@pytest.mark.parametrize("content", [True, False])
-def test_norms_of_queries_and_keys(content: bool) -> None:
-    """Each channel is normalized over batch and map in training, and by the running statistics after it."""
+def test_content_gain_is_a_factor_of_the_keys() -> None:
+    """At zero it leaves position alone; at one it changes nothing."""
     torch.manual_seed(0)
-    layer = LocalSelfAttention2d(4, 12, 3, num_heads=3, content=content, qk_norm="batch", dtype=torch.float64)
-    norms = (layer.q_norm, layer.k_norm)[: 1 + content]
-    for norm in norms:
-        for parameter in norm.parameters():
-            torch.nn.init.normal_(parameter)
+    options = {"kernel_size": 3, "num_heads": 2, "bias": True, "dtype": torch.float64}
+    layer = LocalSelfAttention2d(4, 12, **options, content_gain=True)
+    plain = LocalSelfAttention2d(4, 12, **options)
+    position_alone = LocalSelfAttention2d(4, 12, **options, content=False)
+    torch.nn.init.normal_(layer.qkv.bias)
+    weights = {name: x.clone() for name, x in layer.state_dict().items() if name != "content_gain"}
+    plain.load_state_dict(weights)
+    for name in ("qkv.weight", "qkv.bias"):
+        q, _, v = weights[name].chunk(3)
+        weights[name] = torch.cat((q, v))
+    position_alone.load_state_dict(weights)
     x = torch.randn(2, 4, 5, 7, dtype=torch.float64)
-    with torch.no_grad():
-        *raw, v = layer.qkv(x).split(12, dim=1)
-    for training in (True, False):
-        layer.train(training)
-        got = layer(x).detach()
-        maps = []
-        for norm, z in zip(norms, raw, strict=True):
-            mean, var = z.mean((0, 2, 3)), z.var((0, 2, 3), correction=0)
-            if not training:  # one step from 0 and 1 with momentum 0.1
-                mean, var = 0.1 * mean, 0.9 + 0.1 * z.var((0, 2, 3))
-            factor, bias = norm.weight / (var + 1e-5).sqrt(), norm.bias
-            maps.append(((z - mean[:, None, None]) * factor[:, None, None] + bias[:, None, None]).detach())
-        for index, value in enumerate(v.numpy()):
-            want = loops.local_attention(
-                maps[0][index].numpy(),
-                maps[1][index].numpy() if content else None,
-                value,
-                layer.rel_row.detach().numpy(),
-                layer.rel_col.detach().numpy(),
-                heads=3,
-                kernel=(3, 3),
-            )
-            torch.testing.assert_close(got[index], torch.from_numpy(want), rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer(x), position_alone(x), rtol=0, atol=1e-12)
+    assert layer.content_gain is not None
+    torch.nn.init.ones_(layer.content_gain)
+    torch.testing.assert_close(layer(x), plain(x), rtol=0, atol=1e-12)
+    torch.nn.init.normal_(layer.content_gain)
+    keys = plain.qkv.weight[12:24]
+    keys.data.mul_(layer.content_gain[:, None, None, None].data)
+    torch.testing.assert_close(layer(x), plain(x), rtol=0, atol=1e-12)
+    layer.qkv.register_forward_hook(lambda module, inputs, output: None)  # the way by the projected maps
+    torch.testing.assert_close(layer(x), plain(x), rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer.attention_maps(x), plain.attention_maps(x), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -137,7 +130,7 @@ def test_defaults_are_the_papers() -> None:
     assert (layer.num_heads, layer.stride, layer.dilation) == (8, 1, (1, 1))
     assert (layer.position, layer.content, layer.scale) == ("relative", True, 1.0)
     assert layer.qkv.bias is None
-    assert layer.qk_norm is None
+    assert layer.content_gain is None
     assert layer.dw is None
 
 

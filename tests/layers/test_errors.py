@@ -24,8 +24,11 @@ from sasa import AttentionStem, LocalSelfAttention2d
         (16, {"position": "learned"}, r"position: expected one of .*'relative'.*, got 'learned'"),
         (16, {"content": False, "position": "none"}, r"content: .* position='relative', got 'none'"),
         (16, {"content": False, "position": "absolute"}, r"content: .* got 'absolute'"),
-        (16, {"qk_norm": "layer"}, r"qk_norm: expected one of \(None, 'batch'\), got 'layer'"),
-        (16, {"qk_norm": True}, r"qk_norm: expected one of \(None, 'batch'\), got True"),
+        (
+            16,
+            {"content": False, "content_gain": True},
+            r"content_gain: .* content=False, got True",
+        ),
         (16, {"dw_kernel_size": 4}, r"dw_kernel_size: expected odd sizes, got 4"),
         (16, {"dw_kernel_size": (3, 3, 3)}, r"dw_kernel_size: expected an int or a pair, got \(3, 3, 3\)"),
         (16, {"dw_kernel_size": 0}, r"dw_kernel_size: expected at least 1, got 0"),
@@ -61,15 +64,6 @@ def test_wrong_options(channels: int, options: dict[str, Any], message: str) -> 
 def test_options_of_a_wrong_type(layer: type[nn.Module], options: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         layer(8, 16, **options)
-
-
-def test_one_pixel_in_training_has_no_variance() -> None:
-    layer = LocalSelfAttention2d(8, 16, qk_norm="batch")
-    x = torch.randn(1, 8, 1, 1)
-    with pytest.raises(ValueError, match=r"x: expected more than one pixel .*got \(1, 8, 1, 1\); give"):
-        layer(x)
-    assert layer(x.expand(2, -1, -1, -1)).shape == (2, 16, 1, 1)
-    assert layer.eval()(x).shape == (1, 16, 1, 1)
 
 
 def test_heads_of_odd_width_are_fine_without_relative_position() -> None:

@@ -43,13 +43,12 @@ def maps() -> Tensor:
 
 
 def prepared(model: nn.Module) -> nn.Module:
-    """In float64 and evaluation, with biases that are not zero and norms that are not the identity."""
+    """In float64 and evaluation, with nothing that is zero as in a new layer."""
     for module in model.modules():
         if isinstance(module, LocalSelfAttention2d) and module.dw is not None:
             nn.init.normal_(module.dw.weight)
-        if isinstance(module, LocalSelfAttention2d) and module.qk_norm:
-            module.q_norm = norm()
-            module.k_norm = norm() if module.content else module.k_norm
+        if isinstance(module, LocalSelfAttention2d) and module.content_gain is not None:
+            nn.init.normal_(module.content_gain)
         if isinstance(module, nn.Conv2d) and module.bias is not None:
             nn.init.normal_(module.bias)
     return model.double().eval()
@@ -92,12 +91,10 @@ ATTENTIONS: dict[str, dict[str, Any]] = {
     "no_content": {"content": False},
     "no_content_bias": {"content": False, "bias": True, "stride": 2},
     "rectangular": {"kernel_size": (1, 5), "dilation": (1, 2), "scale": 0.4},
-    "qk_norm": {"qk_norm": "batch"},
-    "qk_norm_bias_pooled": {"qk_norm": "batch", "bias": True, "stride": 2},
-    "qk_norm_no_content": {"qk_norm": "batch", "content": False},
+    "content_gain": {"content_gain": True},
+    "content_gain_bias_pooled": {"content_gain": True, "bias": True, "stride": 2},
     "depthwise": {"dw_kernel_size": 3},
-    "depthwise_bias_pooled": {"dw_kernel_size": (1, 5), "bias": True, "stride": 2, "qk_norm": "batch"},
-    "qk_norm_absolute": {"qk_norm": "batch", "position": "absolute"},
+    "depthwise_bias_pooled": {"dw_kernel_size": (1, 5), "bias": True, "stride": 2, "content_gain": True},
 }
 
 
@@ -238,21 +235,19 @@ def test_a_hook_on_the_depthwise_convolution() -> None:
     assert kinds(fused(model))[1] == "BatchNorm2d"
 
 
-def test_norms_of_queries_and_keys_without_anything_after_them() -> None:
-    layer = attention(qk_norm="batch")
+def test_content_gain_without_anything_after_it() -> None:
+    layer = attention(content_gain=True)
     result = fused(layer)
     assert isinstance(result, LocalSelfAttention2d)
-    assert result.qk_norm is None
-    assert not [module for module in result.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert layer.qk_norm == "batch"
+    assert result.content_gain is None
+    assert layer.content_gain is not None
 
 
-@pytest.mark.parametrize("name", ["qkv", "q_norm", "k_norm"])
-def test_norms_of_queries_and_keys_that_do_something_else_stay(name: str) -> None:
-    layer = prepared(attention(qk_norm="batch"))
-    layer.get_submodule(name).register_forward_hook(lambda module, args, out: 2 * out)
+def test_content_gain_of_a_projection_with_a_hook_stays() -> None:
+    layer = prepared(attention(content_gain=True))
+    layer.get_submodule("qkv").register_forward_hook(lambda module, args, out: 2 * out)
     result = sasa.fuse(layer)
-    assert result.qk_norm == "batch"
+    assert result.content_gain is not None
     with torch.no_grad():
         torch.testing.assert_close(result(maps()), layer(maps()), rtol=0, atol=1e-12)
 

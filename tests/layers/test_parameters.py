@@ -37,21 +37,18 @@ def test_no_key_projection_without_content() -> None:
     assert shapes(layer)["qkv.weight"] == (2 * 32, 6, 1, 1)
 
 
-def test_norms_of_queries_and_keys() -> None:
-    layer = LocalSelfAttention2d(6, 32, num_heads=2, qk_norm="batch")
-    names = {"q_norm.weight", "q_norm.bias", "k_norm.weight", "k_norm.bias"}
-    assert shapes(layer).keys() == {"rel_row", "rel_col", "qkv.weight"} | names
-    assert (layer.q_norm.weight == 16**-0.5).all()
-    assert not layer.k_norm.weight.any()  # type: ignore[operator, union-attr]
-    without_keys = LocalSelfAttention2d(6, 32, num_heads=2, qk_norm="batch", content=False)
-    assert not [name for name in without_keys.state_dict() if name.startswith("k_norm")]
+def test_content_gain_starts_at_zero() -> None:
+    layer = LocalSelfAttention2d(6, 32, num_heads=2, content_gain=True)
+    assert shapes(layer)["content_gain"] == (32,)
+    assert layer.content_gain is not None
+    assert not layer.content_gain.any()
 
 
-def test_weights_without_norms_are_for_the_layer_without() -> None:
+def test_weights_of_the_papers_layer_are_for_the_papers_layer() -> None:
     weights = LocalSelfAttention2d(6, 32).state_dict()
     LocalSelfAttention2d(6, 32).load_state_dict(weights)
-    with pytest.raises(RuntimeError, match=r'Missing key.*"q_norm.weight".*"k_norm.weight"'):
-        LocalSelfAttention2d(6, 32, qk_norm="batch").load_state_dict(weights)
+    with pytest.raises(RuntimeError, match=r'Missing key.*: "content_gain"'):
+        LocalSelfAttention2d(6, 32, content_gain=True).load_state_dict(weights)
 
 
 def test_bias_of_every_projection_starts_at_zero() -> None:
@@ -70,8 +67,7 @@ def test_bias_of_every_projection_starts_at_zero() -> None:
         ({"kernel_size": 11}, 3 * 64 * 64 + 8 * 11 * 8),
         ({"bias": True, "num_heads": 4}, 3 * 64 * 65 + 4 * 7 * 16),
         ({"dw_kernel_size": (3, 5)}, 3 * 64 * 64 + 8 * 7 * 8 + 15 * 64),
-        ({"qk_norm": "batch"}, 3 * 64 * 64 + 8 * 7 * 8 + 4 * 64),
-        ({"qk_norm": "batch", "content": False}, 2 * 64 * 64 + 8 * 7 * 8 + 2 * 64),
+        ({"content_gain": True}, 3 * 64 * 64 + 8 * 7 * 8 + 64),
     ],
 )
 def test_count(options: dict[str, object], count: int) -> None:

@@ -96,7 +96,8 @@ def test_options_reach_the_layer() -> None:
     assert (layer.kernel_size, layer.num_heads, layer.position) == ((5, 3), 12, "none")
     assert (layer.scale, layer.backend) == (0.5, "reference")
     assert not only(nn.Conv2d(6, 32, 3, padding=1), content=False).content
-    assert only(nn.Conv2d(6, 32, 3, padding=1), qk_norm="batch").qk_norm == "batch"
+    assert only(nn.Conv2d(6, 32, 3, padding=1), content_gain=True).content_gain is not None
+    assert only(nn.Conv2d(6, 32, 3, padding=1, bias=False), bias=True).qkv.bias is not None
     depthwise = only(nn.Conv2d(16, 32, 3, 2, padding=2, dilation=2), dw_kernel_size=(3, 5)).dw
     assert depthwise is not None
     assert (depthwise.kernel_size, depthwise.stride, depthwise.padding) == ((3, 5), (2, 2), (2, 4))

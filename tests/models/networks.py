@@ -10,9 +10,17 @@ from torch import nn
 import sasa
 from sasa.models import SASAResNet
 
-NAMES = [f"sasa_resnet{depth}{variant}" for depth in (26, 38, 50) for variant in ("", "_conv", "_convstem")]
-# One of each variant to run; the depths differ in nothing but the number of blocks.
-VARIANTS = ["sasa_resnet26", "sasa_resnet26_conv", "sasa_resnet26_convstem"]
+NAMES = [
+    f"{family}_resnet{depth}{variant}"
+    for family, variants in (("sasa", ("", "_conv", "_convstem")), ("sasav2", ("", "_convstem", "_hybrid")))
+    for depth in (26, 38, 50)
+    for variant in variants
+]
+# One of each kind to run; the depths differ in nothing but the number of blocks.
+VARIANTS = [
+    *("sasa_resnet26", "sasa_resnet26_conv", "sasa_resnet26_convstem"),
+    *("sasav2_resnet26", "sasav2_resnet26_hybrid"),
+]
 
 
 def narrow(name: str, **options: Any) -> SASAResNet:

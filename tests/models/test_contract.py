@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import timm
 import torch
@@ -16,8 +18,8 @@ ALL = pytest.mark.parametrize("name", networks.NAMES)
 EACH_VARIANT = pytest.mark.parametrize("name", networks.VARIANTS)
 
 
-def test_nine_names_for_us_and_for_timm() -> None:
-    assert sorted(networks.NAMES) == list_models() == timm.list_models("sasa_*")
+def test_the_names_are_timms_too() -> None:
+    assert sorted(networks.NAMES) == list_models() == timm.list_models("sasa*")
     assert all(timm.is_model(name) for name in networks.NAMES)
 
 
@@ -154,15 +156,19 @@ def test_any_size(name: str, size: tuple[int, int]) -> None:
 @ALL
 def test_blocks_of_the_paper(name: str) -> None:
     model = networks.on_meta(name)
-    depths = {"26": [1, 2, 4, 1], "38": [2, 3, 5, 2], "50": [3, 4, 6, 3]}[name[11:13]]
+    family, variant = re.split(r"_resnet\d\d", name)
+    depths = {"26": [1, 2, 4, 1], "38": [2, 3, 5, 2], "50": [3, 4, 6, 3]}[re.findall(r"\d\d", name)[0]]
     stages = [model.layer1, model.layer2, model.layer3, model.layer4]
     assert [len(stage) for stage in stages] == depths
-    kind = nn.Conv2d if name.endswith("_conv") else sasa.LocalSelfAttention2d
+    convolutions = {"_conv": 4, "_hybrid": 2}.get(variant, 0)
     for index, stage in enumerate(stages):
         for block in stage:
-            assert type(block.spatial) is kind
+            assert type(block.spatial) is (nn.Conv2d if index < convolutions else sasa.LocalSelfAttention2d)
+            if index >= convolutions:
+                added = (block.spatial.content_gain, block.spatial.dw, block.spatial.qkv.bias)
+                assert {part is not None for part in added} == {family == "sasav2"}
             assert block.spatial.in_channels == block.spatial.out_channels == 64 * 2**index
-    assert isinstance(model.stem, sasa.AttentionStem) == (name[13:] == "")
+    assert isinstance(model.stem, sasa.AttentionStem) == (variant == "")
 
 
 @ALL

@@ -29,8 +29,8 @@ def test_is_the_baseline_of_the_same_depth(depth: int, variant: str) -> None:
 @pytest.mark.parametrize(
     ("options", "of_the_baseline"),
     [
-        ({"stem": "small"}, {"stem": "small_conv"}),
-        ({"stem": "small_attention"}, {"stem": "small_conv"}),
+        ({"stem_stride": 2}, {"stem_stride": 2}),
+        ({"content_gain": True, "dw_kernel_size": 3, "qkv_bias": True}, {}),
         ({"stem": "pointwise"}, {"stem": "conv"}),
         ({"stage_types": ("conv", "conv", "attention", "attention")}, {}),
         (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ EACH_VARIANT = pytest.mark.parametrize("name", networks.VARIANTS)
 
 
 def reductions(name: str) -> list[int]:
-    return [4 if name == "sasa_resnet26" else 2, 4, 8, 16, 32]
+    return [4 if re.fullmatch(r"\w+_resnet\d\d", name) else 2, 4, 8, 16, 32]
 
 
 @pytest.mark.parametrize("name", networks.NAMES)
@@ -22,7 +24,7 @@ def test_feature_info_is_what_comes(name: str) -> None:
         model = sasa.create_model(name, features_only=True, kernel_size=3)
         maps = model(torch.empty(1, 3, 96, 96))
     assert model.feature_info.channels() == [64, 256, 512, 1024, 2048]
-    assert model.feature_info.reduction() == [2 if "_conv" in name else 4, 4, 8, 16, 32]
+    assert model.feature_info.reduction() == reductions(name)
     for x, channels, reduction in zip(
         maps, model.feature_info.channels(), model.feature_info.reduction(), strict=True
     ):

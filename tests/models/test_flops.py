@@ -52,8 +52,8 @@ def test_layer_variants() -> None:
     assert flops(position="absolute") == full - positions * (2 * 8 + 2) + 6 * 36
     assert flops(content=False) == full - positions * (2 * 8 + 2) - 36 * 2 * 6 * 8
     assert flops(bias=True) == full + 36 * 24
-    # Two per element of each norm; for the convolution, two per weight and pixel and an addition.
-    assert flops(qk_norm="batch") == full + 2 * 2 * 8 * 36
+    assert flops(content_gain=True) == full, "it is a part of the weights"
+    # The convolution has two per weight and pixel, and its sum with the attention one per pixel.
     layer = sasa.LocalSelfAttention2d(8, 8, 3, num_heads=2)
     beside = sasa.LocalSelfAttention2d(8, 8, 3, num_heads=2, dw_kernel_size=5)
     assert sasa.cost(beside, (8, 6, 6)).flops == sasa.cost(layer, (8, 6, 6)).flops + 36 * 8 * (2 * 25 + 1)

@@ -26,7 +26,6 @@ def attention_layers(model: nn.Module) -> list[LocalSelfAttention2d]:
         ({"num_heads": 4}, "num_heads", 4),
         ({"position": "absolute"}, "position", "absolute"),
         ({"content": False}, "content", False),
-        ({"qk_norm": "batch"}, "qk_norm", "batch"),
         ({"dw_kernel_size": 3}, "dw.kernel_size", (3, 3)),
         ({"scale": 0.5}, "scale", 0.5),
         ({"backend": "reference"}, "backend", "reference"),
@@ -38,11 +37,20 @@ def test_attention_options_reach_every_layer(options: dict[str, Any], attribute:
     assert {operator.attrgetter(attribute)(layer) for layer in layers} == {value}
 
 
+def test_what_a_layer_has_beside_the_papers() -> None:
+    for layer in attention_layers(networks.on_meta("sasa_resnet26", content_gain=True, qkv_bias=True)):
+        assert layer.content_gain is not None
+        assert layer.qkv.bias is not None
+        assert layer.dw is None
+
+
 def test_defaults_are_the_papers() -> None:
     for layer in attention_layers(networks.on_meta("sasa_resnet26")):
         assert (layer.kernel_size, layer.num_heads, layer.position) == ((7, 7), 8, "relative")
         assert (layer.content, layer.scale, layer.dilation, layer.backend) == (True, 1.0, (1, 1), "auto")
-        assert layer.qk_norm is None
+        assert layer.content_gain is None
+        assert layer.dw is None
+        assert layer.qkv.bias is None
 
 
 def test_other_options_reach_the_network() -> None:

@@ -36,7 +36,7 @@ def test_dilation_and_map_sizes(name: str, output_stride: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"output_stride": 8}, {"stem": "small", "output_stride": 8}], ids=str
+    "options", [{}, {"output_stride": 8}, {"stem_stride": 1, "output_stride": 8}], ids=str
 )
 def test_runs(options: dict[str, Any]) -> None:
     model = networks.narrow("sasa_resnet26", num_classes=5, **options)

@@ -7,26 +7,18 @@ import torch
 from torch import nn
 
 from sasa import AttentionStem
+from sasa.models.sasa_resnet import STEM_TYPES
 
 from . import networks
 
-# Strides of the stem and of stem and pool together.
-STRIDES = {
-    "spatially_aware": (4, 4),
-    "convolution": (4, 4),
-    "pointwise": (4, 4),
-    "conv": (2, 4),
-    "small_attention": (1, 1),
-    "small_conv": (1, 1),
-}
 
-
-@pytest.mark.parametrize("stem", STRIDES)
+@pytest.mark.parametrize("stem", STEM_TYPES)
+@pytest.mark.parametrize("pooled", [4, 2, 1])
 @pytest.mark.parametrize("size", [28, 32, 45])
-def test_maps(stem: str, size: int) -> None:
-    model = networks.tiny(stem=stem)
+def test_maps(stem: str, pooled: int, size: int) -> None:
+    model = networks.tiny(stem=stem, stem_stride=pooled)
     x = networks.images(2, 3, size, size)
-    own, pooled = STRIDES[stem]
+    own = 2 if (stem, pooled) == ("conv", 4) else pooled  # without the max pooling
     out = model.stem(x)
     assert out.shape == (2, 16, -(-size // own), -(-size // own))
     assert model.maxpool(out).shape[2] == -(-size // pooled)
@@ -52,24 +44,20 @@ def test_conv_stem_is_resnets() -> None:
     assert (model.maxpool.kernel_size, model.maxpool.stride, model.maxpool.padding) == (3, 2, 1)
 
 
-@pytest.mark.parametrize("depth", [26, 38, 50])
-@pytest.mark.parametrize(
-    ("variant", "stem"), [("", "small_attention"), ("_convstem", "small_conv"), ("_conv", "small_conv")]
-)
-def test_small_is_the_small_form_of_the_networks_own_stem(depth: int, variant: str, stem: str) -> None:
-    short, long = (networks.on_meta(f"sasa_resnet{depth}{variant}", stem=s) for s in ("small", stem))
-    assert repr(short) == repr(long)
-
-
-def test_small_stems() -> None:
-    attention = networks.tiny(stem="small_attention").stem
+@pytest.mark.parametrize(("stride", "block_size", "max_pool"), [(1, 4, False), (2, 2, True)])
+def test_stems_for_small_images(stride: int, block_size: int, max_pool: bool) -> None:
+    attention = networks.on_meta("sasa_resnet26", stem_stride=stride).stem
     assert isinstance(attention, AttentionStem)
-    assert (attention.values, attention.block_size, attention.max_pool) == ("spatially_aware", 4, False)
-    conv = networks.tiny(stem="small_conv").stem.conv1
-    assert (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (1, 1), (1, 1))
+    assert (attention.values, attention.num_heads) == ("spatially_aware", 4)
+    assert (attention.block_size, attention.max_pool) == (block_size, max_pool)
+    for variant in ("_convstem", "_conv"):
+        model = networks.on_meta(f"sasa_resnet26{variant}", stem_stride=stride)
+        conv = model.stem.conv1
+        assert (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (stride, stride), (1, 1))
+        assert isinstance(model.maxpool, nn.Identity)
 
 
-@pytest.mark.parametrize("stem", STRIDES)
+@pytest.mark.parametrize("stem", STEM_TYPES)
 def test_every_part_of_the_stem_learns(stem: str) -> None:
     model = networks.tiny(stem=stem).train()
     nn.functional.cross_entropy(model(networks.images(2, 3, 32, 32)), torch.tensor([0, 4])).backward()

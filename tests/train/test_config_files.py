@@ -30,9 +30,9 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
     file.write_text("model: {name: a, options: {width_mult: 2}}\noptimizer: {lr_base: 1e-3, epochs: 7}\n")
     config = parse_config(
-        ["--config", str(file), "--optimizer.epochs", "5", "--model.options.stem", "small", "--seed=4"]
+        ["--config", str(file), "--optimizer.epochs", "5", "--model.options.stem_stride", "1", "--seed=4"]
     )
-    assert config.model == ModelConfig("a", {"width_mult": 2, "stem": "small"})
+    assert config.model == ModelConfig("a", {"width_mult": 2, "stem_stride": 1})
     assert config.optimizer == OptimizerConfig(lr_base=1e-3, epochs=5)
     assert config.seed == 4
 

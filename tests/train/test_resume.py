@@ -38,7 +38,7 @@ def random_everywhere(make_config: Callable[..., TrainConfig]) -> TrainConfig:
         "width_mult": 0.125,
         "num_heads": 1,
         "kernel_size": 3,
-        "stem": "small",
+        "stem_stride": 1,
         "drop_rate": 0.2,
         "drop_path_rate": 0.2,
     }

@@ -14,7 +14,7 @@ from sasa.data.dataset_factory import is_path
 from sasa.data.transforms import SMALL, is_small
 from sasa.errors import require
 from sasa.models import Cost, cost, create_model, list_models
-from sasa.models.sasa_resnet import resolved_arguments
+from sasa.models.sasa_resnet import network_arguments
 from sasa.train.ablation.sweep_files import RECIPE, CellFile, SweepFile, read_sweep
 from sasa.train.classification.config import DataConfig, TrainConfig
 from sasa.train.classification.data import ImageData, input_size
@@ -154,7 +154,7 @@ def config_hash(config: TrainConfig) -> str:
     content["data"]["input_size"] = input_size(config.data)[1]
     name, options = config.model.name, config.model.options
     if name in list_models():
-        content["model"] = {"arguments": resolved_arguments(name, **options), "weights": config.model.weights}
+        content["model"] = {"arguments": network_arguments(name, **options), "weights": config.model.weights}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -41,7 +41,7 @@ def recipe(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe for the images."""
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     path.write_text(
-        "model: {options: {width_mult: 0.125, num_heads: 1, stem: small}}\n"
+        "model: {options: {width_mult: 0.125, num_heads: 1, stem_stride: 1}}\n"
         f"data: {{source: {images}, input_size: 8, val_fraction: 0.2}}\n"
         "optimizer: {batch_size: 8, epochs: 1, lr_base: 20, warmup_epochs: 0.5}\n"
         "runtime: {accelerator: cpu}\n"

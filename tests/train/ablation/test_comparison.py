@@ -14,7 +14,7 @@ from sasa.train import TrainConfig, compare, save_config, train
 from sasa.train.ablation import comparison
 from sasa.train.ablation.inference_time import Timed
 
-TINY = {"width_mult": 0.125, "num_heads": 1, "stem": "small"}
+TINY = {"width_mult": 0.125, "num_heads": 1, "stem_stride": 1}
 
 
 def recipe(config: TrainConfig, path: Path) -> Path:

@@ -20,7 +20,7 @@ def test_recipe_then_sweep_then_arguments_then_cell(sweep: str, recipe: Path) ->
     assert (planned.name, planned.claims) == ("two", (("k = 5", "k = 3"),))
     for cell, size in ((three, 3), (five, 5)):
         assert cell.config.model.name == "sasa_resnet26_convstem"
-        options = {"width_mult": 0.25, "num_heads": 1, "stem": "small", "kernel_size": size}
+        options = {"width_mult": 0.25, "num_heads": 1, "stem_stride": 1, "kernel_size": size}
         assert cell.config.model.options == options
         assert (cell.config.optimizer.epochs, cell.config.optimizer.lr_base) == (5, 20)
     assert three.training_images == 20
@@ -54,7 +54,7 @@ def test_the_hash_changes_with_the_configuration_alone() -> None:
             ("sasa_resnet26_convstem", {"position": "relative", "width_mult": 1}),
         ),
         (("sasa_resnet26_convstem", {"stage_types": ["conv"] * 4}), ("sasa_resnet26_conv", {})),
-        (("sasa_resnet26", {"stem": "small"}), ("sasa_resnet26", {"stem": "small_attention"})),
+        (("sasa_resnet26", {"stem_stride": 4, "content_gain": False}), ("sasa_resnet26", {})),
         (("sasa_resnet26", {"stem": "spatially_aware"}), ("sasa_resnet26", {})),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sasa.models.paper_tables import TABLES
-from sasa.models.sasa_resnet import resolved_arguments
+from sasa.models.sasa_resnet import network_arguments
 from sasa.train import parse_config
 from sasa.train.ablation.plan import _merge
 from sasa.train.ablation.sweep_files import read_sweep, sweep_names
@@ -42,8 +42,8 @@ def test_cells_are_the_rows_that_the_paper_printed(table: object) -> None:
         ours = _merge(sweep.config, cell.config)["model"]
         name = ours["name"].replace("26", "50") if table.number != 1 else ours["name"]  # type: ignore[attr-defined]
         mine, theirs = (
-            resolved_arguments(name, **ours.get("options", {})),
-            resolved_arguments(row.model, **row.options),
+            network_arguments(name, **ours.get("options", {})),
+            network_arguments(row.model, **row.options),
         )
         assert {**mine, "stage_types": tuple(mine["stage_types"])} == theirs, row.label
 

@@ -14,9 +14,9 @@ def metadata(model: str, **options: object) -> WeightsMetadata:
 
 
 def test_cost_of_a_network_and_its_baseline() -> None:
-    described = metadata("sasa_resnet26", width_mult=0.125, num_heads=2, stem="small")
+    described = metadata("sasa_resnet26", width_mult=0.125, num_heads=2, stem_stride=1)
     network = described.create_model()
-    baseline = conv_baseline("sasa_resnet26", num_classes=2, in_chans=1, width_mult=0.125, stem="small_conv")
+    baseline = conv_baseline("sasa_resnet26", num_classes=2, in_chans=1, width_mult=0.125, stem_stride=1)
     assert costs(network, described) == {
         "parameters": cost(network, (1, 20, 24)).parameters,
         "flops": cost(network, (1, 20, 24)).flops,

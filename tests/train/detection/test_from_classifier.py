@@ -78,7 +78,7 @@ def test_the_classifier_that_comes_with_sasa() -> None:
 
 
 def test_a_classifier_of_small_images_has_not_the_maps(tmp_path: Path) -> None:
-    saved(tmp_path / "model.safetensors", options={**OPTIONS, "stem": "small"})
+    saved(tmp_path / "model.safetensors", options={**OPTIONS, "stem_stride": 1})
     with pytest.raises(ValueError, match=r"backbone: expected feature maps of strides \(8, 16, 32\)"):
         retinanet_from_classifier(tmp_path, 2, **SMALL)
 

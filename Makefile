@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint types test-oldest sweep sanitize test-poisoned api tables figures bench gpu-check clean
+.PHONY: help demo test setup lint types test-oldest sweep sanitize test-poisoned api tables figures bench gpu-check gpu-accuracy clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -95,6 +95,9 @@ bench: .venv/dev.installed  ## Measure speed and memory against the baselines, o
 
 gpu-check: .venv/dev.installed  ## Test and measure the ops on a CUDA GPU (nine minutes; ARGS=--out FOLDER)
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
+
+gpu-accuracy: .venv/dev.installed  ## Compare the accuracy of full-width networks on a CUDA GPU (nine minutes; DATA=cifar10.tar.gz)
+	$(BIN)/python -m studies.gpu_accuracy $(DATA) $(ARGS)
 
 clean:  ## Remove the environment and caches, keep the runs
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

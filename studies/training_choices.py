@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,16 +125,28 @@ def images(folder: Path) -> tuple[Tensor, Tensor]:
     return pixels.permute(0, 3, 1, 2).contiguous(), torch.tensor(split.targets)
 
 
-def augment(x: Tensor) -> Tensor:
-    """Shift each image by up to PADDING pixels, flip it with probability 1/2, and normalize it."""
+def normalized(pixels: Tensor) -> Tensor:
+    """Return uint8 or float pixels in 0 … 255 as float32, normalized per channel."""
+    return (pixels / 255 - MEAN.to(pixels.device)) / STD.to(pixels.device)
+
+
+def augment(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Shift each image by up to PADDING pixels, flip it with probability 1/2, and normalize it.
+
+    Args:
+        x: Pixels, (B, 3, H, W).
+        generator: Random numbers on the device of the pixels; None takes torch's global generator.
+    """
     count, _, height, width = x.shape
+    on_device: dict[str, Any] = {"generator": generator, "device": x.device}
     x = F.pad(x.float(), (PADDING,) * 4)
-    top, left = torch.randint(0, 2 * PADDING + 1, (2, count, 1))
-    columns = torch.arange(width)
-    columns = torch.where(torch.rand(count, 1) < 0.5, columns.flip(0), columns)
-    rows = top + torch.arange(height)
-    x = x.permute(0, 2, 3, 1)[torch.arange(count)[:, None, None], rows[:, :, None], (left + columns)[:, None]]
-    return (x.permute(0, 3, 1, 2) / 255 - MEAN) / STD
+    top, left = torch.randint(0, 2 * PADDING + 1, (2, count, 1), **on_device)
+    columns = torch.arange(width, device=x.device)
+    columns = torch.where(torch.rand(count, 1, **on_device) < 0.5, columns.flip(0), columns)
+    rows = top + torch.arange(height, device=x.device)
+    image = torch.arange(count, device=x.device)[:, None, None]
+    x = x.permute(0, 2, 3, 1)[image, rows[:, :, None], (left + columns)[:, None]]
+    return normalized(x.permute(0, 3, 1, 2))
 
 
 def train(
@@ -171,7 +184,7 @@ def train(
         losses.append(loss.item())
         average.update(model, step=len(losses))
     return {
-        "test_top1": top1(average.module, (test[0] / 255 - MEAN) / STD, test[1]),
+        "test_top1": top1(average.module, normalized(test[0]), test[1]),
         "last_train_loss": statistics.mean(losses[-20:]),
     }
 

@@ -19,7 +19,7 @@ from sasa.train.schedule import warmup_cosine
 from studies import gpu_accuracy
 
 TIMES = ("seconds", "images/s", "call")
-NAMES = ["convolution", "paper", "ours"]
+NAMES = ["convolution", "paper", "sasav2"]
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ class FeaturePyramid(FeaturePyramidNetwork):
         num_heads: Heads of the attention.
         content_gain: Whether the keys have a learned factor per channel that starts at zero.
         dw_kernel_size: Extent of a depthwise convolution beside each attention, see `LocalSelfAttention2d`.
+        qkv_bias: Whether the projections of the attention have a bias; without a norm, they always have.
         backend: Backend of the attention, see `sasa.ops.local_self_attention`.
     """
 
@@ -43,6 +44,7 @@ class FeaturePyramid(FeaturePyramidNetwork):
         num_heads: int = 8,
         content_gain: bool = False,
         dw_kernel_size: int | tuple[int, int] | None = None,
+        qkv_bias: bool = False,
         backend: str = "auto",
     ) -> None:
         last_levels = LastLevelP6P7(fpn_channels, fpn_channels)
@@ -55,6 +57,7 @@ class FeaturePyramid(FeaturePyramidNetwork):
                 num_heads=num_heads,
                 content_gain=content_gain,
                 dw_kernel_size=dw_kernel_size,
+                bias=qkv_bias,
                 backend=backend,
             )
             init_embeddings(self)

@@ -40,6 +40,7 @@ class Head(RetinaNetHead):
         content_gain: Whether the keys have a learned factor per channel that starts at zero.
         dw_kernel_size: Extent of a depthwise convolution beside each attention except the last two, whose
             channels differ; see `LocalSelfAttention2d`.
+        qkv_bias: Whether the projections of the attention have a bias; those of the last two always have.
         backend: Backend of the attention, see `sasa.ops.local_self_attention`.
     """
 
@@ -55,6 +56,7 @@ class Head(RetinaNetHead):
         num_heads: int = 8,
         content_gain: bool = False,
         dw_kernel_size: int | tuple[int, int] | None = None,
+        qkv_bias: bool = False,
         backend: str = "auto",
     ) -> None:
         super().__init__(fpn_channels, num_anchors, num_classes, norm_layer=norm_layer)
@@ -68,6 +70,7 @@ class Head(RetinaNetHead):
             num_heads=num_heads,
             content_gain=content_gain,
             dw_kernel_size=dw_kernel_size,
+            bias=qkv_bias,
             backend=backend,
         )
 

@@ -186,6 +186,7 @@ def create_retinanet(
     num_heads: int = 8,
     content_gain: bool = False,
     dw_kernel_size: int | tuple[int, int] | None = None,
+    qkv_bias: bool = False,
     backend: str = "auto",
     backbone_options: Mapping[str, Any] | None = None,
     frozen_batch_norm: bool = False,
@@ -212,6 +213,7 @@ def create_retinanet(
         num_heads: Heads of the attention in FPN and heads.
         content_gain: Whether the keys in FPN and heads have a learned factor per channel that starts at zero.
         dw_kernel_size: Extent of a depthwise convolution beside the attention of FPN and heads, see `Head`.
+        qkv_bias: Whether the projections of the attention in FPN and heads have a bias.
         backend: Backend of the attention in FPN and heads, see `sasa.ops.local_self_attention`.
         backbone_options: Further options of the backbone, for `sasa.create_model`.
         frozen_batch_norm: Keep statistics and weights of the backbone's batch norms, for a trained backbone.
@@ -254,6 +256,7 @@ def create_retinanet(
         "num_heads": num_heads,
         "content_gain": content_gain,
         "dw_kernel_size": dw_kernel_size,
+        "qkv_bias": qkv_bias,
         "backend": backend,
     }
     anchors = _Anchors()

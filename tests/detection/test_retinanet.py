@@ -123,6 +123,23 @@ def test_defaults_are_the_papers() -> None:
     assert detector.head.classification_head.cls_logits[1].out_channels == 9 * 80
 
 
+def test_second_form_of_the_attention() -> None:
+    """The last layers of the heads have no depthwise convolution, as their channels differ."""
+    detector = small(content_gain=True, dw_kernel_size=3, qkv_bias=True)
+    layers = {
+        name: m
+        for name, m in detector.named_modules()
+        if isinstance(m, sasa.LocalSelfAttention2d) and "body" not in name
+    }
+    assert len(layers) == 15
+    assert all(m.content_gain is not None and m.qkv.bias is not None for m in layers.values())
+    without = {name.removeprefix("head.") for name, m in layers.items() if m.dw is None}
+    assert without == {"classification_head.cls_logits.0", "regression_head.bbox_reg.0"}
+    for layer in layers.values():
+        if layer.dw is not None:
+            assert layer.dw.stride == (layer.stride, layer.stride)
+
+
 def test_first_weights_of_the_heads() -> None:
     torch.manual_seed(0)
     detector = create_retinanet(backbone_options={"width_mult": 0.125, "num_heads": 2})

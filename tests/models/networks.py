@@ -61,3 +61,5 @@ def randomize(model: nn.Module) -> None:
             module.weight.data.normal_(0, module.weight[0].numel() ** -0.5, generator=generator)
             if module.bias is not None:
                 module.bias.data.normal_(generator=generator)
+        elif isinstance(module, sasa.LocalSelfAttention2d) and module.content_gain is not None:
+            module.content_gain.data.normal_(generator=generator)

@@ -39,6 +39,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "drop_path": {"drop_path_rate": 0.5, "drop_rate": 0.3},
     "mixed": {"stage_types": ("conv", "attention", "attention", "conv")},
     "scaled": {"scale": 0.3},
+    "second_form": {"content_gain": True, "dw_kernel_size": 3, "qkv_bias": True},
+    "depthwise_dilated": {"dw_kernel_size": (3, 5), "output_stride": 8},
     "one_channel": {"in_chans": 1},
     "features": {"num_classes": 0, "global_pool": ""},
     "max_pool": {"global_pool": "max"},
@@ -77,14 +79,15 @@ def test_each_network(name: str) -> None:
     assert_same(fused(x), want)
     assert type(fused) is SASAResNet
     assert count(fused, nn.BatchNorm2d, sasa.AttentionStem) == 0
-    # After an attention there is no ReLU left: one after conv1 and one at the end of each block.
-    blocks = sum(len(model.get_submodule(f"layer{n}")) for n in (1, 2, 3, 4))  # type: ignore[arg-type]
-    relus = {"": 2 * blocks, "_convstem": 2 * blocks + 1, "_conv": 3 * blocks + 1}
-    assert count(fused, nn.ReLU) == relus[name[13:]]
+    # One after conv1 and one at the end of each block; another after a convolution, but none after attention.
+    blocks = [block for n in (1, 2, 3, 4) for block in model.get_submodule(f"layer{n}")]  # type: ignore[union-attr]
+    convolutions = sum(isinstance(block.spatial, nn.Conv2d) for block in blocks)
+    has_conv_stem = not isinstance(model.stem, sasa.AttentionStem)
+    assert count(fused, nn.ReLU) == 2 * len(blocks) + convolutions + has_conv_stem
     # The original is as it was.
     assert torch.equal(model(x), want)
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
-    assert count(model, nn.BatchNorm2d) > 3 * blocks
+    assert count(model, nn.BatchNorm2d) > 3 * len(blocks)
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -18,7 +18,7 @@ from sasa.ops import (
     local_attention_maps,
     local_self_attention,
 )
-from sasa.ops.checks import pair
+from sasa.ops.checks import check_bool, pair
 from sasa.ops.dispatch import backend_names, check_backend_name
 
 POSITIONS = ("relative", "absolute", "none")
@@ -76,6 +76,8 @@ class LocalSelfAttention2d(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        for name, flag in (("content", content), ("content_gain", content_gain), ("bias", bias)):
+            check_bool(name, flag)
         if position not in POSITIONS:
             raise ValueError(f"position: expected one of {POSITIONS}, got {position!r}")
         if not content and position != "relative":

@@ -1,7 +1,7 @@
-"""Inference of sasa_resnet50 against torchvision's ResNet-50 at 224 × 224.
+"""Inference of sasa_resnet50 and two sasav2 networks against torchvision's ResNet-50 at 224 × 224.
 
-Both eager, and both compiled with Inductor's freezing, in eval mode, channels-last, no_grad; ours after
-`sasa.fuse`. The faster form of each network is compared. With --dtype bf16 both run under autocast. Logits
+All eager, and all compiled with Inductor's freezing, in eval mode, channels-last, no_grad; ours after
+`sasa.fuse`. The faster form of each network is compared. With --dtype bf16 all run under autocast. Logits
 are checked against those of the same network in plain fp32 (ours with the reference backend, not fused).
 
     python -m benchmarks.network [--threads 2] [--dtype fp32|bf16] [--quick]
@@ -21,6 +21,7 @@ import sasa
 from benchmarks.frozen import frozen
 from benchmarks.measure import Contender, Report, Timings, against, arguments
 
+OURS = ("sasa_resnet50", "sasav2_resnet50", "sasav2_resnet50_hybrid")
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.15}  # of the largest logit; the errors are about 1e-6 and 0.03
 TARGET = {"fp32": 0.95, "bf16": 1.0}
 
@@ -36,29 +37,30 @@ def main() -> None:
     images = smooth_images(max(batches), side)
     networks = {
         "ResNet-50": calibrated(resnet50(), images),
-        "sasa_resnet50": calibrated(sasa_resnet50(report.layer_backend), images),
+        **{name: calibrated(create(name, report.layer_backend), images) for name in OURS},
     }
     if report.backend == "reference":
-        report.note("sasa_resnet50 only eager: Inductor takes minutes to compile the reference backend")
+        report.note("ours only eager: Inductor takes minutes to compile the reference backend")
     for batch in batches:
         timings = at_batch(report, networks, images[:batch])
-        conv, ours = (
-            min((name for name in timings.seconds if name.startswith(network)), key=timings.time)
+        conv, *ours = (
+            min((name for name in timings.seconds if name.startswith(f"{network},")), key=timings.time)
             for network in networks
         )
-        what = f"network, {args.dtype}, batch {batch}: sasa / ResNet-50"
-        report.target(what, timings.ratio(ours, conv), "<=", TARGET[args.dtype])
+        for name, fastest in zip(OURS, ours, strict=True):
+            what = f"network, {args.dtype}, batch {batch}: {name} / ResNet-50"
+            report.target(what, timings.ratio(fastest, conv), "<=", TARGET[args.dtype])
     report.finish()
 
 
 @torch.no_grad()
 def at_batch(report: Report, networks: dict[str, nn.Module], x: Tensor) -> Timings:
-    """Time both networks, eager and compiled, on the images x."""
+    """Time the networks, eager and compiled, on the images x."""
     torch.compiler.reset()  # otherwise each batch size is one more recompilation of the first
     dtype, contenders = report.args.dtype, []
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
         for name, network in networks.items():
-            ours = name == "sasa_resnet50"
+            ours = name in OURS
             error, tolerance = against(plain_logits(network, x)), TOLERANCE[dtype]
             if ours:
                 network = sasa.fuse(network)
@@ -75,9 +77,9 @@ def resnet50() -> nn.Module:
     return stabilized(torchvision.models.resnet50())
 
 
-def sasa_resnet50(backend: str) -> nn.Module:
-    """Return our network, channels-last."""
-    return stabilized(sasa.create_model("sasa_resnet50", backend=backend))
+def create(name: str, backend: str) -> nn.Module:
+    """Return a network of ours, channels-last."""
+    return stabilized(sasa.create_model(name, backend=backend))
 
 
 def stabilized(network: nn.Module) -> nn.Module:

@@ -446,7 +446,7 @@ def _arguments(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**_NETWORKS[name], **options}
 
 
-def network_arguments(name: str, **options: Any) -> dict[str, Any]:
+def network_arguments(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `SASAResNet` for a name and options, without those that have their default.
 
     Equal networks have equal arguments: "sasa_resnet26_convstem" with four "conv" stages has those of

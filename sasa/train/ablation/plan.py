@@ -154,7 +154,7 @@ def config_hash(config: TrainConfig) -> str:
     content["data"]["input_size"] = input_size(config.data)[1]
     name, options = config.model.name, config.model.options
     if name in list_models():
-        content["model"] = {"arguments": network_arguments(name, **options), "weights": config.model.weights}
+        content["model"] = {"arguments": network_arguments(name, options), "weights": config.model.weights}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -55,7 +55,7 @@ class Head(RetinaNetHead):
         kernel_size: int | tuple[int, int] = 7,
         num_heads: int = 8,
         content_gain: bool = False,
-        dw_kernel_size: int | tuple[int, int] | None = None,
+        dw_kernel_size: int | tuple[int, int] = 0,
         qkv_bias: bool = False,
         backend: str = "auto",
     ) -> None:

@@ -185,7 +185,7 @@ def create_retinanet(
     kernel_size: int | tuple[int, int] = 7,
     num_heads: int = 8,
     content_gain: bool = False,
-    dw_kernel_size: int | tuple[int, int] | None = None,
+    dw_kernel_size: int | tuple[int, int] = 0,
     qkv_bias: bool = False,
     backend: str = "auto",
     backbone_options: Mapping[str, Any] | None = None,

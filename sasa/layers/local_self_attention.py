@@ -44,7 +44,7 @@ class LocalSelfAttention2d(nn.Module):
         content: False drops the keys and leaves q·r alone (Table 6); needs position="relative".
         content_gain: Whether the keys have a learned factor per channel that starts at zero, so that
             attention starts from position alone. `sasa.fuse` folds it into the projection.
-        dw_kernel_size: None, as in the paper, or the odd extent, k or (kh, kw), of a depthwise convolution of
+        dw_kernel_size: 0, as in the paper, or the odd extent, k or (kh, kw), of a depthwise convolution of
             the input that is added to the output, with the stride and dilation of the layer. It starts at
             zero, and out_channels must be a multiple of in_channels.
         bias: Whether the projections have a bias.
@@ -68,7 +68,7 @@ class LocalSelfAttention2d(nn.Module):
         position: str = "relative",
         content: bool = True,
         content_gain: bool = False,
-        dw_kernel_size: int | tuple[int, int] | None = None,
+        dw_kernel_size: int | tuple[int, int] = 0,
         bias: bool = False,
         scale: float = 1.0,
         backend: str = "auto",
@@ -119,9 +119,9 @@ class LocalSelfAttention2d(nn.Module):
         if content_gain:
             self.content_gain = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype))
         self.dw: nn.Conv2d | None = None
-        if dw_kernel_size is not None:
+        if dw_kernel_size != 0:
             sizes = pair("dw_kernel_size", dw_kernel_size)
-            require(sizes[0] * sizes[1] % 2 == 1, "dw_kernel_size", "odd sizes", dw_kernel_size)
+            require(sizes[0] * sizes[1] % 2 == 1, "dw_kernel_size", "odd sizes or 0", dw_kernel_size)
             expected = f"a multiple of in_channels={in_channels} with dw_kernel_size={dw_kernel_size}"
             require(out_channels % in_channels == 0, "out_channels", expected, out_channels)
             self.dw = nn.Conv2d(

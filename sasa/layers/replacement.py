@@ -47,7 +47,7 @@ def replace_convolutions(
     position: str = "relative",
     content: bool = True,
     content_gain: bool = False,
-    dw_kernel_size: int | tuple[int, int] | None = None,
+    dw_kernel_size: int | tuple[int, int] = 0,
     bias: bool = False,
     scale: float = 1.0,
     backend: str = "auto",
@@ -76,8 +76,8 @@ def replace_convolutions(
         position: See `LocalSelfAttention2d`, as for content, content_gain and scale.
         content: False drops the keys.
         content_gain: Whether the keys have a learned factor per channel that starts at zero.
-        dw_kernel_size: None, or the extent, k or (kh, kw), of a depthwise convolution beside each attention;
-            its output channels must be a multiple of its input channels.
+        dw_kernel_size: 0, or the extent, k or (kh, kw), of a depthwise convolution beside each attention; its
+            output channels must be a multiple of its input channels.
         bias: Whether the projections have a bias; they always have one where the convolution has.
         scale: Factor of the logits.
         backend: See `sasa.ops.local_self_attention`.
@@ -116,7 +116,7 @@ def replace_convolutions(
             position=position,
             content=content,
             content_gain=content_gain,
-            dw_kernel_size=None if dw_kernel_size is None else along(pair("dw_kernel_size", dw_kernel_size)),
+            dw_kernel_size=along(pair("dw_kernel_size", dw_kernel_size)) if dw_kernel_size != 0 else 0,
             bias=conv.bias is not None or bias,
             scale=scale,
             backend=backend,
@@ -131,7 +131,7 @@ def replace_convolutions(
     for name, conv in _convolutions(model):
         if filter_fn is not None and not filter_fn(name, conv):
             skipped[name] = "filter_fn returned False"
-        elif reasons := _obstacles(conv, unit, depthwise=dw_kernel_size is not None):
+        elif reasons := _obstacles(conv, unit, depthwise=dw_kernel_size != 0):
             skipped[name] = "; ".join(reasons)
         else:
             assert isinstance(conv, nn.Conv2d)

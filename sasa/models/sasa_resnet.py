@@ -107,7 +107,7 @@ class SASAResNet(nn.Module):
         position: "relative", "absolute" or "none" (Table 5).
         content: Whether the logits of the stages include q·k (Table 6).
         content_gain: Whether the keys in the stages have a learned factor per channel that starts at zero.
-        dw_kernel_size: None, or the extent of a depthwise convolution beside the attention in the stages, see
+        dw_kernel_size: 0, or the extent of a depthwise convolution beside the attention in the stages, see
             `LocalSelfAttention2d`.
         qkv_bias: Whether the projections of the attention in the stages have a bias.
         scale: Factor of the logits in the stages.
@@ -141,7 +141,7 @@ class SASAResNet(nn.Module):
         position: str = "relative",
         content: bool = True,
         content_gain: bool = False,
-        dw_kernel_size: int | tuple[int, int] | None = None,
+        dw_kernel_size: int | tuple[int, int] = 0,
         qkv_bias: bool = False,
         scale: float = 1.0,
         output_stride: int = 32,

@@ -29,9 +29,9 @@ from sasa import AttentionStem, LocalSelfAttention2d
             {"content": False, "content_gain": True},
             r"content_gain: .* content=False, got True",
         ),
-        (16, {"dw_kernel_size": 4}, r"dw_kernel_size: expected odd sizes, got 4"),
+        (16, {"dw_kernel_size": 4}, r"dw_kernel_size: expected odd sizes or 0, got 4"),
         (16, {"dw_kernel_size": (3, 3, 3)}, r"dw_kernel_size: expected an int or a pair, got \(3, 3, 3\)"),
-        (16, {"dw_kernel_size": 0}, r"dw_kernel_size: expected at least 1, got 0"),
+        (16, {"dw_kernel_size": -1}, r"dw_kernel_size: expected at least 1, got -1"),
         (
             20,
             {"dw_kernel_size": 3, "num_heads": 2},

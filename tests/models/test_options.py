@@ -44,6 +44,13 @@ def test_what_a_layer_has_beside_the_papers() -> None:
         assert layer.dw is None
 
 
+def test_the_additions_of_sasav2_can_be_left_out() -> None:
+    """timm drops options that are None, so each is left out by another value."""
+    options = {"content_gain": False, "dw_kernel_size": 0, "qkv_bias": False}
+    model = networks.on_meta("sasav2_resnet26_convstem", **options)
+    assert repr(model) == repr(networks.on_meta("sasa_resnet26_convstem"))
+
+
 def test_defaults_are_the_papers() -> None:
     for layer in attention_layers(networks.on_meta("sasa_resnet26")):
         assert (layer.kernel_size, layer.num_heads, layer.position) == ((7, 7), 8, "relative")

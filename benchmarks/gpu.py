@@ -3,11 +3,12 @@
 First the tests of the ops run on the GPU; if they fail, no speed is reported. Then, in bf16 at batch 128 and
 224 × 224: inference and training of sasa_resnet50 against torchvision's ResNet-50, compiled, channels-last;
 the op, forward and forward + backward, at the seven shapes of ResNet-50 against plain PyTorch (the reference
-backend) and a 3 × 3 convolution, then against compiled FlexAttention; sasa_resnet50_convstem; and, if
-installed, NATTEN, which has no relative embeddings. The networks, FlexAttention and our op (except next to
-NATTEN) are checked before they are timed. A section that cannot run, computes wrong values, takes too long
-or has no time left within --minutes ends alone and is listed in the report. OUT/gpu.json contains all
-results, and is written after each section; OUT/tests.txt contains the output of the tests.
+backend) and a 3 × 3 convolution, then against compiled FlexAttention; sasa_resnet50_convstem and
+sasav2_resnet50_hybrid; and, if installed, NATTEN, which has no relative embeddings. The networks,
+FlexAttention and our op (except next to NATTEN) are checked before they are timed. A section that cannot
+run, computes wrong values, takes too long or has no time left within --minutes ends alone and is listed in
+the report. OUT/gpu.json contains all results, and is written after each section; OUT/tests.txt contains the
+output of the tests.
 
     python -m benchmarks.gpu [--out FOLDER] [--minutes 8.5] [--batch 128] [--only SECTION …]
 
@@ -289,6 +290,7 @@ def sections(check: Check) -> Iterator[Section]:
         name = f"FlexAttention, {shape}"
         yield Section(name, 60, 100, partial(op_against_flex, check, shape, name))
     yield from network_sections(check, "convstem", "sasa_resnet50_convstem")
+    yield from network_sections(check, "hybrid", "sasav2_resnet50_hybrid")
     for shape in RESNET50:
         name = f"NATTEN, {shape}"
         yield Section(name, 40, 60, partial(op_against_natten, check, shape, name))
@@ -572,10 +574,10 @@ def op_against_natten(check: Check, shape: Spatial, section: str) -> None:
 
 NETWORKS: dict[str, Callable[[str], nn.Module]] = {
     "ResNet-50": lambda backend: network.resnet50(),
-    "sasa_resnet50": network.sasa_resnet50,
-    "sasa_resnet50_convstem": lambda backend: network.stabilized(
-        sasa.create_model("sasa_resnet50_convstem", backend=backend)
-    ),
+    **{
+        name: partial(network.create, name)
+        for name in ("sasa_resnet50", "sasa_resnet50_convstem", "sasav2_resnet50_hybrid")
+    },
 }
 
 

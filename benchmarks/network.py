@@ -83,7 +83,9 @@ def create(name: str, backend: str) -> nn.Module:
 
 
 def stabilized(network: nn.Module) -> nn.Module:
-    """Scale the residual branches by 0.2 and convert to channels-last, so that outputs can be compared.
+    """Prepare a new network so that outputs can be compared, and convert it to channels-last.
+
+    The residual branches are scaled by 0.2, and what starts at zero in the attention is drawn at random.
 
     With large branches an untrained network amplifies rounding errors from block to block (in bf16 beyond the
     logits themselves); with last batch norms of zero it has no branches at all.
@@ -91,6 +93,8 @@ def stabilized(network: nn.Module) -> nn.Module:
     for name, parameter in network.named_parameters():
         if name.endswith("bn3.weight"):
             nn.init.constant_(parameter, 0.2)
+        elif name.endswith(("content_gain", "dw.weight")):
+            nn.init.normal_(parameter, std=0.2)
     return network.to(memory_format=torch.channels_last)
 
 

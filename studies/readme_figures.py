@@ -57,7 +57,7 @@ def main() -> None:
                 [
                     *("--config", str(ROOT / "recipes" / "cifar10_cpu.yaml"), "--data.source", args.data),
                     *("--data.input_size", str(SIDE), "--augmentation.padding", str(SIDE // 8)),
-                    *("--optimizer.epochs", str(EPOCHS), "--run", args.run),
+                    *("--model.options.num_heads", "4", "--optimizer.epochs", str(EPOCHS), "--run", args.run),
                 ]
             )
         )

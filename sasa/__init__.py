@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sasa.layers import AttentionStem, LocalSelfAttention2d, fuse, replace_convolutions
 from sasa.ops import local_attention
 
 if TYPE_CHECKING:
+    from sasa import data as data
+    from sasa import detection as detection
+    from sasa import models as models
+    from sasa import report as report
+    from sasa import train as train
     from sasa.models import cost, create_model
 
 __version__ = "0.1.0"
@@ -25,11 +31,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the models, and with them timm, on first use."""
+    """Import the subpackages, which need more than torch, on first use."""
     if name in ("cost", "create_model"):
-        import sasa.models
-
-        return getattr(sasa.models, name)
+        return getattr(import_module("sasa.models"), name)
+    if name in ("data", "detection", "models", "report", "train"):
+        return import_module(f"sasa.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

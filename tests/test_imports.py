@@ -89,6 +89,12 @@ def test_models_come_when_asked_for_and_register_with_timm() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize("name", ["data", "detection", "models", "report", "train"])
+def test_subpackages_come_when_asked_for(name: str) -> None:
+    result = run(f"import sys, sasa; assert sasa.{name} is sys.modules['sasa.{name}']")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
 def test_no_module_is_hidden_by_a_name_of_its_package() -> None:
     """`import a.b.c as m` binds what the attributes of a lead to, which has to be the module a.b.c."""
     result = run(

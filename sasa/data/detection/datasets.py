@@ -13,6 +13,7 @@ from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from sasa.data.datasets import Source, SourceDataset
 from sasa.data.detection.annotations import Objects
+from sasa.data.detection.frames import annotated_frame
 from sasa.data.images import convert_image
 
 Target = dict[str, Any]
@@ -91,16 +92,13 @@ class DetectionDataset(SourceDataset[tuple[Any, Target]]):
 
         Raises:
             BrokenImageError: It cannot be decoded; the message names its file.
-            ValueError: Its size is not that of its annotations.
+            ValueError: Its size is not that of its annotations, or it does not decide whether the boxes refer
+                to the stored or the upright image (EXIF).
         """
+        name = self.name(index)
         stored = self.source.load(self.indices[index])
-        if stored.size != self.size(index):
-            width, height = self.size(index)
-            raise ValueError(
-                f"{self.name(index)}: expected {width}×{height} pixels, as annotated, got "
-                f"{stored.width}×{stored.height}; correct the annotations or the image"
-            )
-        return convert_image(stored, "RGB", self.name(index))
+        has_objects = len(self.objects(index)) > 0
+        return convert_image(annotated_frame(stored, self.size(index), has_objects, name), "RGB", name)
 
     def target(self, index: int) -> Target:
         """One target without the transform."""

@@ -27,8 +27,6 @@ _METADATA = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 def orientation(image: Image.Image, name: str) -> int:
     """The orientation of an image by EXIF's numbers.
 
-    Pillow turns TIFF images when it decodes them, so that the orientation of a decoded one is 1.
-
     Args:
         image: The image, decoded or just opened.
         name: The file's name in messages.
@@ -37,6 +35,8 @@ def orientation(image: Image.Image, name: str) -> int:
         2 … 8 for an image that is stored turned or mirrored, else 1. If the metadata are damaged it is 1, as
         in other programs, with a warning in the log.
     """
+    if image.format == "TIFF":  # Pillow turns them, and opens them with the size of the upright image
+        return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation)
     except (SyntaxError, ValueError, KeyError, IndexError, TypeError, OSError, struct.error) as error:

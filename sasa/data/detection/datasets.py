@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from sasa.data.datasets import Source, SourceDataset
-from sasa.data.detection.annotations import Objects
+from sasa.data.detection.annotations import Id, Objects
 from sasa.data.detection.frames import annotated_frame
 from sasa.data.images import convert_image
 
@@ -30,8 +30,8 @@ class DetectionSource(Source, Protocol):
         skipped: Descriptions of the objects that were left out.
     """
 
-    category_ids: list[int]
-    image_ids: Sequence[int]
+    category_ids: Sequence[Id]
+    image_ids: Sequence[Id]
     skipped: tuple[str, ...]
 
     def file_name(self, index: int) -> str:
@@ -53,7 +53,7 @@ class DetectionDataset(SourceDataset[tuple[Any, Target]]):
     - labels: (N,) int64, 0 … C - 1, as for torchvision's RetinaNet with num_classes=C (no background);
     - area: (N,) float32, in square pixels;
     - iscrowd: (N,) int64, 1 for a region to ignore (COCO's crowds, VOC's difficult objects), else 0;
-    - image_id: int.
+    - image_id: a number or a string, as in the annotation file.
 
     Args:
         source: The source of the images.
@@ -146,7 +146,7 @@ class DetectionDataset(SourceDataset[tuple[Any, Target]]):
         return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def make_target(objects: Objects, image_id: int, size: tuple[int, int]) -> Target:
+def make_target(objects: Objects, image_id: Id, size: tuple[int, int]) -> Target:
     """The target of one image of size (width, height); boxes are clipped to the image."""
     width, height = size
     corners = np.concatenate([objects.boxes[:, :2], objects.boxes[:, :2] + objects.boxes[:, 2:]], axis=1)

@@ -18,14 +18,17 @@ _Check = tuple[str, Callable[[Any], bool]]
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 _ID: _Check = (
     "a number or a string",
-    lambda value: isinstance(value, str) or (_is_number(value) and math.isfinite(value)),
+    lambda value: type(value) in (int, str) or (type(value) is float and math.isfinite(value)),
 )
-_SIDE: _Check = ("a positive integer", lambda value: _is_number(value) and value > 0 and value % 1 == 0)
+_SIDE: _Check = (
+    "a positive integer",
+    lambda value: _is_number(value) and 0 < value < 2**31 and value % 1 == 0,
+)
 _TEXT: _Check = ("a string", lambda value: isinstance(value, str))
 _BOX: _Check = (
     "a list of 4 numbers, or polygons in the segmentation",

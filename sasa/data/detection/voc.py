@@ -213,7 +213,7 @@ def _parse(data: bytes, file: str, faults: Faults) -> _Annotation | None:
     size = None
     if root.find("size") is not None:
         width, height = (_number(root, f"size/{side}", file, faults) for side in ("width", "height"))
-        whole = min(width, height) >= 1 and width % 1 == height % 1 == 0
+        whole = 1 <= min(width, height) <= max(width, height) < 2**31 and width % 1 == height % 1 == 0
         if whole:
             size = int(width), int(height)
         elif len(faults.messages) == before and not width == height == 0:

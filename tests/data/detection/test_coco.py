@@ -188,6 +188,8 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no file name": (entry("images", file_name=None), "image 7: file_name: expected a string, got nothing"),
     "height": (entry("images", height=0), "image 7: height: expected a positive integer, got 0"),
     "width": (entry("images", width=40.5), "image 7: width: expected a positive integer, got 40.5"),
+    "huge width": (entry("images", width=10**400), "image 7: width: expected a positive integer, got 1000"),
+    "huge box": (entry("annotations", bbox=[10**400, 1, 1, 1]), "annotation 100: bbox: expected a list of 4"),
     "crowd": (entry("annotations", iscrowd=2), "annotation 100: iscrowd: expected 0 or 1, got 2"),
     "area": (entry("annotations", area=-1), "annotation 100: area: expected a number of at least 0, got -1"),
     "no object": (lambda content: content["images"].append(4), "image number 3: expected an object, got 4"),

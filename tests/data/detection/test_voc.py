@@ -112,6 +112,10 @@ def test_pixels_counted_from_zero_pass(voc: Path, write_xml: Xml) -> None:
             "<annotation><size><width>0</width><height>4</height></size></annotation>",
             "size: expected positive integers, got 0×4",
         ),
+        (
+            "<annotation><size><width>1e300</width><height>4</height></size></annotation>",
+            r"size: expected positive integers, got 1e\+300×4",
+        ),
     ],
 )
 def test_broken_xml(voc: Path, text: str, message: str) -> None:

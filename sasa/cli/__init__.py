@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 2 for an error, which is printed on stderr in one line (after its traceback with
-        --debug), or 130 for Ctrl-C.
+        --debug), 1 if some images could not be read, or 130 for Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -72,6 +72,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         logger.removeHandler(handler)
     return 0
+
+
+def exit_if_broken(broken: Sequence[str], count: int) -> None:
+    """End a command with exit code 1 and a list on stderr if some of its images could not be read.
+
+    Args:
+        broken: The errors, each with the name of the file.
+        count: The number of all images.
+    """
+    if broken:
+        print(f"sasa: error: {len(broken)} of {count} images cannot be read:", file=sys.stderr)
+        for error in broken:
+            print(f"  {' '.join(error.split())}", file=sys.stderr)
+        raise SystemExit(1)
 
 
 class Parser(argparse.ArgumentParser):

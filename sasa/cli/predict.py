@@ -11,7 +11,9 @@ BATCH = 32
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="image files, folders, or patterns in quotes"
+    )
     parser.add_argument(
         "--run",
         default="built-in",
@@ -21,18 +23,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print a block per image."""
+    from collections.abc import Iterator
+    from itertools import islice
+
     import torch
 
+    from sasa.cli import exit_if_broken
+    from sasa.data import BrokenImageError
+    from sasa.data.image_paths import find_images
     from sasa.train import load_images, load_weights
 
     network, metadata = load_weights(args.run)
-    for start in range(0, len(args.images), BATCH):
-        paths = args.images[start : start + BATCH]
-        images, _ = load_images(paths, metadata)
+    paths = [image.path for image in find_images(args.images)]
+    broken: list[str] = []
+
+    def intact() -> Iterator[tuple[str, torch.Tensor]]:
+        for path in paths:
+            try:
+                pixels, _ = load_images([path], metadata)
+            except (OSError, BrokenImageError) as error:
+                broken.append(str(error))
+            else:
+                yield path, pixels
+
+    images = intact()
+    while batch := list(islice(images, BATCH)):
         with torch.inference_mode():
-            probabilities = network(images).softmax(1)
+            probabilities = network(torch.cat([pixels for _, pixels in batch])).softmax(1)
         top = probabilities.topk(min(5, len(metadata.classes)), dim=1)
-        for path, values, indices in zip(paths, top.values.tolist(), top.indices.tolist(), strict=True):
+        for (path, _), values, indices in zip(batch, top.values.tolist(), top.indices.tolist(), strict=True):
             print(path)
             for value, index in zip(values, indices, strict=True):
                 print(f"  {value:7.2%}  {metadata.classes[index]}")
+    exit_if_broken(broken, len(paths))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sized
+from typing import Any
 
 from sasa.data.datasets import ImageDataset
 from sasa.data.layout import quoted
@@ -59,11 +60,11 @@ def check_not_empty(items: Sized, expected: str, location: str) -> None:
         raise ValueError(f"{location}: expected {expected}, got none")
 
 
-def check_numbering(train: Mapping[int, str], test: Mapping[int, str], num_classes: int | None) -> None:
+def check_numbering(train: Mapping[Any, str], test: Mapping[Any, str], num_classes: int | None) -> None:
     """Check that training and test data have the same classes under the same numbers.
 
     Args:
-        train: Class names of the training data by number.
+        train: Class names of the training data by number (in detection, by the category's id).
         test: Class names of the data for evaluation by number.
         num_classes: The number of the model's classes; None for any.
 

@@ -1,4 +1,4 @@
-"""Decoding of image files into 8-bit PIL images; the errors name the broken file."""
+"""Decoding of image files into upright 8-bit PIL images; the errors name the broken file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import zlib
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
+
+from sasa.data.orientation import turn_upright
+from sasa.data.pixel_depth import is_deep, to_8_bits
 
 # What Pillow raises for damaged pixels, chunks and headers; other errors are not due to the file.
 DECODE_ERRORS = (
@@ -66,18 +69,21 @@ def decode_image(data: bytes, name: str) -> Image.Image:
 
 
 def convert_image(image: Image.Image, mode: str, name: str) -> Image.Image:
-    """Convert a decoded image to mode "L" or "RGB"; transparency is dropped.
+    """Convert a decoded image to mode "L" or "RGB", turned upright; transparency is dropped.
+
+    Pixels of more than 8 bits are scaled (see `to_8_bits`).
 
     Raises:
-        BrokenImageError: The pixels are deeper than 8 bits; Pillow would clip them at 255.
+        BrokenImageError: The pixels are deeper than 8 bits and cannot be scaled.
     """
+    if is_deep(image):
+        try:
+            image = to_8_bits(image)
+        except ValueError as error:
+            raise BrokenImageError(f"{name}: broken image: {error}") from error
+    image = turn_upright(image, name)
     if image.mode == mode:
         return image
-    if image.mode.startswith(("I", "F")):
-        raise BrokenImageError(
-            f"{name}: broken image: pixels of mode {image.mode!r} are deeper than 8 bits and would be "
-            "clipped; convert the file to 8 bits per channel"
-        )
     if "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert(mode)
@@ -91,7 +97,7 @@ def read_image(path: str | Path, in_chans: int = 3) -> Image.Image:
         in_chans: 1 for a grayscale ("L") image, 3 for an "RGB" one.
 
     Returns:
-        An 8-bit PIL image of the stored width and height.
+        An 8-bit PIL image, upright as EXIF states.
 
     Raises:
         OSError: The file cannot be read (FileNotFoundError, PermissionError, …).

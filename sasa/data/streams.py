@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,8 +10,11 @@ from PIL import Image
 from timm.data.dataset_factory import create_dataset
 from torch.utils.data import IterableDataset
 
+from sasa.data.images import BrokenImageError, convert_image
 from sasa.data.readers import class_names, require_package
 from sasa.errors import require
+
+_logger = logging.getLogger(__name__)
 
 
 class ImageStream(IterableDataset[tuple[Any, int]]):
@@ -64,8 +68,11 @@ class ImageStream(IterableDataset[tuple[Any, int]]):
                 f"split and is_training: expected a name and True or False for {source}, got {split!r} and "
                 f"{is_training!r}"
             )
+        # timm's own conversion would clip pixels deeper than 8 bits. TensorFlow decodes into that mode.
+        stored = mode if source.startswith("tfds/") else ""
+        self._mode, self._skips = mode, supported == "skip"
         self._stream = create_dataset(
-            source, split=split, input_img_mode=mode, is_training=is_training, **options
+            source, split=split, input_img_mode=stored, is_training=is_training, **options
         )
         if len(self._stream) == 0:
             raise ValueError(
@@ -86,6 +93,13 @@ class ImageStream(IterableDataset[tuple[Any, int]]):
                     f"labels: expected 0 … {len(self.classes) - 1} for {len(self.classes)} classes in "
                     f"{self.location}, got {label}"
                 )
+            try:
+                image = convert_image(image, self._mode, self.location)
+            except BrokenImageError as error:
+                if not self._skips:
+                    raise
+                _logger.warning("skipped an image: %s", error)
+                continue
             yield (image if self.transform is None else self.transform(image)), int(label)
 
     def set_epoch(self, epoch: int) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision import transforms
+from torchvision.transforms import functional
 
 from sasa.errors import require
 
@@ -21,6 +22,9 @@ ImageTransform = Callable[[Image.Image], Tensor]
 
 SMALL = 64
 """Images whose height or width in pixels is below this get the transforms for small images."""
+
+# Evaluation cuts off the ends of images whose longer side is longer than this many times the shorter one.
+_MAX_RATIO = 32
 
 _INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "random")
 
@@ -141,7 +145,20 @@ def evaluation_transform(
     transform = create_transform(
         input_size, crop_pct=crop_pct, interpolation=interpolation, mean=tuple(mean), std=tuple(std)
     )
-    return cast(ImageTransform, transform)
+    return cast(ImageTransform, transforms.Compose([_center_of_thin_image, *transform.transforms]))
+
+
+def _center_of_thin_image(image: Image.Image) -> Image.Image:
+    """The center of an image that is very wide or high, which would be huge after resizing its shorter side.
+
+    What is cut off lies far outside of the center crop that follows.
+    """
+    short = min(image.size)
+    if max(image.size) <= _MAX_RATIO * short:
+        return image
+    # Both sides of the center lose the same number of pixels, as the center crop expects.
+    width, height = (side - 2 * max(0, (side - _MAX_RATIO * short) // 2) for side in image.size)
+    return cast(Image.Image, functional.center_crop(image, [height, width]))
 
 
 def is_small(input_size: tuple[int, int, int]) -> bool:

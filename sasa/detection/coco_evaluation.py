@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+Id = int | float | str
+"""The id of an image or category."""
+
 # In the order of COCOeval.stats.
 _NAMES = (
     "AP",
@@ -64,8 +67,8 @@ class CocoEvaluation:
     Args:
         ground_truth: The content of a COCO annotation file (DetectionDataset.ground_truth): lists "images"
             (id), "annotations" (image_id, category_id, bbox, area, iscrowd) and "categories" (id, name).
-            Label l of a detection is the category at index l. Annotations are renumbered from 1, as
-            pycocotools never matches an annotation with id 0.
+            Label l of a detection is the category at index l. The ids of images and categories may be numbers
+            or strings. The ids of annotations have no effect.
 
     Raises:
         ImportError: pycocotools is not installed.
@@ -79,11 +82,9 @@ class CocoEvaluation:
             raise ImportError(
                 'COCO evaluation needs pycocotools: pip install ".[detect]" in a clone of sasa'
             ) from error
-        self._images: list[int] = [image["id"] for image in ground_truth["images"]]
+        self._images: list[Id] = [image["id"] for image in ground_truth["images"]]
         self._categories = list(ground_truth["categories"])
-        self._annotations = [
-            {**annotation, "id": number} for number, annotation in enumerate(ground_truth["annotations"], 1)
-        ]
+        self._annotations = list(ground_truth["annotations"])
         for name, values in (
             ("image ids", self._images),
             ("category ids", [category["id"] for category in self._categories]),
@@ -92,15 +93,17 @@ class CocoEvaluation:
             repeated = [value for value, count in Counter(values).items() if count > 1]
             if repeated:
                 raise ValueError(f"ground_truth: expected unique {name}, got {repeated[0]!r} more than once")
-        self._known = set(self._images)
+        # pycocotools breaks ties in the order of the ids, which must be numbers that NumPy represents.
+        self._image_numbers = _numbers(self._images)
+        self._category_numbers = _numbers([category["id"] for category in self._categories])
         # For each image evaluated in this process: its id and its detections in COCO's results format.
-        self._detections: list[tuple[int, list[dict[str, Any]]]] = []
+        self._detections: list[tuple[Id, list[dict[str, Any]]]] = []
 
     def reset(self) -> None:
         """Remove all detections."""
         self._detections = []
 
-    def update(self, detections: Sequence[Mapping[str, Tensor]], image_ids: Sequence[int]) -> None:
+    def update(self, detections: Sequence[Mapping[str, Tensor]], image_ids: Sequence[Id]) -> None:
         """Add the detections in some images.
 
         Detections with a box or score that is not finite are left out, with a warning in the log.
@@ -116,10 +119,10 @@ class CocoEvaluation:
         lengths_agree = len(detections) == len(image_ids)
         require(lengths_agree, "image_ids", f"{len(detections)} ids, one per image", list(image_ids))
         for result, image_id in zip(detections, image_ids, strict=True):
-            require(image_id in self._known, "image_ids", "ids of the ground truth", image_id)
+            require(image_id in self._image_numbers, "image_ids", "ids of the ground truth", image_id)
             self._detections.append((image_id, self._as_results(result, image_id)))
 
-    def _as_results(self, detections: Mapping[str, Tensor], image_id: int) -> list[dict[str, Any]]:
+    def _as_results(self, detections: Mapping[str, Tensor], image_id: Id) -> list[dict[str, Any]]:
         boxes, scores, labels = (detections[key].detach().cpu() for key in ("boxes", "scores", "labels"))
         if boxes.shape != (len(labels), 4) or scores.shape != labels.shape or labels.ndim != 1:
             raise ValueError(
@@ -198,8 +201,8 @@ class CocoEvaluation:
         from pycocotools.cocoeval import COCOeval
 
         results = [
-            {**result, "id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
-            for number, result in enumerate(self.results(), 1)
+            {**result, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
+            for result in self.results()
         ]
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation = COCOeval(self._indexed(self._annotations), self._indexed(results), "bbox")
@@ -213,24 +216,37 @@ class CocoEvaluation:
         index_of = {category_id: index for index, category_id in enumerate(evaluation.params.catIds)}
         by_class = {
             category["name"]: {
-                name: _mean(precision[part, :, index_of[category["id"]]]) for name, part in thresholds.items()
+                name: _mean(precision[part, :, index_of[self._category_numbers[category["id"]]]])
+                for name, part in thresholds.items()
             }
             for category in self._categories
         }
         return CocoMetrics(dict(zip(_NAMES, stats, strict=True)), by_class)
 
     def _indexed(self, annotations: list[dict[str, Any]]) -> Any:
-        """pycocotools' COCO object."""
+        """pycocotools' COCO object, with numbers from 1 as ids: it never matches an annotation with id 0."""
         from pycocotools.coco import COCO
 
+        images, categories = self._image_numbers, self._category_numbers
+        listed = [
+            {**entry, "image_id": images[entry["image_id"]], "category_id": categories[entry["category_id"]]}
+            for entry in annotations
+            if entry["image_id"] in images and entry["category_id"] in categories
+        ]
         coco = COCO()
         coco.dataset = {
-            "images": [{"id": image_id} for image_id in self._images],
-            "annotations": annotations,
-            "categories": self._categories,
+            "images": [{"id": number} for number in images.values()],
+            "annotations": [{**entry, "id": number} for number, entry in enumerate(listed, 1)],
+            "categories": [{"id": number} for number in categories.values()],
         }
         coco.createIndex()
         return coco
+
+
+def _numbers(ids: Sequence[Id]) -> dict[Id, int]:
+    """Numbers from 1 in the order of the ids; strings come after numbers."""
+    ordered = sorted(ids, key=lambda value: (isinstance(value, str), value))
+    return {value: number for number, value in enumerate(ordered, 1)}
 
 
 def _mean(precision: npt.NDArray[np.float64]) -> float:

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 import sasa
 from sasa.detection.backbone import Backbone
@@ -169,10 +170,20 @@ class RetinaNet(TorchvisionRetinaNet):
 
 
 class _ImageTransform(GeneralizedRCNNTransform):
-    """torchvision's transform without resizing in training."""
+    """torchvision's transform without resizing in training; a thin image keeps a width and height of 1."""
 
     def resize(self, image: Tensor, target: Target | None = None) -> tuple[Tensor, Target | None]:
-        return (image, target) if self.training else super().resize(image, target)
+        if self.training:
+            return image, target
+        height, width = image.shape[-2:]
+        scale = min(self.min_size[-1] / min(height, width), self.max_size / max(height, width))
+        if min(height, width) * scale >= 1:
+            return super().resize(image, target)
+        size = [max(1, int(side * scale)) for side in (height, width)]
+        resized = functional.interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
+        if target is not None:
+            target = {**target, "boxes": resize_boxes(target["boxes"], [height, width], size)}
+        return resized, target
 
 
 def create_retinanet(

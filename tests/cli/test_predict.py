@@ -11,7 +11,6 @@ from sasa.data import (
     FASHION_MNIST_CLASSES,
 )
 from sasa.train import (
-    WeightsMetadata,
     load_images,
     load_weights,
 )
@@ -40,14 +39,30 @@ def test_predict_takes_more_images_than_a_batch(
 ) -> None:
     sizes: list[int] = []
 
-    def counted(paths: list[str], metadata: WeightsMetadata) -> Any:
-        sizes.append(len(paths))
-        return load_images(paths, metadata)
+    def watched(path: str) -> Any:
+        network, metadata = load_weights(path)
+        network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+        return network, metadata
 
-    monkeypatch.setattr("sasa.train.load_images", counted)
+    monkeypatch.setattr("sasa.train.load_weights", watched)
     assert main(["predict", *[str(picture)] * 65, "--run", str(weights)]) == 0
     assert capsys.readouterr().out.splitlines().count(str(picture)) == 65
     assert sizes == [32, 32, 1]
+
+
+def test_predict_goes_on_after_a_broken_image(
+    weights: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"")
+    for images in ([str(tmp_path)], [str(tmp_path / "*.png")], [str(tmp_path / "broken.png"), str(picture)]):
+        assert main(["predict", *images, "--run", str(weights)]) == 1
+        output = capsys.readouterr()
+        assert output.out.splitlines()[0] == str(picture)
+        assert len(output.out.splitlines()) == 6
+        assert output.err.splitlines() == [
+            "sasa: error: 1 of 2 images cannot be read:",
+            f"  {tmp_path}/broken.png: broken image: the file is empty (0 bytes)",
+        ]
 
 
 def test_built_in_weights_are_the_default(

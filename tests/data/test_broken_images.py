@@ -25,7 +25,7 @@ FAULTS: dict[str, Callable[[Path], object]] = {
     "truncated": truncate,
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_text("<html>404</html>"),
-    "sixteen bits": lambda path: Image.fromarray(np.full((8, 8), 4000, np.uint16)).save(path),
+    "no range": lambda path: Image.fromarray(np.ones((8, 8), np.float32)).save(path, "TIFF"),
 }
 
 

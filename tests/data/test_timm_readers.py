@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from timm.data.dataset import IterableImageDataset
@@ -105,12 +106,14 @@ class Shards:
         self.labels = labels
         self.class_to_idx = class_to_idx or {}
         self.told: list[int | None] = []
+        self.images: list[Image.Image] = []
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __iter__(self) -> Any:
-        return iter([(Image.new("L", (2, 2), label), label) for label in self.labels])
+        images = self.images or [Image.new("L", (2, 2), label) for label in self.labels]
+        return iter(list(zip(images, self.labels, strict=True)))
 
     def set_epoch(self, epoch: int) -> None:
         self.told.append(epoch)
@@ -142,7 +145,7 @@ def test_stream(shards: SimpleNamespace) -> None:
     assert shards.options == {
         "name": "hfids/x",
         "split": "train",
-        "input_img_mode": "L",
+        "input_img_mode": "",
         "is_training": True,
         "batch_size": 8,
     }
@@ -154,6 +157,21 @@ def test_stream(shards: SimpleNamespace) -> None:
     assert shards.reader.told == [7, 4]
     assert not hasattr(stream, "targets")
     check_classes(stream, stream)
+
+
+def test_stream_turns_and_scales_images(shards: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    """EXIF orientation, 16 bits and an image that cannot be converted, which wds skips."""
+    turned = Image.new("RGB", (4, 2))
+    turned.info["exif"] = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    deep, broken = Image.fromarray(np.full((2, 2), 257 * 40, np.uint16)), Image.new("F", (2, 2))
+    shards.reader = Shards([0, 0, 0], {"no": 0})
+    shards.reader.images = [turned, deep, broken]
+    images = [image for image, _ in create_dataset("wds/x", "train", on_broken="skip", is_training=False)]
+    assert [(image.mode, image.size) for image in images] == [("RGB", (2, 4)), ("RGB", (2, 2))]
+    assert images[1].getpixel((0, 0)) == (40, 40, 40)
+    assert "skipped an image: wds/x/train: broken image: expected 8 or 16 bits" in caplog.text
+    with pytest.raises(BrokenImageError, match="hfids/x/train: broken image"):
+        list(create_dataset("hfids/x", "train", is_training=False))
 
 
 def test_stream_checks_labels_as_they_come(shards: SimpleNamespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,3 +187,21 @@ def test_jitter_beside_a_policy_is_refused() -> None:
 def test_evaluation_errors(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evaluation_transform(**{"input_size": (1, 28, 28), **GRAY, **options})
+
+
+@pytest.mark.parametrize("size", [(1, 30000), (30000, 1)])
+def test_a_thin_image_is_not_blown_up(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resized as a whole, it would have 73 × 2,190,000 pixels; its ends do not count."""
+    resize, largest = Image.Image.resize, []
+
+    def watched(self: Image.Image, to: tuple[int, int], *args: Any, **kwargs: Any) -> Image.Image:
+        largest.append(max(to))
+        return resize(self, to, *args, **kwargs)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    thin = picture("L", size)
+    result = evaluation_transform((1, 64, 64), **GRAY)(thin)
+    assert result.shape == (1, 64, 64)
+    assert max(largest) <= 73 * 40
+    center = thin.crop([max(0, side // 2 - 8) for side in size] + [min(side, side // 2 + 8) for side in size])
+    assert torch.equal(result, evaluation_transform((1, 64, 64), **GRAY)(center))

@@ -251,6 +251,29 @@ def test_an_annotation_numbered_zero_is_matched(truth: dict[str, Any]) -> None:
     assert repr(one) == repr(other)  # in which nan equals nan
 
 
+@pytest.mark.parametrize(
+    "own",
+    [lambda number: f"photo-{number:04}", lambda number: number + 0.5, lambda number: 10**20 + number],
+    ids=["strings", "floats", "integers above 64 bits"],
+)
+def test_ids_are_labels(truth: dict[str, Any], own: Callable[[int], Any]) -> None:
+    renamed = {
+        "images": [{"id": own(image["id"])} for image in truth["images"]],
+        "categories": [{**category, "id": own(category["id"])} for category in CATEGORIES],
+        "annotations": [
+            {**entry, "image_id": own(entry["image_id"]), "category_id": own(entry["category_id"])}
+            for entry in truth["annotations"]
+        ],
+    }
+    detections = DETECTIONS["random"](truth)
+    plain, labeled = evaluated(truth, detections), evaluated(renamed, detections)
+    assert repr(labeled.compute()) == repr(plain.compute())
+    assert labeled.results() == [
+        {**result, "image_id": own(result["image_id"]), "category_id": own(result["category_id"])}
+        for result in plain.results()
+    ]
+
+
 def test_order_and_batches_make_no_difference(truth: dict[str, Any]) -> None:
     detections = DETECTIONS["random"](truth)
     one = evaluated(truth, detections)

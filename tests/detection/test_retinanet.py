@@ -242,6 +242,17 @@ def test_boxes_come_back_in_the_pixels_of_the_image(monkeypatch: pytest.MonkeyPa
     assert torch.allclose(result["boxes"], expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 3000), (3000, 1)])
+def test_a_thin_image_keeps_a_pixel(height: int, width: int) -> None:
+    detector = small(min_size=64, max_size=64).eval()
+    box = torch.tensor([[0.0, 0.0, width, height]])
+    batch, targets = detector.transform([image(height, width)], [{"boxes": box, "labels": torch.tensor([0])}])
+    assert batch.image_sizes == [(min(height, 64), min(width, 64))]
+    assert targets[0]["boxes"].tolist() == [[0, 0, min(width, 64), min(height, 64)]]
+    (result,) = detector([image(height, width)])
+    assert (result["boxes"] <= torch.tensor([width, height] * 2)).all()
+
+
 def test_training_images_are_not_resized() -> None:
     detector = small(min_size=320, max_size=640)
     batch, targets = detector.train().transform(IMAGES, TARGETS)

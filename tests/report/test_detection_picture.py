@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from sasa.report import DrawnBoxes, draw_box_rows, draw_boxes
@@ -31,6 +32,12 @@ def test_a_box_lies_where_it_should(tmp_path: Path) -> None:
 def test_large_images_keep_their_size(tmp_path: Path) -> None:
     image = np.full((500, 900, 3), 255, np.uint8)
     assert pixels(draw_boxes(image, DrawnBoxes([], [], []), tmp_path / "x.png")).shape == (500, 900, 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 3000, 3), (3000, 1, 3)])
+def test_a_thin_image_has_a_picture(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    boxes = DrawnBoxes([[0, 0, shape[1], shape[0]]], [1], ["line"])
+    assert pixels(draw_boxes(np.zeros(shape, np.uint8), boxes, tmp_path / "x.png")).shape == shape
 
 
 def test_captions_grow_with_large_images(tmp_path: Path) -> None:

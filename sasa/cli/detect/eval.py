@@ -12,8 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", required=True, help="run folder or .safetensors file")
     parser.add_argument(
         "--data",
-        help="folder or archive in COCO's or VOC's layout, or a COCO .json file (default: the data that the "
-        "detector was trained on, with their options; scenes if unknown)",
+        help="folder or archive in COCO's, VOC's or YOLO's layout, or a .json (COCO) or .yaml (YOLO) file "
+        "(default: the data that the detector was trained on, with their options; scenes if unknown)",
     )
     parser.add_argument("--split", default="test", help="split of the data (default: %(default)s)")
     parser.add_argument("--images", help="folder of the images of a .json file (default: the file's folder)")

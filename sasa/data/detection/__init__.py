@@ -1,4 +1,4 @@
-"""Annotated images for detection: built-in scenes, and data in COCO's or VOC's format."""
+"""Annotated images for detection: built-in scenes, and data in COCO's, VOC's or YOLO's format."""
 
 from sasa.data.detection.annotations import AnnotationError, Objects
 from sasa.data.detection.checks import check_categories

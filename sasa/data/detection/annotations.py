@@ -19,6 +19,9 @@ MIN_SIDE = 0.01
 
 _MAX_LISTED = 5
 
+Id = int | float | str
+"""The id of an image or category in an annotation file, a label."""
+
 
 @dataclass(frozen=True)
 class Objects:

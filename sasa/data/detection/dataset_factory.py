@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -12,19 +11,18 @@ from sasa.data.archives import ARCHIVE_SUFFIXES, ArchiveFiles
 from sasa.data.checks import check_not_empty
 from sasa.data.detection.coco import read_coco
 from sasa.data.detection.datasets import DetectionDataset, DetectionSource, DetectionTransform
+from sasa.data.detection.layouts import names_own_classes, read_layout, read_yolo_split
 from sasa.data.detection.scenes import SceneImages
-from sasa.data.detection.voc import image_sets, read_image_set, read_voc
-from sasa.data.files import Files, existing_path
+from sasa.data.files import existing_path
 from sasa.data.folders import FolderFiles
-from sasa.data.layout import quoted, split_spellings
 from sasa.errors import did_you_mean, require
 
 _SCENES = "scenes"
 _EXPECTED = (
-    f"{_SCENES!r}, a folder, an archive ({', '.join(ARCHIVE_SUFFIXES)}), or a COCO annotation file (.json)"
+    f"{_SCENES!r}, a folder, an archive ({', '.join(ARCHIVE_SUFFIXES)}), a COCO annotation file (.json), or "
+    "YOLO's description of a data set (.yaml)"
 )
-_COCO_FILE = re.compile(r"(?:(?P<base>.+)/)?annotations/instances_(?P<name>[^/]+)\.json")
-_VOC_FILE = re.compile(r"(?:(?P<base>.+)/)?Annotations/[^/]+\.xml")
+_YAML = (".yaml", ".yml")
 
 
 def create_detection_dataset(
@@ -46,8 +44,12 @@ def create_detection_dataset(
             - a folder, or a .tar, .tar.gz (.bz2, .xz) or .zip archive, in COCO's layout:
               annotations/instances_SPLIT2017.json and SPLIT2017/ (or images/SPLIT2017/, images/), which may
               be nested in other folders; the images of a compressed tar are held in memory;
-            - the same in VOC's layout: Annotations/*.xml, JPEGImages/, ImageSets/Main/SPLIT.txt;
-            - a COCO annotation file, *.json, for which split has no effect.
+            - the same in Roboflow's layout for COCO, SPLIT/_annotations.coco.json beside the images;
+            - the same in VOC's layout: Annotations/*.xml, JPEGImages/ or images/, ImageSets/Main/SPLIT.txt;
+              or SPLIT/*.xml beside the images;
+            - the same in YOLO's layout: data.yaml, images/ and labels/;
+            - a COCO annotation file, *.json, for which split has no effect;
+            - YOLO's description of a data set, *.yaml, whose images are in its folder or below.
             A path that looks like the name is given as "./scenes".
         split: "train", "validation" (also "val"), "test", or the name of any other split, such as
             "train2017". "test" falls back to the validation data if there is no test data. None takes the
@@ -84,8 +86,9 @@ def create_detection_dataset(
             f"images: expected None for {source!r}, as it is for COCO annotation files (*.json), got "
             f"{str(images)!r}"
         )
-    if classes is not None and (source == _SCENES or is_json):
-        raise _classes_error(source, classes)
+    is_yaml = source.lower().endswith(_YAML)
+    if classes is not None and (source == _SCENES or is_json or is_yaml):
+        raise names_own_classes(source, classes)
     if source == _SCENES:
         known = signature(SceneImages).parameters
         for option in scene_options:
@@ -93,99 +96,19 @@ def create_detection_dataset(
                 hint = did_you_mean(option, known)
                 raise TypeError(f"scene_options: expected those of {_SCENES!r}, got {option!r}{hint}")
         return DetectionDataset(SceneImages(split, **scene_options), transform=transform)
-    path = existing_path(source, names=[_SCENES], expected=_EXPECTED, suffixes=(*ARCHIVE_SUFFIXES, ".json"))
+    path = existing_path(
+        source, names=[_SCENES], expected=_EXPECTED, suffixes=(*ARCHIVE_SUFFIXES, ".json", *_YAML)
+    )
     annotated: DetectionSource
     if is_json:
         folder = path.parent if images is None else Path(images).expanduser()
         if not folder.is_dir():
             raise FileNotFoundError(f"images: expected a folder, got {str(images)!r}")
         annotated = read_coco(path.read_bytes(), source, FolderFiles(folder), "", on_invalid)
+    elif is_yaml:
+        annotated = read_yolo_split(FolderFiles(path.parent), "", path.name, split, on_invalid)
     else:
         files = FolderFiles(path) if path.is_dir() else ArchiveFiles(path)
-        annotated = _read_layout(files, split, classes, on_invalid)
+        annotated = read_layout(files, split, classes, on_invalid)
     check_not_empty(annotated.image_ids, "images", annotated.location)
     return DetectionDataset(annotated, transform=transform)
-
-
-def _classes_error(location: str, classes: Sequence[str]) -> TypeError:
-    return TypeError(
-        f"classes: expected None for {location!r}, which names its own, as they are for VOC's layout, got "
-        f"{list(classes)}"
-    )
-
-
-def _read_layout(
-    files: Files, split: str | None, classes: Sequence[str] | None, on_invalid: Literal["raise", "skip"]
-) -> DetectionSource:
-    """Find COCO's or VOC's layout among the files and read the split."""
-    coco = [match for file in files.files if (match := _COCO_FILE.fullmatch(file))]
-    voc = [match for file in files.files if (match := _VOC_FILE.fullmatch(file))]
-    bases = {match["base"] or "" for match in (*coco, *voc)}
-    if not bases:
-        raise ValueError(
-            f"{files.location}: expected COCO's annotations/instances_SPLIT.json or VOC's Annotations/*.xml, "
-            "got neither; for another name give the .json file as source and its images="
-        )
-    if len(bases) > 1 or (coco and voc):
-        raise ValueError(
-            f"{files.location}: expected one data set, got several, in {quoted(bases)}; give the folder "
-            "of one of them"
-        )
-    (base,) = bases
-    prefix = f"{base}/" if base else ""
-    if coco:
-        if classes is not None:
-            raise _classes_error(files.location, classes)
-        return _read_coco_split(
-            files, prefix, {match["name"]: match.string for match in coco}, split, on_invalid
-        )
-    if split is None:
-        return read_voc(files, base, None, files.name(f"{prefix}Annotations"), classes, on_invalid)
-    sets = image_sets(files, base)
-    file = sets[_choose_split(split, sets, files.location)]
-    stems = read_image_set(files.read_all([file])[file], files.name(file))
-    return read_voc(files, base, stems, files.name(file), classes, on_invalid)
-
-
-def _read_coco_split(
-    files: Files,
-    prefix: str,
-    annotation_files: dict[str, str],
-    split: str | None,
-    on_invalid: Literal["raise", "skip"],
-) -> DetectionSource:
-    name = _choose_split(split, annotation_files, files.location)
-    file = annotation_files[name]
-    folders = [f"{prefix}{folder}" for folder in (name, f"images/{name}", "images")]
-    folder = next((folder for folder in folders if folder in files.folders), None)
-    if folder is None:
-        raise ValueError(
-            f"{files.name(file)}: expected a folder of images, {' or '.join(map(repr, folders))}, got none"
-        )
-    return read_coco(files.read_all([file])[file], files.name(file), files, folder, on_invalid)
-
-
-def _choose_split(split: str | None, names: Iterable[str], location: str) -> str:
-    """The name of a split among those of a data set: as given, a usual spelling, or either with a year.
-
-    Args:
-        split: The split as given; None takes the only one.
-        names: The names of the data set's splits.
-        location: The data set in messages.
-
-    Raises:
-        ValueError: None or several of the names match.
-    """
-    names = sorted(names)
-    spellings = (None,) if split is None else split_spellings(split)
-    for spelling in spellings:
-        pattern = r".*" if spelling is None else rf"{re.escape(spelling)}\d*"
-        matches = [spelling] if spelling in names else [name for name in names if re.fullmatch(pattern, name)]
-        if len(matches) > 1:
-            raise ValueError(f"split: expected one of {quoted(matches)} for {location}, got {split!r}")
-        if matches:
-            return str(matches[0])
-    expected = (
-        f"one of {quoted(names)} for {location}" if names else f"None for {location}, which has no splits"
-    )
-    raise ValueError(f"split: expected {expected}, got {split!r}")

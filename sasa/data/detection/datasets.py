@@ -12,7 +12,8 @@ from torch import Tensor
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from sasa.data.datasets import Source, SourceDataset
-from sasa.data.detection.annotations import Objects
+from sasa.data.detection.annotations import Id, Objects
+from sasa.data.detection.frames import annotated_frame
 from sasa.data.images import convert_image
 
 Target = dict[str, Any]
@@ -29,8 +30,8 @@ class DetectionSource(Source, Protocol):
         skipped: Descriptions of the objects that were left out.
     """
 
-    category_ids: list[int]
-    image_ids: Sequence[int]
+    category_ids: Sequence[Id]
+    image_ids: Sequence[Id]
     skipped: tuple[str, ...]
 
     def file_name(self, index: int) -> str:
@@ -52,7 +53,7 @@ class DetectionDataset(SourceDataset[tuple[Any, Target]]):
     - labels: (N,) int64, 0 … C - 1, as for torchvision's RetinaNet with num_classes=C (no background);
     - area: (N,) float32, in square pixels;
     - iscrowd: (N,) int64, 1 for a region to ignore (COCO's crowds, VOC's difficult objects), else 0;
-    - image_id: int.
+    - image_id: a number or a string, as in the annotation file.
 
     Args:
         source: The source of the images.
@@ -91,16 +92,13 @@ class DetectionDataset(SourceDataset[tuple[Any, Target]]):
 
         Raises:
             BrokenImageError: It cannot be decoded; the message names its file.
-            ValueError: Its size is not that of its annotations.
+            ValueError: Its size is not that of its annotations, or it does not decide whether the boxes refer
+                to the stored or the upright image (EXIF).
         """
+        name = self.name(index)
         stored = self.source.load(self.indices[index])
-        if stored.size != self.size(index):
-            width, height = self.size(index)
-            raise ValueError(
-                f"{self.name(index)}: expected {width}×{height} pixels, as annotated, got "
-                f"{stored.width}×{stored.height}; correct the annotations or the image"
-            )
-        return convert_image(stored, "RGB", self.name(index))
+        has_objects = len(self.objects(index)) > 0
+        return convert_image(annotated_frame(stored, self.size(index), has_objects, name), "RGB", name)
 
     def target(self, index: int) -> Target:
         """One target without the transform."""
@@ -148,7 +146,7 @@ class DetectionDataset(SourceDataset[tuple[Any, Target]]):
         return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def make_target(objects: Objects, image_id: int, size: tuple[int, int]) -> Target:
+def make_target(objects: Objects, image_id: Id, size: tuple[int, int]) -> Target:
     """The target of one image of size (width, height); boxes are clipped to the image."""
     width, height = size
     corners = np.concatenate([objects.boxes[:, :2], objects.boxes[:, :2] + objects.boxes[:, 2:]], axis=1)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from sasa.data.detection.annotations import Objects
+from sasa.data.detection.annotations import Id, Objects
 from sasa.data.fashion_mnist import CLASSES, load_fashion_mnist
 from sasa.data.layout import split_spellings
 from sasa.errors import require
@@ -104,8 +104,8 @@ class SceneImages:
         self._last: tuple[int, Gray, npt.NDArray[np.int16], Objects] | None = None
         self.location = f"scenes/{split}"
         self.classes = list(CLASSES)
-        self.category_ids = list(range(1, len(CLASSES) + 1))
-        self.image_ids: Sequence[int] = range(length)
+        self.category_ids: Sequence[Id] = list(range(1, len(CLASSES) + 1))
+        self.image_ids: Sequence[Id] = range(length)
 
     def name(self, index: int) -> str:
         """The number of the scene in its split, "scenes/train[17]"."""

@@ -54,7 +54,7 @@ def detection_training_transform(
         v2.Compose(
             [
                 _loss_target,
-                v2.ScaleJitter((size, size), scale),
+                _ScaleJitter((size, size), scale),
                 v2.RandomHorizontalFlip(hflip),
                 v2.ToImage(),
                 v2.ToDtype(torch.float32, scale=True),
@@ -78,6 +78,15 @@ def detection_evaluation_transform() -> DetectionTransform:
         DetectionTransform,
         v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.ToPureTensor()]),
     )
+
+
+class _ScaleJitter(v2.ScaleJitter):
+    """torchvision's, but a thin image keeps a width and height of at least 1."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        params: dict[str, Any] = super().make_params(flat_inputs)
+        params["size"] = tuple(max(1, side) for side in params["size"])
+        return params
 
 
 def _loss_target(image: Image.Image, target: Target) -> tuple[Image.Image, dict[str, Any]]:

@@ -72,7 +72,7 @@ class DetectionDataConfig:
     """The annotated images.
 
     Attributes:
-        source: `scenes` (built in), or a folder or archive in COCO's or VOC's layout.
+        source: `scenes` (built in), or a folder or archive in COCO's, VOC's or YOLO's layout.
         train_split: Split for training.
         val_split: Split for the validation after every epoch.
         test_split: Split for the evaluation at the end. If the data have no test split, test means the

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from sasa.data import read_image
+from sasa.data import BrokenImageError, read_image
 from sasa.data.detection import create_detection_dataset, detection_evaluation_transform
 from sasa.detection import RetinaNet
 from sasa.errors import require
@@ -52,17 +52,22 @@ class DetectedImage:
 
 
 def detect_in_files(
-    run: str | Path, paths: Sequence[str | Path], *, min_score: float = 0.3
-) -> Iterator[tuple[Image.Image, LabeledBoxes]]:
+    run: str | Path,
+    paths: Sequence[str | Path],
+    *,
+    min_score: float = 0.3,
+    broken: list[str] | None = None,
+) -> Iterator[tuple[str | Path, Image.Image, LabeledBoxes]]:
     """Detect objects in image files, one after the other, in the given order.
 
     Args:
         run: The run folder of a detector, or its safetensors file.
         paths: Image files of any size.
         min_score: Lowest score of a detection, in [0, 1].
+        broken: Receives the errors of files that cannot be read, which are then left out; None raises them.
 
     Yields:
-        The RGB image and its detections.
+        The path, the upright RGB image and its detections.
 
     Raises:
         OSError: A file cannot be read; the error names it.
@@ -72,8 +77,14 @@ def detect_in_files(
     require(0 <= min_score <= 1, "min_score", "a number in [0, 1]", min_score)
     detector, metadata = load_detector(run)
     for path in paths:
-        image = read_image(path)
-        yield image, _detect(detector, image, metadata.classes, min_score)
+        try:
+            image = read_image(path)
+        except (OSError, BrokenImageError) as error:
+            if broken is None:
+                raise
+            broken.append(str(error))
+            continue
+        yield path, image, _detect(detector, image, metadata.classes, min_score)
 
 
 def detect_in_test_images(run: str | Path, count: int = 6, *, min_score: float = 0.3) -> list[DetectedImage]:

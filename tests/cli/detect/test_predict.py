@@ -59,8 +59,55 @@ def test_predict_never_overwrites(
     assert main([*command, str(tmp_path), photos[0]]) == 2
     assert f"which belongs to {photos[0]}" in capsys.readouterr().err
     assert Path(photos[0]).read_bytes() == before
-    other = tmp_path / "other" / "one.jpg"
+    other = tmp_path / "other" / "one.png"
     other.parent.mkdir()
     other.write_bytes(before)
     assert main([*command, str(tmp_path / "out"), photos[0], str(other)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_predict_goes_on_after_a_broken_image_in_a_folder(
+    weights: Path, photos: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures keep subfolders, and endings where names would be the same; a second run finds the same."""
+    out = tmp_path / "found"
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    Path(photos[0]).rename(tmp_path / "a" / "b" / "one.png")
+    with Image.open(photos[1]) as image:
+        image.save(tmp_path / "two.bmp")
+    (tmp_path / "broken.png").write_text("<html>")
+    Image.new("RGB", (3000, 1)).save(tmp_path / "thin.png")
+    for _ in range(2):
+        assert main(["detect", "predict", str(tmp_path), "--run", str(weights), "--out", str(out)]) == 1
+        output = capsys.readouterr()
+        assert output.err.startswith("sasa: error: 1 of 5 images cannot be read:\n")
+        assert "broken.png: broken image: not an image" in output.err
+        assert "in 4 images" in output.out
+        content = json.loads((out / "detections.json").read_text())
+        assert [Path(entry["image"]).name for entry in content] == [
+            "one.png",
+            "thin.png",
+            "two.bmp",
+            "two.jpg",
+        ]
+        pictures = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
+        assert pictures == ["a/b/one.png", "thin.png", "two.bmp.png", "two.jpg.png"]
+
+
+def test_predict_turns_photos_upright(
+    weights: Path, photos: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    with Image.open(photos[0]) as image:
+        upright = image.transpose(Image.Transpose.ROTATE_270)
+        image.save(tmp_path / "turned.png", exif=tags)
+    upright.save(tmp_path / "upright.png")
+    names = [str(tmp_path / name) for name in ("turned.png", "upright.png")]
+    out = tmp_path / "out"
+    assert main(["detect", "predict", *names, "--run", str(weights), "--out", str(out)]) == 0
+    turned, plain = json.loads((out / "detections.json").read_text())
+    assert {**turned, "image": ""} == {**plain, "image": ""}
+    assert (turned["width"], turned["height"]) == (48, 80)
+    with Image.open(out / "turned.png") as one, Image.open(out / "upright.png") as other:
+        assert one.tobytes() == other.tobytes()

@@ -61,7 +61,7 @@ def test_train_resume_then_eval(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["train", "--resume", "nowhere"], "--resume: expected a run folder, got nowhere"),
         (["eval", "--nothing", "x"], "see sasa detect eval --help"),
         (["eval", "--run", "nowhere"], "folder of a finished run, got nowhere"),
-        (["predict", "missing.png", "--run", "nowhere"], "folder of a finished run, got nowhere"),
+        (["predict", "missing.png", "--run", "nowhere"], "got 'missing.png', which does not exist"),
         (
             ["train", *TINY, "--model.options.widht_mult", "1"],
             "error: model: create_retinanet() got an unexpected",

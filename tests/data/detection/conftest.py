@@ -112,3 +112,9 @@ def voc(tmp_path: Path) -> Path:
             draw(base / "JPEGImages" / f"{stem}.png", width, height)
             (base / "Annotations" / f"{stem}.xml").write_text(voc_xml(width, height, objects))
     return root
+
+
+@pytest.fixture
+def draw_image() -> Callable[[Path, int, int], None]:
+    """Writes an image of a width and height, folders included."""
+    return draw

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from sasa.data import BrokenImageError
 from sasa.data.detection import AnnotationError, DetectionDataset, create_detection_dataset
@@ -162,7 +163,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "not finite": (entry("annotations", bbox=[1, 2, float("nan"), 4]), "not finite"),
     "three numbers": (
         entry("annotations", bbox=[1, 2, 3]),
-        r"annotation 100: bbox: expected a list of 4 numbers, got \[1, 2, 3\]",
+        r"annotation 100: bbox: expected a list of 4 numbers, or polygons .*, got \[1, 2, 3\]",
     ),
     "text": (
         entry("annotations", bbox=["1", 2, 3, 4]),
@@ -177,7 +178,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "annotation id": (entry("annotations", 1, id=100), "annotation id 100 occurs more than once"),
     "no annotation id": (
         entry("annotations", 1, id=None),
-        "annotation number 1: id: expected an integer, got nothing",
+        "annotation number 1: id: expected a number or a string, got nothing",
     ),
     "image id": (entry("images", 1, id=7), "image id 7 occurs more than once"),
     "category id": (entry("categories", 1, id=18), "category id 18 occurs more than once"),
@@ -186,9 +187,11 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "file elsewhere": (entry("images", file_name="../../7.png"), "image 7: no file"),
     "no file name": (entry("images", file_name=None), "image 7: file_name: expected a string, got nothing"),
     "height": (entry("images", height=0), "image 7: height: expected a positive integer, got 0"),
-    "width": (entry("images", width=40.0), "image 7: width: expected a positive integer, got 40.0"),
-    "crowd": (entry("annotations", iscrowd=2), "annotation 100 .*iscrowd: expected 0 or 1, got 2"),
-    "area": (entry("annotations", area=-1), "annotation 100 .*area: expected a number of at least 0, got -1"),
+    "width": (entry("images", width=40.5), "image 7: width: expected a positive integer, got 40.5"),
+    "huge width": (entry("images", width=10**400), "image 7: width: expected a positive integer, got 1000"),
+    "huge box": (entry("annotations", bbox=[10**400, 1, 1, 1]), "annotation 100: bbox: expected a list of 4"),
+    "crowd": (entry("annotations", iscrowd=2), "annotation 100: iscrowd: expected 0 or 1, got 2"),
+    "area": (entry("annotations", area=-1), "annotation 100: area: expected a number of at least 0, got -1"),
     "no object": (lambda content: content["images"].append(4), "image number 3: expected an object, got 4"),
     "no categories": (
         lambda content: content.update(categories=[], annotations=[]),
@@ -271,3 +274,161 @@ def test_a_broken_image(coco: Path) -> None:
     (coco / "train2017" / "3.png").write_bytes(b"")
     with pytest.raises(BrokenImageError, match=r"train2017/3\.png: broken image"):
         create_detection_dataset(coco)[1]
+
+
+@pytest.mark.parametrize("own", [str, float, lambda number: 10**20 + number])
+def test_ids_are_labels(coco: Path, edit: Edit, own: Callable[[int], Any]) -> None:
+    def rename(content: dict[str, Any]) -> None:
+        for kind in ("images", "annotations", "categories"):
+            for entry in content[kind]:
+                for key in {"id", "image_id", "category_id"} & entry.keys():
+                    entry[key] = own(entry[key])
+
+    before = create_detection_dataset(coco)
+    dataset = create_detection_dataset(edit(rename))
+    assert dataset.image_ids == [own(7), own(3), own(5)]
+    assert [type(number) for number in dataset.image_ids] == [type(own(7))] * 3
+    truth = dataset.ground_truth()
+    assert [entry["image_id"] for entry in truth["annotations"]] == [own(7)] * 3 + [own(5)]
+    assert [category["id"] for category in truth["categories"]] == dataset.category_ids
+    assert dict(zip(dataset.category_ids, dataset.classes, strict=True)) == {own(18): "dog", own(3): "car"}
+    names = [[data.classes[label] for label in data.objects(0).labels] for data in (before, dataset)]
+    assert names[0] == names[1]
+
+
+def test_a_number_is_not_its_text(edit: Edit) -> None:
+    with pytest.raises(AnnotationError, match="image_id: expected the id of a listed image, got '7'"):
+        create_detection_dataset(edit(entry("annotations", image_id="7")))
+
+
+@pytest.mark.parametrize("empty", ["missing", "null"])
+def test_what_a_file_leaves_out(edit: Edit, empty: str) -> None:
+    """Width, height, area and crowd; and a box beside polygons."""
+
+    def strip(content: dict[str, Any]) -> None:
+        content["annotations"][0]["segmentation"] = [[1, 2, 9, 2, 9, 12.5], [4, 20, 5, 22, 4, 21]]
+        del content["annotations"][1]
+        for kind, keys in (("images", ("width", "height")), ("annotations", ("area", "iscrowd"))):
+            for entry in content[kind]:
+                for key in keys:
+                    entry.update({key: None}) if empty == "null" else entry.pop(key)
+        content["annotations"][0].update({"bbox": None}) if empty == "null" else content["annotations"][
+            0
+        ].pop("bbox")
+
+    dataset = create_detection_dataset(edit(strip))
+    assert [dataset.size(index) for index in range(3)] == [(40, 30), (20, 50), (64, 64)]
+    target = dataset[0][1]
+    assert target["boxes"].tolist() == [[1, 2, 9, 22], [5, 5, 7, 7]]
+    assert target["area"].tolist() == [160, 4]
+    assert target["iscrowd"].tolist() == [0, 0]
+
+
+def test_a_size_from_the_file_is_checked(coco: Path, edit: Edit) -> None:
+    def strip(content: dict[str, Any]) -> None:
+        for entry in content["images"]:
+            del entry["width"]
+        content["annotations"][0]["bbox"] = [30, 5, 11.5, 6]
+
+    with pytest.raises(AnnotationError, match=r"annotation 100 of .*extends beyond its 40×30 image"):
+        create_detection_dataset(edit(strip))
+    assert len(create_detection_dataset(coco, on_invalid="skip").skipped) == 1
+    (coco / "train2017" / "7.png").write_bytes(b"no image")
+    with pytest.raises(AnnotationError, match=r"7\.png: broken image: its size cannot be read"):
+        create_detection_dataset(coco)
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "gztar", "zip"])
+def test_a_turned_photo_without_a_size(coco: Path, edit: Edit, kind: str) -> None:
+    """Its boxes may be in the stored or the upright image; without boxes that does not matter."""
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    for name in ("7.png", "3.png"):
+        with Image.open(coco / "train2017" / name) as image:
+            image.save(coco / "train2017" / name, exif=tags)
+
+    def strip(content: dict[str, Any]) -> None:
+        for entry in content["images"]:
+            del entry["width"], entry["height"]
+
+    edit(strip)
+    source = coco if kind == "folder" else shutil.make_archive(str(coco) + "-packed", kind, coco)
+    with pytest.raises(
+        AnnotationError, match=r"1 fault\n.*7\.png: EXIF orientation 6: .* does not decide which"
+    ):
+        create_detection_dataset(source)
+    edit(lambda content: content["annotations"].__delitem__(slice(3)))
+    source = coco if kind == "folder" else shutil.make_archive(str(coco) + "-packed", kind, coco)
+    dataset = create_detection_dataset(source)
+    assert [dataset.size(index) for index in range(3)] == [(30, 40), (50, 20), (64, 64)]
+    assert dataset[1][0].size == (50, 20)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train2017/7.png",
+        "./7.png",
+        "data/train2017/7.png",
+        "C:\\data\\train2017\\7.png",
+        "/old/train2017/7.png",
+    ],
+)
+def test_file_names_with_their_folder(coco: Path, edit: Edit, name: str) -> None:
+    dataset = create_detection_dataset(edit(entry("images", file_name=name)))
+    assert dataset.name(0) == str(coco / "train2017" / "7.png")
+    file = coco / "annotations" / "instances_train2017.json"
+    assert create_detection_dataset(file, images=coco / "train2017").name(0) == dataset.name(0)
+
+
+def test_file_names_with_another_folder(edit: Edit) -> None:
+    with pytest.raises(AnnotationError, match=r"image 7: no file .*train2017/val2017/7\.png"):
+        create_detection_dataset(edit(entry("images", file_name="val2017/7.png")))
+
+
+def test_one_file_for_two_images(edit: Edit) -> None:
+    with pytest.raises(AnnotationError, match=r"one entry for a file, got several for train2017/7\.png"):
+        create_detection_dataset(edit(entry("images", 1, file_name="train2017/7.png")))
+
+
+@pytest.fixture
+def roboflow(coco: Path) -> Path:
+    """train and valid with _annotations.coco.json beside the images, and the category of the group of all."""
+    for name, split in (("train2017", "train"), ("val2017", "valid")):
+        file = coco / "annotations" / f"instances_{name}.json"
+        content = json.loads(file.read_text())
+        for category in content["categories"]:
+            category["supercategory"] = "dog"
+        content["categories"].insert(0, {"id": 0, "name": "dog", "supercategory": "none"})
+        (coco / name).rename(coco / split)
+        (coco / split / "_annotations.coco.json").write_text(json.dumps(content))
+        file.unlink()
+    return coco
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "nested zip"])
+def test_roboflows_layout(roboflow: Path, kind: str) -> None:
+    source: Path | str = roboflow
+    if kind != "folder":
+        place = (roboflow.parent, roboflow.name) if "nested" in kind else (roboflow, None)
+        source = shutil.make_archive(str(roboflow.parent / "packed"), "zip", *place)
+    train, valid = (create_detection_dataset(source, split) for split in ("train", "validation"))
+    assert (train.classes, train.category_ids) == (["car", "dog"], [3, 18])
+    assert (train.image_ids, valid.image_ids) == ([7, 3, 5], [9])
+    assert train[0][0].size == (40, 30)
+    assert create_detection_dataset(source, "test").image_ids == [9]
+    with pytest.raises(ValueError, match="split: expected one of 'train', 'valid'"):
+        create_detection_dataset(source, None)
+
+
+def test_one_split_of_roboflows_layout(roboflow: Path) -> None:
+    assert create_detection_dataset(roboflow / "train", None).image_ids == [7, 3, 5]
+
+
+def test_a_group_with_annotations_is_a_class(roboflow: Path) -> None:
+    file = roboflow / "train" / "_annotations.coco.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["category_id"] = 0
+    file.write_text(json.dumps(content))
+    with pytest.raises(AnnotationError, match="category name 'dog' occurs more than once"):
+        create_detection_dataset(roboflow)

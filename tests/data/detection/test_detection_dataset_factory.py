@@ -38,12 +38,12 @@ def test_missing_path_suggests_neighbor(coco: Path) -> None:
 
 
 def test_no_known_layout(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected COCO's .* or VOC's .*, got neither"):
+    with pytest.raises(
+        ValueError, match=r"expected COCO's .*, VOC's .* or YOLO's data\.yaml, got none of them"
+    ):
         create_detection_dataset(tmp_path)
     (tmp_path / "x.txt").write_text("")
-    with pytest.raises(
-        ValueError, match=r"a folder, an archive .* or a COCO annotation file .*, got the file"
-    ):
+    with pytest.raises(ValueError, match=r"a folder, an archive .* or YOLO's description .*, got the file"):
         create_detection_dataset(tmp_path / "x.txt")
 
 

@@ -92,6 +92,14 @@ def test_the_longer_side_is_jittered_and_the_ratio_kept(size: tuple[int, int]) -
     assert 0.35 < sum(side == 60 for side in sides) / 60 < 0.65, "half of the factors are above 1"
 
 
+@pytest.mark.parametrize("size", [(1, 300), (300, 1)])
+def test_a_thin_image_keeps_a_pixel(size: tuple[int, int]) -> None:
+    image, target = detection_training_transform(60, scale=(0.8, 0.8))(*scene(*size, (0, 0, *size)))
+    assert image.shape == (3, 60, 60)
+    sides = (target["boxes"][0, 2:] - target["boxes"][0, :2]).tolist()
+    assert sides == pytest.approx([1, 48] if size[0] == 1 else [48, 1])
+
+
 def test_padding_has_the_mean() -> None:
     transform = detection_training_transform(40, scale=(0.5, 0.5), mean=MEAN)
     image, _ = transform(*scene(10, 10))

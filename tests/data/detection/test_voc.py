@@ -106,10 +106,15 @@ def test_pixels_counted_from_zero_pass(voc: Path, write_xml: Xml) -> None:
     [
         ("<annotation>", "broken xml: no element found"),
         ("", "broken xml: no element found"),
-        ("<annotation/>", "size/width: expected a number, got None"),
+        ("<html/>", "expected one <annotation> with VOC's <object> elements, got something else"),
+        ("<annotation><size/></annotation>", "size/width: expected a number, got None"),
         (
             "<annotation><size><width>0</width><height>4</height></size></annotation>",
             "size: expected positive integers, got 0×4",
+        ),
+        (
+            "<annotation><size><width>1e300</width><height>4</height></size></annotation>",
+            r"size: expected positive integers, got 1e\+300×4",
         ),
     ],
 )
@@ -151,3 +156,120 @@ def test_skip(voc: Path, write_xml: Xml) -> None:
     dataset = create_detection_dataset(voc, on_invalid="skip")
     assert len(dataset.skipped) == 1
     assert dataset.target(0)["boxes"].tolist() == [[0, 0, 5, 20]]
+
+
+@pytest.mark.parametrize("size", ["", "<size><width>0</width><height>0</height><depth>0</depth></size>"])
+@pytest.mark.parametrize("kind", ["folder", "gztar"])
+def test_a_size_that_is_not_stated(voc: Path, write_xml: Xml, size: str, kind: str) -> None:
+    file = voc / "VOC2007" / "Annotations" / "b.xml"
+    content = write_xml(30, 20, [("red", 1, 1, 30, 20, 0)])
+    start, end = content.index("<size>"), content.index("</size>") + len("</size>")
+    file.write_text((content[:start] + size + content[end:]).replace("<difficult>0</difficult>", ""))
+    source = voc if kind == "folder" else shutil.make_archive(str(voc) + "-packed", kind, voc)
+    dataset = create_detection_dataset(source)
+    assert dataset.size(0) == (30, 20)
+    assert dataset[0][1]["boxes"].tolist() == [[0, 0, 30, 20]]
+    assert dataset[0][1]["iscrowd"].tolist() == [0]
+
+
+def test_subfolders(voc: Path, write_xml: Xml, draw_image: Callable[..., None]) -> None:
+    """Equal names in mirrored folders, names with spaces, and images that are not in subfolders."""
+    base = voc / "VOC2007"
+    for place, name in (("x", "red"), ("y", "blue")):
+        (base / "Annotations" / place).mkdir()
+        (base / "Annotations" / place / "my photo.xml").write_text(write_xml(8, 8, [(name, 1, 1, 4, 4, 0)]))
+        draw_image(base / "JPEGImages" / place / "my photo.png", 8, 8)
+    (base / "Annotations" / "y" / "only.xml").write_text(write_xml(9, 9, [("red", 1, 1, 4, 4, 0)]))
+    draw_image(base / "JPEGImages" / "only.png", 9, 9)
+    (base / "ImageSets" / "Main" / "train.txt").write_text("x/my photo\ny/my photo.jpg\nonly\nb  1\n")
+    dataset = create_detection_dataset(voc)
+    assert [dataset.source.file_name(i) for i in range(4)] == [
+        "x/my photo.png",
+        "y/my photo.png",
+        "only.png",
+        "b.png",
+    ]
+    assert [dataset.classes[dataset.objects(i).labels[0]] for i in range(3)] == ["red", "blue", "red"]
+    assert len(create_detection_dataset(voc, None)) == 6
+
+
+def test_several_images_of_one_name(voc: Path, write_xml: Xml, draw_image: Callable[..., None]) -> None:
+    base = voc / "VOC2007"
+    draw_image(base / "JPEGImages" / "b.bmp", 30, 20)
+    with pytest.raises(
+        AnnotationError, match=r"b\.xml: expected one image file .*JPEGImages/b\.\*, got .*bmp"
+    ):
+        create_detection_dataset(voc)
+    file = base / "Annotations" / "b.xml"
+    file.write_text(file.read_text().replace("elsewhere.jpg", r"C:\photos\b.bmp"))
+    assert create_detection_dataset(voc).name(0).endswith("b.bmp")
+
+
+def test_the_file_name_where_no_image_has_the_name_of_the_xml_file(voc: Path) -> None:
+    base = voc / "VOC2007"
+    (base / "JPEGImages" / "b.png").rename(base / "JPEGImages" / "elsewhere.png")
+    assert create_detection_dataset(voc).name(0).endswith("elsewhere.png")
+
+
+@pytest.mark.parametrize("layout", ["images and annotations", "beside", "beside, by split"])
+def test_other_folders(voc: Path, layout: str) -> None:
+    base = voc / "VOC2007"
+    before = create_detection_dataset(base, None).ground_truth()
+    shutil.rmtree(base / "ImageSets")
+    split, place = None, base
+    if layout == "images and annotations":
+        (base / "JPEGImages").rename(base / "images")
+        (base / "Annotations").rename(base / "annotations")
+    else:
+        if layout == "beside, by split":
+            split, place = "validation", base / "valid"
+            place.mkdir()
+        for path in [*(base / "JPEGImages").iterdir(), *(base / "Annotations").iterdir()]:
+            path.rename(place / path.name)
+    assert create_detection_dataset(voc, split).ground_truth() == before
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1", "gbk", "shift_jis"])
+def test_encodings(voc: Path, write_xml: Xml, encoding: str) -> None:
+    name = {"gbk": "红", "shift_jis": "赤"}.get(encoding, "rouge é")
+    declared = f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?>\n'
+    text = declared + write_xml(30, 20, [(name, 1, 1, 30, 20, 0)])
+    (voc / "VOC2007" / "Annotations" / "b.xml").write_bytes(text.encode(encoding))
+    assert name in create_detection_dataset(voc).classes
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ("", "not well-formed .*must declare it"),
+        ('<?xml version="1.0" encoding="nonsense"?>', "unknown encoding: nonsense"),
+        ('<?xml version="1.0" encoding="ascii"?>', "'ascii' codec"),
+    ],
+)
+def test_other_encodings_than_declared(voc: Path, write_xml: Xml, declared: str, message: str) -> None:
+    text = declared + write_xml(30, 20, [("é", 1, 1, 30, 20, 0)])
+    (voc / "VOC2007" / "Annotations" / "b.xml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(AnnotationError, match=rf"b\.xml: broken xml: .*{message}"):
+        create_detection_dataset(voc)
+
+
+@pytest.mark.parametrize("around", ["<doc>{}</doc>", "{}", "<annotations>{}</annotations>"])
+@pytest.mark.parametrize(
+    "root", ["annotation", "Annotation", "record", 'annotation xmlns="http://x.org/voc"']
+)
+def test_other_roots(voc: Path, write_xml: Xml, around: str, root: str) -> None:
+    text = write_xml(30, 20, [("red", 1, 1, 30, 20, 0)])
+    text = text.replace("<annotation>", f"<{root}>").replace("</annotation>", f"</{root.split()[0]}>")
+    (voc / "VOC2007" / "Annotations" / "b.xml").write_text(around.format(text))
+    if around == "{}" or root.startswith("annotation"):
+        assert len(create_detection_dataset(voc).objects(0)) == 1
+    else:
+        with pytest.raises(AnnotationError, match=r"b\.xml: expected one <annotation>"):
+            create_detection_dataset(voc)
+
+
+def test_an_image_set_of_windows(voc: Path) -> None:
+    file = voc / "VOC2007" / "ImageSets" / "Main" / "train.txt"
+    for encoding in ("utf-16", "utf-8-sig"):
+        file.write_bytes("b\r\na\r\n".encode(encoding))
+        assert len(create_detection_dataset(voc)) == 2

@@ -142,7 +142,7 @@ def test_a_checkpoint_is_never_unpickled(tmp_path: Path) -> None:
             return (os.mkdir, (str(tmp_path / "harm"),))
 
     torch.save({"state_dict": Harm()}, tmp_path / "epoch-0001.ckpt")
-    with pytest.raises(ValueError, match="got a damaged file"):
+    with pytest.raises(ValueError, match=r"a pickle that refers to code, posix\.mkdir, which is not run"):
         read_checkpoint(tmp_path / "epoch-0001.ckpt")
     assert not (tmp_path / "harm").exists()
 

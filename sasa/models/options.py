@@ -19,7 +19,7 @@ _FACTORY = {
     "dtype",
 }
 # What timm takes from a pretrained_cfg as arguments of the network.
-_ARGUMENTS = ("input_size", "fixed_input_size", "global_pool")
+_ARGUMENTS = ("input_size", "fixed_input_size")
 
 
 def network_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def load_torch_file(path: Path, expected: str) -> Any:
     try:
         if zipfile.is_zipfile(path):
             _check_archive(path)
-        with path.open("rb") as file:  # by its content: torch 2.12 takes some names for other formats
+        with path.open("rb") as file:  # newer torch takes some names for other formats
             return torch.load(file, map_location="cpu", weights_only=True)
     except LOAD_ERRORS as error:
         if code := re.search(r"GLOBAL (\S+)", str(error)):

@@ -187,6 +187,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected keys such as 'model:' and 'data:', got {content!r}")
+    # jsonargparse would import the class and call it.
+    classes = [key for key in leaves(content) if "class_path" in key.split(".")]
+    require(not classes, f"{path}", "no class_path, which names code to run", ", ".join(classes))
     return content
 
 

@@ -121,3 +121,12 @@ def test_a_run_is_new_or_resumed() -> None:
     assert isinstance(config, TrainConfig)
     assert config.seed == 4
     assert parse_run(["--resume", "somewhere"], TrainConfig) == Path("somewhere")
+
+
+def test_a_recipe_names_no_code(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("model: {options: {a: {class_path: collections.Counter}}}")
+    with pytest.raises(
+        ValueError, match=r"recipe.yaml: expected no class_path, .* got 'model.options.a.class_path'"
+    ):
+        load_config(file)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from sasa.train.atomic import replacing
+from sasa.train.torch_files import load_torch_file
 
-# Errors of torch.load for damaged files; an OSError of the disk is not one of them.
-_DAMAGE = (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, KeyError, ValueError)
 _CONTENTS = {"state_dict", "loops", "optimizer_states", "callbacks"}
 
 _logger = logging.getLogger(__name__)
@@ -116,17 +113,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         path: The checkpoint.
 
     Raises:
-        ValueError: The file is damaged, or not a checkpoint of a training run.
+        ValueError: The file is damaged, refers to code, or is not a checkpoint of a training run.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not verify the checksums
-            broken = archive.testzip()
-        if broken is not None:
-            raise ValueError(f"wrong checksum of {broken}")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"{path}: expected a checkpoint, got a damaged file: {reason}") from error
+    checkpoint = load_torch_file(path, "a checkpoint")
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _CONTENTS:
         raise ValueError(f"{path}: expected a checkpoint of a training run, got another file")
     return checkpoint

@@ -187,7 +187,16 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected keys such as 'model:' and 'data:', got {content!r}")
+    # jsonargparse would import the class and call it.
+    require("class_path" not in _all_keys(content), f"{path}", "no class_path, which names code", content)
     return content
+
+
+def _all_keys(content: Any) -> set[str]:
+    """The keys of all mappings within mappings and lists."""
+    if isinstance(content, Mapping):
+        return {str(key) for key in content}.union(*map(_all_keys, content.values()))
+    return set().union(*map(_all_keys, content)) if isinstance(content, list) else set()
 
 
 def parse_run(arguments: Sequence[str], kind: type[Config]) -> Config | Path:

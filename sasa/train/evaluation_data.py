@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sasa.data.dataset_factory import is_path
+from sasa.errors import require
 
 
 class EvaluationData(NamedTuple):
@@ -54,8 +55,9 @@ def evaluation_data(
     """
     if source is not None or recipe is None:
         return EvaluationData(default_source if source is None else source, split, options)
-    data = recipe["data"]
-    exists = is_path(data["source"]) and Path(data["source"]).expanduser().exists()
+    data = _data_of(recipe)
+    path = Path(data["source"]).expanduser()
+    exists = is_path(data["source"]) and (path.is_dir() or path.is_file())
     if data["source"] != default_source and not exists:
         raise FileNotFoundError(
             f"source: expected the data that the weights were trained on, got {data['source']!r}, which is "
@@ -64,3 +66,19 @@ def evaluation_data(
     roles = {"train": "train_split", "validation": "val_split", "test": "test_split"}
     own = data[roles[split]] if split in roles else None
     return EvaluationData(data["source"], own or split, {**data["options"], **options})
+
+
+def _data_of(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The section data of a recipe, which comes from a file of weights."""
+    data = recipe.get("data")
+    complete = (
+        isinstance(data, Mapping)
+        and isinstance(data.get("source"), str)
+        and isinstance(data.get("options"), Mapping)
+        and all(
+            isinstance(data.get(key, 0), str | None) for key in ("train_split", "val_split", "test_split")
+        )
+    )
+    require(complete, "recipe", "the section data of a config.yaml", data, "give the data to evaluate on")
+    assert isinstance(data, Mapping)
+    return data

@@ -123,7 +123,7 @@ def run(task: Task, checkpoint: Path | None) -> dict[str, Any]:
     config, channels_last = task.config, task.config.runtime.channels_last
     task.open_data()
     seed_everything(config.seed, verbose=False)
-    task.build_network()
+    task.build_network(initial=checkpoint is None)
     if config.runtime.compile:
         task.compile_network()
     module = TrainingModule(

@@ -58,8 +58,8 @@ class Task(Protocol):
     def data(self) -> RunData:
         """The images, after open_data."""
 
-    def build_network(self) -> None:
-        """Build the network, with its initial weights."""
+    def build_network(self, *, initial: bool = True) -> None:
+        """Build the network, with its initial weights unless those of a checkpoint follow (initial=False)."""
 
     @property
     def network(self) -> nn.Module:

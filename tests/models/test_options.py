@@ -11,6 +11,7 @@ from torch import nn
 
 import sasa
 from sasa import LocalSelfAttention2d
+from sasa.models.options import network_options
 
 from . import networks
 
@@ -159,3 +160,22 @@ def test_unknown_name_suggests_the_nearest(name: str, hint: str) -> None:
 def test_timms_other_models_are_made_too() -> None:
     with torch.device("meta"):
         assert type(sasa.create_model("resnet18")).__name__ == "ResNet"
+
+
+def test_options_that_build_the_network_are_kept_and_those_that_choose_weights_are_not() -> None:
+    ours = {"width_mult": 0.5, "stage_types": ["conv"] * 4, "features_only": True, "out_indices": [1]}
+    theirs = {"pretrained": True, "checkpoint_path": "x", "cache_dir": "x", "pretrained_strict": False}
+    assert network_options({**ours, **theirs, "device": "meta"}) == ours
+
+
+def test_of_pretrained_settings_what_shapes_the_network_is_kept() -> None:
+    """timm takes a fixed input size from them."""
+    cfg = {"url": "http://127.0.0.1:9/x", "hf_hub_id": "a/b", "file": "x", "input_size": [3, 80, 80]}
+    options = {"pretrained_cfg": "a_tag", "pretrained_cfg_overlay": cfg}
+    assert network_options(options) == {
+        "pretrained_cfg": "a_tag",
+        "pretrained_cfg_overlay": {"input_size": [3, 80, 80]},
+    }
+    assert network_options({"pretrained_cfg_overlay": {"url": "x"}}) == {}
+    network = sasa.create_model("test_vit", **network_options({"pretrained_cfg_overlay": cfg}))
+    assert network.patch_embed.img_size == (80, 80)  # type: ignore[union-attr]

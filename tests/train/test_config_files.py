@@ -121,3 +121,11 @@ def test_a_run_is_new_or_resumed() -> None:
     assert isinstance(config, TrainConfig)
     assert config.seed == 4
     assert parse_run(["--resume", "somewhere"], TrainConfig) == Path("somewhere")
+
+
+@pytest.mark.parametrize("value", ["{class_path: os.X}", "[{class_path: os.X}]"])
+def test_a_recipe_names_no_code(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"model: {{options: {{a: {value}}}}}")
+    with pytest.raises(ValueError, match=r"recipe.yaml: expected no class_path, which names code"):
+        load_config(file)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,15 @@ def test_data_that_are_not_here_are_not_fetched(
     Path("hfds/author/data").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=f"trained on, got '{source}', which is no existing file"):
         chosen(recipe(source=source), None)
+
+
+@pytest.mark.parametrize("damage", [{}, {"data": 3}, {"data": {"source": "scenes"}}])
+def test_a_recipe_of_anyone_is_refused_in_words(damage: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"recipe: expected the section data of a config\.yaml, got "):
+        chosen(damage, None)
+
+
+def test_only_folders_and_files_of_a_recipe_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileNotFoundError, match="which is no existing file or folder"):
+        chosen(recipe(source=str(tmp_path / "pipe")), None)

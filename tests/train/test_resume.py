@@ -14,8 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sasa.train import TrainConfig, resume, save_config, train
+import sasa
+from sasa.train import TrainConfig, evaluate, load_config, load_weights, resume, save_config, train
 from sasa.train.checkpoints import newest_readable, read_checkpoint
+from sasa.train.classification.task import ClassificationTask
 
 MOMENTS = (
     "in-first-epoch",
@@ -142,9 +144,66 @@ def test_a_checkpoint_is_never_unpickled(tmp_path: Path) -> None:
             return (os.mkdir, (str(tmp_path / "harm"),))
 
     torch.save({"state_dict": Harm()}, tmp_path / "epoch-0001.ckpt")
-    with pytest.raises(ValueError, match="got a damaged file"):
+    with pytest.raises(ValueError, match=r"a pickle that refers to code, posix\.mkdir, which is not run"):
         read_checkpoint(tmp_path / "epoch-0001.ckpt")
     assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("start", ["pretrained", "checkpoint_path", "weights"])
+def test_what_a_run_began_from_is_not_needed_again(
+    make_config: Callable[..., TrainConfig], tmp_path: Path, start: str
+) -> None:
+    """Neither at its end, nor to resume or evaluate it."""
+    torch.manual_seed(0)
+    file = tmp_path / "start.pth"
+    classes = 3 if start == "checkpoint_path" else 1000
+    state = sasa.create_model("test_resnet", num_classes=classes).state_dict()
+    torch.save(state, file)
+    model: dict[str, Any] = {
+        "pretrained": {"options": {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file)}}},
+        "checkpoint_path": {"options": {"checkpoint_path": str(file)}},
+        "weights": {"weights": str(file)},
+    }[start]
+    optimizer = {"ema_decay": 0.0, "lr_base": 1e-9, "weight_decay": 0.0, "epochs": 2}
+    config = make_config(model=model, optimizer=optimizer)
+    build = ClassificationTask.build_network
+
+    def built_once(self: ClassificationTask, *, initial: bool = True) -> None:
+        build(self, initial=initial)
+        file.unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClassificationTask, "build_network", built_once)
+        train(config)
+    folder = config.folder
+    whole = load_file(folder / "model.safetensors")
+    torch.testing.assert_close(whole["conv1.0.weight"], state["conv1.0.weight"])
+    assert load_weights(folder)[1].options == {}
+    assert load_config(folder / "config.yaml").model == config.model, "what began the run is written down"
+    for name in ("results.json", "model.safetensors", "checkpoints/epoch-0002.ckpt"):
+        (folder / name).unlink()
+    resume(folder)
+    assert_same_bits(load_file(folder / "model.safetensors"), whole)
+    assert evaluate(folder)["images"] == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"pretrained": True, "pretrained_cfg_overlay": {"file": "/nowhere"}},
+            r"model\.options: expected weights to start from \(pretrained: True\), got an error: ",
+        ),
+        ({"checkpoint_path": "/nowhere"}, r"model\.options: .*checkpoint_path: /nowhere"),
+    ],
+)
+def test_initial_weights_that_are_not_there(
+    make_config: Callable[..., TrainConfig], options: dict[str, Any], message: str
+) -> None:
+    config = make_config(model={"options": options})
+    with pytest.raises(OSError, match=message):
+        train(config)
+    assert not config.folder.exists()
 
 
 def test_another_file_is_no_checkpoint(tmp_path: Path) -> None:

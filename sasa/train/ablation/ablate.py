@@ -13,6 +13,7 @@ from pathlib import Path
 from sasa.data import ImageDataset, create_dataset, is_stream
 from sasa.errors import require
 from sasa.models import attention_layers, create_model
+from sasa.models.options import network_options
 from sasa.train.ablation.attention_arrays import ATTENTION, save_attention
 from sasa.train.ablation.inference_time import Timed, inference_machine, inference_seconds
 from sasa.train.ablation.plan import Cell, Sweep, check_seeds
@@ -152,7 +153,7 @@ def _save_attention_maps(trained: Sequence[tuple[Cell, Path]]) -> None:
         model, data = cell.config.model, cell.config.data
         if (folder / ATTENTION).exists() or is_stream(data.source):
             continue
-        if not attention_layers(create_model(model.name, device="meta", **model.options)):
+        if not attention_layers(create_model(model.name, device="meta", **network_options(model.options))):
             continue
         if not (folder / WEIGHTS_FILE).exists():
             print(f"{folder}: no attention maps, since the weights are missing", flush=True)
@@ -216,7 +217,8 @@ def _timed(run: Path | None, cell: Cell | None) -> Timed:
     assert cell is not None
     size = input_size(cell.config.data)
     model = cell.config.model
-    network = create_model(model.name, num_classes=cell.num_classes, in_chans=size[0], **model.options)
+    options = network_options(model.options)
+    network = create_model(model.name, num_classes=cell.num_classes, in_chans=size[0], **options)
     return Timed(network, size, cell.config.runtime.precision)
 
 

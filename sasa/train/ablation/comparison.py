@@ -12,6 +12,7 @@ from torch import nn
 from sasa.data import create_dataset
 from sasa.errors import require
 from sasa.models import cost, create_model
+from sasa.models.options import network_options
 from sasa.train.ablation.inference_time import Timed, inference_seconds
 from sasa.train.classification.config import TrainConfig
 from sasa.train.classification.data import input_size
@@ -124,7 +125,8 @@ def _open(path: Path) -> _Opened:
     with options_of("data"):
         classes = len(create_dataset(data.source, data.test_split, in_chans=channels, **data.options).classes)
     with options_of("model"):
-        network = create_model(model.name, num_classes=classes, in_chans=channels, **model.options)
+        options = network_options(model.options)
+        network = create_model(model.name, num_classes=classes, in_chans=channels, **options)
     return _Opened(config, {}, network)
 
 

@@ -14,6 +14,7 @@ from sasa.data.dataset_factory import is_path
 from sasa.data.transforms import SMALL, is_small
 from sasa.errors import require
 from sasa.models import Cost, cost, create_model, list_models
+from sasa.models.options import network_options
 from sasa.models.sasa_resnet import network_arguments
 from sasa.train.ablation.sweep_files import RECIPE, CellFile, SweepFile, read_sweep
 from sasa.train.classification.config import DataConfig, TrainConfig
@@ -179,7 +180,7 @@ def _cell(sweep: SweepFile, index: int, config: TrainConfig, opened: dict[str, I
             num_classes=len(data.classes),
             in_chans=data.input_size[0],
             device="meta",
-            **config.model.options,
+            **network_options(config.model.options),
         )
     except (ValueError, TypeError) as error:
         raise ValueError(f"{sweep.name}, {file.name}: {error}") from error

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+import sasa
 from sasa.data import ImageDataset
 from sasa.train.classification.config import TrainConfig
 from sasa.train.classification.costs import costs
@@ -17,6 +18,8 @@ from sasa.train.classification.metrics import ClassificationMetrics
 from sasa.train.classification.weights import WeightsMetadata, start_from
 from sasa.train.config import options_of
 from sasa.train.config_files import plain
+from sasa.train.initial_weights import initial_weights_of
+from sasa.train.weights import check_shapes
 
 
 class ClassificationTask:
@@ -36,7 +39,7 @@ class ClassificationTask:
     def open_data(self) -> None:
         self.data = ImageData(self.config)
 
-    def build_network(self) -> None:
+    def build_network(self, *, initial: bool = True) -> None:
         config, data = self.config, self.data
         self.metadata = WeightsMetadata(
             model=config.model.name,
@@ -50,13 +53,27 @@ class ClassificationTask:
             recipe=plain(config),
         )
         with options_of("model"):
-            self.network = self.metadata.create_model()
+            self.network = self._initial_network() if initial else self.metadata.create_model()
         self._costs = costs(self.network, self.metadata)
-        if config.model.weights is not None:
+        if initial and config.model.weights is not None:
             start_from(config.model.weights, self.network, data.classes)
         self.loss = ClassificationLoss(
             config.augmentation, len(data.classes), channels_last=config.runtime.channels_last
         )
+
+    def _initial_network(self) -> nn.Module:
+        """The network with the weights that its options choose, such as pretrained ones of timm."""
+        model, metadata = self.config.model, self.metadata
+        with initial_weights_of("model.options", model.options):
+            network = sasa.create_model(
+                model.name,
+                num_classes=len(metadata.classes),
+                in_chans=metadata.input_size[0],
+                **model.options,
+            )
+        if metadata.options != model.options:
+            check_shapes(metadata.create_model(), network.state_dict(), "model.options")
+        return network
 
     def compile_network(self) -> None:
         self.network.compile()

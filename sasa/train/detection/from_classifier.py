@@ -11,10 +11,8 @@ from torch import Tensor, nn
 
 from sasa.detection import RetinaNet, create_retinanet
 from sasa.train.classification.weights import WeightsMetadata
-from sasa.train.weights import check_shapes, read_weights, weights_path
-
-FETCH = ("pretrained", "checkpoint_path", "pretrained_cfg_overlay")
-"""Options of timm that fetch weights; they are dropped, since the weights are loaded here."""
+from sasa.train.state_dicts import without_prefixes
+from sasa.train.weights import check_shapes, create_described, read_weights, weights_path
 
 
 def retinanet_from_classifier(path: str | Path, num_classes: int, **options: Any) -> RetinaNet:
@@ -50,12 +48,11 @@ def retinanet_from_classifier(path: str | Path, num_classes: int, **options: Any
 def read_classifier(path: str | Path) -> tuple[dict[str, Tensor], WeightsMetadata]:
     """Weights and metadata of a classifier, converted to RGB images; errors are those of load_weights."""
     state, metadata = read_weights(path, WeightsMetadata)
-    options = {key: value for key, value in metadata.options.items() if key not in FETCH}
-    metadata = replace(metadata, options=options)
+    state = without_prefixes(state)
     if metadata.input_size[0] == 3:
         return state, metadata
     with torch.device("meta"):
-        network = metadata.create_model()
+        network = create_described(metadata, path)
     check_shapes(network, state, weights_path(path))
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d) and module.in_channels == module.groups == 1:

@@ -34,10 +34,12 @@ class DetectionTask:
     def open_data(self) -> None:
         self.data = DetectionData(self.config)
 
-    def build_network(self) -> None:
+    def build_network(self, *, initial: bool = True) -> None:
         data = self.data
         with options_of("model"):
-            self.network, self.metadata = create_detector(self.config, data.classes, data.size)
+            self.network, self.metadata = create_detector(
+                self.config, data.classes, data.size, initial=initial
+            )
         data.augment(self.network.transform.image_mean)
         self._cost = {"parameters": sum(parameter.numel() for parameter in self.network.parameters())}
         if self.metadata.backbone in list_models():  # FLOPs are known for layers of sasa only

@@ -8,9 +8,11 @@ from typing import Any, cast
 
 import sasa
 from sasa.detection import RetinaNet, create_retinanet
+from sasa.models.options import INITIAL_WEIGHTS, network_options
 from sasa.train.config_files import plain
 from sasa.train.detection.config import DetectionConfig
-from sasa.train.detection.from_classifier import FETCH, read_classifier, retinanet_from_classifier
+from sasa.train.detection.from_classifier import read_classifier, retinanet_from_classifier
+from sasa.train.initial_weights import initial_weights_of
 from sasa.train.weights import load_network
 
 _BACKBONE = "sasa_resnet26"
@@ -22,7 +24,8 @@ class DetectorMetadata:
 
     Attributes:
         backbone: Name of the backbone.
-        backbone_options: Options for sasa.create_model.
+        backbone_options: Options for sasa.create_model that build the network. Those that choose its initial
+            weights, such as pretrained, are left out, see `sasa.models.options.network_options`.
         options: Options for sasa.detection.create_retinanet.
         classes: Names of the classes, by label.
         size: Longer side of an image in evaluation, in pixels.
@@ -45,8 +48,11 @@ class DetectorMetadata:
     recipe: dict[str, Any] | None = None
     sasa_version: str = field(default=sasa.__version__)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "backbone_options", network_options(self.backbone_options))
+
     def create_model(self) -> RetinaNet:
-        """The detector, with new weights."""
+        """The detector, with new weights; nothing is downloaded, and no file is opened."""
         return create_retinanet(
             self.backbone,
             len(self.classes),
@@ -60,7 +66,7 @@ class DetectorMetadata:
 
 
 def create_detector(
-    config: DetectionConfig, classes: list[str], size: int
+    config: DetectionConfig, classes: list[str], size: int, *, initial: bool = True
 ) -> tuple[RetinaNet, DetectorMetadata]:
     """Build the detector of a run, with its initial weights.
 
@@ -68,6 +74,8 @@ def create_detector(
         config: The configuration.
         classes: Names of the classes, by label.
         size: Size of the images, in pixels.
+        initial: Whether a backbone that starts from weights of timm gets them; False if those of a checkpoint
+            follow.
 
     Returns:
         The detector and its metadata.
@@ -84,17 +92,22 @@ def create_detector(
     for key, value in (("image_mean", data.mean), ("image_std", data.std)):
         if value is not None:
             images[key] = value
+    if not initial:
+        backbone_options = {
+            key: value for key, value in backbone_options.items() if key not in INITIAL_WEIGHTS
+        }
     if model.classifier is None:
-        detector = create_retinanet(
-            backbone, len(classes), backbone_options=backbone_options, **options, **images
-        )
+        with initial_weights_of("model.backbone_options", backbone_options):
+            detector = create_retinanet(
+                backbone, len(classes), backbone_options=backbone_options, **options, **images
+            )
     else:
         _, metadata = read_classifier(model.classifier)
         backbone, backbone_options = metadata.model, metadata.options
         detector = retinanet_from_classifier(model.classifier, len(classes), **options, **images)
     return detector, DetectorMetadata(
         backbone=backbone,
-        backbone_options={key: value for key, value in backbone_options.items() if key not in FETCH},
+        backbone_options=dict(backbone_options),
         options=options,
         classes=classes,
         size=size,

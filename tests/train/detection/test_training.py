@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,13 +15,15 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+import sasa
 from sasa.data.detection import create_detection_dataset
 from sasa.detection import CocoEvaluation
 from sasa.train import (
     BUILT_IN_WEIGHTS,
     DetectionConfig,
+    DetectorMetadata,
     WeightsMetadata,
     detect_in_test_images,
     evaluate_detector,
@@ -34,9 +37,11 @@ from sasa.train import (
 from sasa.train.checkpoints import read_checkpoint
 from sasa.train.detection.loss import detection_loss
 from sasa.train.detection.metrics import DetectionMetrics
+from sasa.train.detection.task import DetectionTask
 from sasa.train.detection.weights import create_detector
 from sasa.train.modules import TrainingModule
 
+URL = {"url": "http://127.0.0.1:9/weights.pth"}
 MakeConfig = Callable[..., DetectionConfig]
 Run = tuple[DetectionConfig, dict[str, Any]]
 
@@ -231,6 +236,68 @@ def test_backbone_from_a_classifier(make_config: MakeConfig, tmp_path: Path, fro
     torch.testing.assert_close(ours["layer1.0.conv1.weight"], theirs["layer1.0.conv1.weight"])
     running = "layer1.0.bn1.running_mean"
     assert torch.equal(ours[running], theirs[running]) == frozen
+
+
+def test_what_a_backbone_began_from_is_not_needed_again(make_config: MakeConfig, tmp_path: Path) -> None:
+    """Neither at the end, nor to resume or evaluate; mean and deviation stay those of its settings."""
+    torch.manual_seed(0)
+    file = tmp_path / "start.pth"
+    state = sasa.create_model("test_resnet").state_dict()
+    torch.save(state, file)
+    mean, std = [0.1, 0.2, 0.3], [0.3, 0.2, 0.1]
+    overlay = {"file": str(file), "mean": mean, "std": std}
+    config = make_config(
+        model={
+            "backbone": "test_resnet",
+            "backbone_options": {"pretrained": True, "pretrained_cfg_overlay": overlay},
+            "frozen_batch_norm": True,
+        },
+        optimizer={"ema_decay": 0.0},
+    )
+    build = DetectionTask.build_network
+
+    def built_once(self: DetectionTask, *, initial: bool = True) -> None:
+        build(self, initial=initial)
+        body = self.network.backbone.body.state_dict()  # type: ignore[union-attr]
+        assert torch.equal(body["conv1.0.weight"], state["conv1.0.weight"])
+        file.unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DetectionTask, "build_network", built_once)
+        train(config)
+    folder = config.folder
+    whole = load_file(folder / "model.safetensors")
+    for name in ("results.json", "model.safetensors", "checkpoints/epoch-0002.ckpt"):
+        (folder / name).unlink()
+    resume(folder)
+    resumed = load_file(folder / "model.safetensors")
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    about = load_detector(folder)[1]
+    assert (about.backbone_options, about.mean, about.std) == ({}, mean, std)
+    assert evaluate_detector(folder)["images"] == 5
+
+
+@pytest.mark.parametrize(
+    "options", [{"pretrained": True}, {"pretrained": True, "pretrained_cfg": URL}, {"checkpoint_path": "/x"}]
+)
+def test_a_file_of_weights_leads_to_no_other(
+    tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+    monkeypatch.setattr("timm.models._builder.load_pretrained", lambda *a, **k: loaded.append(a))
+    monkeypatch.setattr("timm.models._factory.load_checkpoint", lambda *a, **k: loaded.append(a))
+    heads = {"fpn_channels": 16, "num_heads": 2, "kernel_size": 3}
+    about = DetectorMetadata("test_resnet", {}, heads, ["a"], 64, [0.5] * 3, [0.5] * 3)
+    texts = {key: json.dumps(value) for key, value in dataclasses.asdict(about).items()}
+    path = tmp_path / "model.safetensors"
+    state = about.create_model().state_dict()
+    save_file(state, path, {**texts, "backbone_options": json.dumps(options)})
+    assert load_detector(path)[1] == about
+    assert loaded == []
+    save_file(state, path, {**texts, "options": json.dumps({**heads, "backbone_options": options})})
+    with pytest.raises(ValueError, match=r"its metadata describe no network: .*backbone_options"):
+        load_detector(path)
+    assert loaded == []
 
 
 def test_position_embeddings_of_pyramid_and_heads_are_not_decayed(make_config: MakeConfig) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from sasa.data import archives, create_dataset
+from sasa.data import create_dataset, tars
 
 FORMATS = {"tar": ".tar", "gztar": ".tar.gz", "bztar": ".tar.bz2", "xztar": ".tar.xz", "zip": ".zip"}
 
@@ -176,7 +176,7 @@ def test_member_names_with_a_leading_dot(tree: Path) -> None:
 
 
 def test_compressed_tar_too_large_for_memory(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MAX_COMPRESSED_BYTES", 100)
+    monkeypatch.setattr(tars, "MAX_COMPRESSED_BYTES", 100)
     with pytest.raises(ValueError, match=r"read into memory.*unpack it"):
         create_dataset(pack(tree, "gztar"))
     assert len(create_dataset(pack(tree, "tar"))) == 6

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sasa.data.archives import ArchiveFiles
+from sasa.data.archives import ArchiveFiles, open_archive
 from sasa.data.folders import FolderFiles
 
 KINDS = {"tar": ".tar", "gztar": ".tar.gz", "zip": ".zip"}
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def open_files(folder: Path, kind: str | None) -> FolderFiles | ArchiveFiles:
-    return FolderFiles(folder) if kind is None else ArchiveFiles(pack(folder, kind))
+    return FolderFiles(folder) if kind is None else open_archive(pack(folder, kind))
 
 
 def pack(folder: Path, kind: str) -> Path:
@@ -52,7 +52,7 @@ def test_list_read_and_keep(folder: Path, kind: str | None) -> None:
 @pytest.mark.parametrize("kind", ["tar", "gztar"])
 def test_links_are_refused_when_wanted(folder: Path, kind: str) -> None:
     (folder / "link").symlink_to("top")
-    files = ArchiveFiles(pack(folder, kind))
+    files = open_archive(pack(folder, kind))
     assert "link" in files.files
     assert files.read_all(["top"]) == {"top": b"top"}
     for use in (files.keep_only, files.read_all):
@@ -68,13 +68,13 @@ def test_of_files_of_one_name_the_last_counts(tmp_path: Path, mode: str) -> None
             member = tarfile.TarInfo("name")
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
-    files = ArchiveFiles(path)
+    files = open_archive(path)
     assert files.read_all(["name"]) == {"name": b"third"}
     files.keep_only(["name"])
     assert files.read("name") == b"third"
 
 
 def test_nothing_kept_of_a_compressed_tar(folder: Path) -> None:
-    files = ArchiveFiles(pack(folder, "gztar"))
+    files = open_archive(pack(folder, "gztar"))
     files.keep_only([])
     assert files.files == []

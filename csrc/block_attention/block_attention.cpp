@@ -30,7 +30,7 @@ BlockProblem problem_of(const Tensor& x, const Tensor& qk_weight, const Tensor& 
                         const Tensor& v_weight, int64_t block_size) {
   STD_TORCH_CHECK(x.is_cpu() && x.dim() == 4 && x.size(1) > 0 && x.size(2) > 0 && x.size(3) > 0,
                   "x: expected a CPU map (B, C, H, W) with C, H, W >= 1");
-  STD_TORCH_CHECK(block_size >= 1 && qk_weight.dim() == 3 && qk_weight.size(0) > 0 && v_weight.dim() == 3 &&
+  STD_TORCH_CHECK(block_size >= 1 && block_size <= 1 << 15 && qk_weight.dim() == 3 && qk_weight.size(0) > 0 && v_weight.dim() == 3 &&
                       v_weight.size(1) > 0 && v_weight.size(1) % qk_weight.size(0) == 0,
                   "call sasa.ops.block_attention, which checks its arguments");
   BlockProblem p;

@@ -24,9 +24,10 @@ struct Options {
 };
 
 void check_map(const char* name, const Tensor& x, const Tensor& q) {
-  STD_TORCH_CHECK(x.is_cpu() && x.dim() == 4 && x.scalar_type() == q.scalar_type() && x.size(0) == q.size(0) &&
-                      x.size(2) == q.size(2) && x.size(3) == q.size(3),
-                  name, ": expected a CPU map of q's dtype, batch and size");
+  STD_TORCH_CHECK(x.is_cpu() && x.dim() == 4 && q.dim() == 4 && x.scalar_type() == q.scalar_type() &&
+                      x.size(0) == q.size(0) && x.size(2) == q.size(2) && x.size(3) == q.size(3) &&
+                      x.size(1) >= 1 && x.size(2) >= 1 && x.size(3) >= 1,
+                  name, ": expected a CPU map (B, C, H, W) with C, H, W >= 1 of q's dtype, batch and size");
 }
 
 void check_embedding(const char* name, const std::optional<Tensor>& x, const LocalProblem& p, int64_t taps,
@@ -37,9 +38,14 @@ void check_embedding(const char* name, const std::optional<Tensor>& x, const Loc
 }
 
 void check_options(const Options& o) {
+  // No product of extents and dilations overflows below this.
+  constexpr int64_t kLargest = 1 << 20;
   STD_TORCH_CHECK(o.heads >= 1 && o.kernel_rows % 2 == 1 && o.kernel_cols % 2 == 1 && o.dilation_rows >= 1 &&
                       o.dilation_cols >= 1 && (o.pool == 1 || o.pool == 2),
-                  "call sasa.local_attention, which checks its arguments");
+                  "expected num_heads >= 1, odd kernel sizes >= 1, dilations >= 1 and a pool of 1 or 2; "
+                  "sasa.local_attention says which is wrong");
+  STD_TORCH_CHECK(std::max({o.kernel_rows, o.kernel_cols, o.dilation_rows, o.dilation_cols}) <= kLargest,
+                  "expected kernel sizes and dilations of at most ", kLargest);
 }
 
 // All but q, k and v.
@@ -112,9 +118,10 @@ std::tuple<Tensor, Tensor> local_attention(Tensor q, std::optional<Tensor> k, Te
 // for each part (q, k and v) panels of kPanel outputs, first their biases, then their weights channel by channel, or
 // for bfloat16 pair by pair.
 Tensor pack_projection(Tensor weight, std::optional<Tensor> bias, int64_t parts) {
-  STD_TORCH_CHECK(weight.is_cpu() && weight.dim() == 4 && weight.size(0) % parts == 0 && weight.size(2) == 1 &&
+  STD_TORCH_CHECK(parts >= 1 && weight.is_cpu() && weight.dim() == 4 && weight.size(0) >= 1 &&
+                      weight.size(0) % parts == 0 && weight.size(1) >= 1 && weight.size(2) == 1 &&
                       weight.size(3) == 1,
-                  "weight: expected (parts · N·D, C, 1, 1) on a CPU");
+                  "weight: expected (parts · N·D, C, 1, 1) on a CPU, with parts, N·D, C >= 1");
   STD_TORCH_CHECK(!bias || (bias->is_cpu() && bias->is_contiguous() && bias->dim() == 1 &&
                             bias->scalar_type() == weight.scalar_type() && bias->size(0) == weight.size(0)),
                   "bias: expected a contiguous vector of the weight's dtype, one number per output");
@@ -141,7 +148,7 @@ Tensor local_self_attention(Tensor x, Tensor packed, std::optional<Tensor> rel_r
   STD_TORCH_CHECK(x.scalar_type() != ScalarType::BFloat16 ||
                       (chosen_capability() == Capability::kAvx512 && sasa_cpu_has_avx512_bf16()),
                   "x: expected float32 or float64 on a machine without AVX512_BF16");
-  STD_TORCH_CHECK(channels % heads == 0 && packed.is_cpu() && packed.is_contiguous() && packed.dim() == 4 &&
+  STD_TORCH_CHECK(channels >= 1 && channels % heads == 0 && packed.is_cpu() && packed.is_contiguous() && packed.dim() == 4 &&
                       packed.scalar_type() == arithmetic_of(x) && packed.size(0) == (content ? 3 : 2) &&
                       packed.size(1) == (channels + kPanel - 1) / kPanel &&
                       packed.size(2) == packed_channels(x) + 1 && packed.size(3) == kPanel,
@@ -168,7 +175,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> local_attention_backward(
                       grad.size(2) == (p.height + pool - 1) / pool &&
                       grad.size(3) == (p.width + pool - 1) / pool,
                   "grad: expected the output's shape and dtype");
-  STD_TORCH_CHECK(lse.is_contiguous() && lse.scalar_type() == arithmetic_of(q) &&
+  STD_TORCH_CHECK(lse.is_cpu() && lse.is_contiguous() && lse.scalar_type() == arithmetic_of(q) &&
                       lse.numel() == p.batch * p.heads * p.height * p.width,
                   "lse: expected what the forward pass saved");
   const ScalarType dtype = q.scalar_type(), arithmetic = arithmetic_of(q);

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from sasa.data.archives import ARCHIVE_SUFFIXES, ArchiveFiles
+from sasa.data.archives import ARCHIVE_SUFFIXES, open_archive
 from sasa.data.datasets import ImageDataset, ImageSource, Transform, skip_broken
 from sasa.data.fashion_mnist import FashionMnistImages
 from sasa.data.files import ClassFolderImages, existing_path
@@ -114,5 +114,5 @@ def _open_path(source: str, split: str | None) -> ImageSource:
         # Only the folder of the split is listed completely: the others may hold millions of files.
         top = [entry.name for entry in os.scandir(path) if entry.is_dir() and not is_hidden(entry.name)]
         return ClassFolderImages(FolderFiles(path / find_split(top, split, str(path))))
-    files = ArchiveFiles(path)
+    files = open_archive(path)
     return ClassFolderImages(files, find_split(files.folders, split, files.location))

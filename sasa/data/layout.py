@@ -113,7 +113,8 @@ def label_files(
         0 ≤ label < number of classes.
 
     Raises:
-        ValueError: There are no class folders, an image lies outside of them, or a class folder has no image.
+        ValueError: There are fewer than two class folders, an image lies outside of them, or a class folder
+            has no image.
     """
     images = sorted(path for path in files if is_image(path))
     loose = [path for path in images if "/" not in path]
@@ -130,6 +131,16 @@ def label_files(
         raise ValueError(
             f"{location}: expected images in every class folder, got none in {quoted(empty)} (images end in "
             f"{', '.join(IMG_EXTENSIONS)}); add images or remove the folders"
+        )
+    if len(classes) == 1:
+        inner = {path.split("/")[1] for path in images if path.count("/") > 1}
+        cause = (
+            f"; if the classes are the folders inside of it ({quoted(inner)}), move these up by one level"
+            if len(inner) > 1
+            else "; each class needs a folder of its own"
+        )
+        raise ValueError(
+            f"{location}: expected folders of two or more classes, got only {classes[0]!r}{cause}"
         )
     index = {name: label for label, name in enumerate(classes)}
     return classes, [(path, index[path.split("/")[0]]) for path in images]

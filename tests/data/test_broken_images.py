@@ -93,10 +93,18 @@ def test_a_missing_file_is_not_a_broken_image(tree: Path) -> None:
         dataset[4]
 
 
+def test_a_link_to_nothing_is_a_broken_image(tree: Path) -> None:
+    (tree / "train" / "cat" / "9.png").symlink_to("gone.png")
+    with pytest.raises(BrokenImageError, match=r"cat/9\.png: broken image: a link to gone\.png, which does"):
+        create_dataset(tree)[6]
+    assert create_dataset(tree, on_broken="skip").skipped == 1
+
+
 def test_damaged_zip_member(tree: Path) -> None:
     archive = tree.parent / "stored.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as out:
         out.write(tree / "train" / "cat" / "0.png", "train/cat/0.png")
+        out.write(tree / "train" / "bird" / "0.png", "train/dog/0.png")
     data = bytearray(archive.read_bytes())
     data[80] ^= 0xFF
     archive.write_bytes(data)

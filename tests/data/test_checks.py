@@ -44,7 +44,9 @@ def test_class_in_training_only(tree: Path, draw: Callable[..., Path]) -> None:
         check_classes(create_dataset(tree), create_dataset(tree, "test"))
 
 
-def test_class_in_test_only(tree: Path) -> None:
+def test_class_in_test_only(tree: Path, draw: Callable[..., Path]) -> None:
+    for split in ("train", "val"):
+        draw(tree / split / "dog" / "0.png")
     shutil.rmtree(tree / "train" / "bird")
     with pytest.raises(ValueError, match="got none in training only and 'bird' in test only"):
         check_classes(create_dataset(tree), create_dataset(tree, "test"))

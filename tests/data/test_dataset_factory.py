@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from sasa.data import archives, create_dataset
+from sasa.data import create_dataset, tars
 
 FORMATS = {"tar": ".tar", "gztar": ".tar.gz", "bztar": ".tar.bz2", "xztar": ".tar.xz", "zip": ".zip"}
 
@@ -68,8 +68,9 @@ def test_validation_folder_serves(tree: Path, split: str) -> None:
 
 
 def test_test_folder_is_never_validation(tree: Path, draw: Callable[..., Path]) -> None:
-    draw(tree / "test" / "cat" / "0.png")
-    assert len(create_dataset(tree, "test")) == 1
+    for name in ("bird", "cat"):
+        draw(tree / "test" / name / "0.png")
+    assert len(create_dataset(tree, "test")) == 2
     shutil.rmtree(tree / "val")
     with pytest.raises(
         ValueError, match=r"split: expected a folder of .* \('test', 'train'\), got 'validation'"
@@ -119,6 +120,21 @@ def test_no_images_at_all(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     with pytest.raises(ValueError, match="expected one folder of images per class"):
         create_dataset(tmp_path, "train")
+
+
+def test_a_level_too_many(tree: Path) -> None:
+    (tree / "train").rename(tree / "images")
+    (tree / "train").mkdir()
+    (tree / "images").rename(tree / "train" / "images")
+    message = r"two or more classes, got only 'images'; if the classes .*\('bird', 'cat'\), move these up"
+    with pytest.raises(ValueError, match=message):
+        create_dataset(tree)
+
+
+def test_one_class(tree: Path) -> None:
+    shutil.rmtree(tree / "train" / "cat")
+    with pytest.raises(ValueError, match=r"two or more classes, got only 'bird'; each class needs a folder"):
+        create_dataset(tree)
 
 
 def test_images_without_class_folder(tree: Path, draw: Callable[..., Path]) -> None:
@@ -176,7 +192,7 @@ def test_member_names_with_a_leading_dot(tree: Path) -> None:
 
 
 def test_compressed_tar_too_large_for_memory(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MAX_COMPRESSED_BYTES", 100)
+    monkeypatch.setattr(tars, "MAX_COMPRESSED_BYTES", 100)
     with pytest.raises(ValueError, match=r"read into memory.*unpack it"):
         create_dataset(pack(tree, "gztar"))
     assert len(create_dataset(pack(tree, "tar"))) == 6

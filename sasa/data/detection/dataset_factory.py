@@ -7,7 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
-from sasa.data.archives import ARCHIVE_SUFFIXES, ArchiveFiles
+from sasa.data.archives import ARCHIVE_SUFFIXES, open_archive
 from sasa.data.checks import check_not_empty
 from sasa.data.detection.coco import read_coco
 from sasa.data.detection.datasets import DetectionDataset, DetectionSource, DetectionTransform
@@ -108,7 +108,7 @@ def create_detection_dataset(
     elif is_yaml:
         annotated = read_yolo_split(FolderFiles(path.parent), "", path.name, split, on_invalid)
     else:
-        files = FolderFiles(path) if path.is_dir() else ArchiveFiles(path)
+        files = FolderFiles(path) if path.is_dir() else open_archive(path)
         annotated = read_layout(files, split, classes, on_invalid)
     check_not_empty(annotated.image_ids, "images", annotated.location)
     return DetectionDataset(annotated, transform=transform)

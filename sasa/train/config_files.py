@@ -29,7 +29,8 @@ def config_parser(kind: type[RunConfig]) -> jsonargparse.ArgumentParser:
     command = kind.command
     parser = jsonargparse.ArgumentParser(
         prog=command,
-        usage=f"{command} [--config FILE.yaml] [--KEY VALUE ...]\n       {command} --resume RUN",
+        usage=f"{command} [--config FILE.yaml] [--KEY VALUE ...]\n"
+        f"       {command} --resume RUN [--accept_images]",
         description=f"Train {kind.trains}, or continue an interrupted run. Later options override earlier "
         "ones and the file.",
         exit_on_error=False,
@@ -199,7 +200,15 @@ def _all_keys(content: Any) -> set[str]:
     return set().union(*map(_all_keys, content)) if isinstance(content, list) else set()
 
 
-def parse_run(arguments: Sequence[str], kind: type[Config]) -> Config | Path:
+@dataclasses.dataclass(frozen=True)
+class Resumption:
+    """A run to resume; see sasa.train.resume."""
+
+    folder: Path
+    accept_images: bool = False
+
+
+def parse_run(arguments: Sequence[str], kind: type[Config]) -> Config | Resumption:
     """Parse the arguments of a training command: --resume RUN, or those of parse_config.
 
     Args:
@@ -207,7 +216,7 @@ def parse_run(arguments: Sequence[str], kind: type[Config]) -> Config | Path:
         kind: TrainConfig or DetectionConfig.
 
     Returns:
-        The configuration of a new run, or the folder of the run to resume.
+        The configuration of a new run, or the run to resume.
 
     Raises:
         FileNotFoundError: There is no such file or run.
@@ -215,8 +224,10 @@ def parse_run(arguments: Sequence[str], kind: type[Config]) -> Config | Path:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume", nargs="?", const="")
+    parser.add_argument("--accept_images", action="store_true")
     known, rest = parser.parse_known_args(arguments)
     if known.resume is None:
+        require(not known.accept_images, "--accept_images", "--resume RUN beside it", None)
         return parse_config(rest, kind)
     require(known.resume != "", "--resume", "a run folder", None, f"see {kind.command} --help")
     require(not rest, "--resume", "no further arguments, as the run has its configuration", " ".join(rest))
@@ -227,7 +238,7 @@ def parse_run(arguments: Sequence[str], kind: type[Config]) -> Config | Path:
             f"--resume: expected a run of {kind.trains}, got one of {other.trains} in {folder}; "
             f"use {other.command}"
         )
-    return folder
+    return Resumption(folder, known.accept_images)
 
 
 def parse_key_values(options: Sequence[str], function: Callable[..., Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -126,6 +126,10 @@ class RunData(LightningDataModule):
         super().__init__()
         self._optimizer, self._seed = config.optimizer, config.seed
         self._num_workers, self._collate = num_workers, collate
+
+    def contents(self, images: Any) -> Iterator[str]:
+        """The name and labels of every image of a part; none for a stream, which has no names."""
+        raise NotImplementedError
 
     @property
     def steps_per_epoch(self) -> int:

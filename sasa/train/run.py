@@ -24,6 +24,7 @@ from sasa.train.detection.config import DetectionConfig
 from sasa.train.metrics_table import MetricsTable
 from sasa.train.modules import TrainingModule, evaluate_loader
 from sasa.train.run_folder import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, RESULTS_FILE, WEIGHTS_FILE
+from sasa.train.run_identity import RunIdentity
 from sasa.train.task import Task
 from sasa.train.trainer import ProgressBar, determinism_restored, environment, lightning_loop, make_trainer
 from sasa.train.weights import save_weights
@@ -65,13 +66,15 @@ def train(config: TrainConfig | DetectionConfig) -> dict[str, Any]:
     return run(create_task(config), None)
 
 
-def resume(folder: str | Path) -> dict[str, Any]:
+def resume(folder: str | Path, *, accept_images: bool = False) -> dict[str, Any]:
     """Continue a run of a classifier or detector from its newest readable checkpoint.
 
     On one process, the result is bit for bit that of a run that was never interrupted.
 
     Args:
         folder: The run folder.
+        accept_images: Log images that were added, removed or renamed since the checkpoint as information
+            instead of a warning.
 
     Returns:
         The content of results.json, as from train.
@@ -79,7 +82,8 @@ def resume(folder: str | Path) -> dict[str, Any]:
     Raises:
         FileExistsError: The run is finished.
         FileNotFoundError: There is no run in the folder.
-        ValueError: There are checkpoints, but none can be read.
+        ValueError: There are checkpoints, but none can be read; or network, optimizer or classes are not
+            those of the checkpoint.
     """
     folder = Path(folder)
     file = folder / CONFIG_FILE
@@ -94,7 +98,7 @@ def resume(folder: str | Path) -> dict[str, Any]:
     if is_first_process():
         start = "the beginning, as it has no checkpoint yet" if checkpoint is None else checkpoint.stem
         _logger.info("resuming %s from %s", folder, start)
-    return run(create_task(config), checkpoint)
+    return run(create_task(config), checkpoint, accept_images=accept_images)
 
 
 def create_task(config: TrainConfig | DetectionConfig) -> Task:
@@ -109,12 +113,13 @@ def create_task(config: TrainConfig | DetectionConfig) -> Task:
 
 
 @determinism_restored()
-def run(task: Task, checkpoint: Path | None) -> dict[str, Any]:
+def run(task: Task, checkpoint: Path | None, *, accept_images: bool = False) -> dict[str, Any]:
     """Train to the end, evaluate on the test images, and write the run folder.
 
     Args:
         task: What to train.
         checkpoint: Where to continue; None starts from the beginning.
+        accept_images: See resume.
 
     Returns:
         The content of results.json.
@@ -122,6 +127,9 @@ def run(task: Task, checkpoint: Path | None) -> dict[str, Any]:
     started = time.perf_counter()
     config, channels_last = task.config, task.config.runtime.channels_last
     task.open_data()
+    identity = RunIdentity(config, task.data)
+    if checkpoint is not None:
+        identity.check(checkpoint, accept_images=accept_images)
     seed_everything(config.seed, verbose=False)
     task.build_network(initial=checkpoint is None)
     if config.runtime.compile:
@@ -134,7 +142,7 @@ def run(task: Task, checkpoint: Path | None) -> dict[str, Any]:
         task.data.steps_per_epoch,
         channels_last=channels_last,
     )
-    trainer = _make_trainer(task)
+    trainer = _make_trainer(task, identity)
     training = _fit(trainer, module, task, checkpoint)
 
     network = task.metadata.create_model()
@@ -159,7 +167,7 @@ def run(task: Task, checkpoint: Path | None) -> dict[str, Any]:
     return results
 
 
-def _make_trainer(task: Task) -> Trainer:
+def _make_trainer(task: Task, identity: RunIdentity) -> Trainer:
     """The Trainer of a run, with metrics table, checkpoints, progress bar and TensorBoard.
 
     Raises:
@@ -175,7 +183,7 @@ def _make_trainer(task: Task) -> Trainer:
     checkpoints = EpochCheckpoints(config.folder / CHECKPOINTS, next(iter(task.scores)))
     trainer = make_trainer(
         config.runtime,
-        callbacks=[table, checkpoints, *([ProgressBar()] if interactive else [])],
+        callbacks=[identity, table, checkpoints, *([ProgressBar()] if interactive else [])],
         enable_progress_bar=interactive,
         logger=TensorBoardLogger(config.folder, name="", version="tensorboard"),
         plugins=[AtomicCheckpointIO()],

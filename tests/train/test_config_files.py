@@ -19,7 +19,7 @@ from sasa.train import (
     parse_config,
     save_config,
 )
-from sasa.train.config_files import config_kind, parse_run
+from sasa.train.config_files import Resumption, config_kind, parse_run
 
 
 def test_defaults_without_arguments() -> None:
@@ -110,7 +110,7 @@ def test_the_kind_of_a_file_follows_from_its_keys(tmp_path: Path) -> None:
 
 def test_a_run_of_another_kind_is_not_resumed(tmp_path: Path) -> None:
     save_config(DetectionConfig(), tmp_path / "config.yaml")
-    assert parse_run(["--resume", str(tmp_path)], DetectionConfig) == tmp_path
+    assert parse_run(["--resume", str(tmp_path)], DetectionConfig) == Resumption(tmp_path)
     message = "--resume: expected a run of a classifier, got one of a detector in .*; use sasa detect train"
     with pytest.raises(ValueError, match=message):
         parse_run(["--resume", str(tmp_path)], TrainConfig)
@@ -120,7 +120,7 @@ def test_a_run_is_new_or_resumed() -> None:
     config = parse_run(["--seed", "4"], TrainConfig)
     assert isinstance(config, TrainConfig)
     assert config.seed == 4
-    assert parse_run(["--resume", "somewhere"], TrainConfig) == Path("somewhere")
+    assert parse_run(["--resume", "x", "--accept_images"], TrainConfig) == Resumption(Path("x"), True)
 
 
 @pytest.mark.parametrize("value", ["{class_path: os.X}", "[{class_path: os.X}]"])

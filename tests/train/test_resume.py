@@ -222,3 +222,49 @@ def test_what_cannot_be_resumed_or_started(runs: Path, tmp_path: Path, make_conf
     config = dataclasses.replace(make_config(), run=str(runs / "whole"))
     with pytest.raises(FileExistsError, match=r"run: expected a folder without a run, got .*; continue it"):
         train(config)
+
+
+@pytest.fixture
+def stopped(make_config: Callable[..., TrainConfig], folder: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A run without its results, and the images that it was trained on."""
+    images = tmp_path / "images"
+    shutil.copytree(folder, images)
+    config = make_config(data={"source": str(images)}, optimizer={"epochs": 1, "warmup_epochs": 0})
+    train(config)
+    (config.folder / "results.json").unlink()
+    return config.folder, images
+
+
+def test_a_renamed_class_is_an_error(stopped: tuple[Path, Path]) -> None:
+    run, images = stopped
+    for split in ("train", "test"):
+        (images / split / "class0").rename(images / split / "other")
+    with pytest.raises(ValueError, match=r"got 3 classes without 'class0' and with 'other'; restore them"):
+        resume(run)
+
+
+@pytest.mark.parametrize(("accept", "level"), [(False, "WARNING"), (True, "INFO")])
+def test_other_images_are_logged(
+    stopped: tuple[Path, Path], accept: bool, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, images = stopped
+    (images / "test" / "class0" / "0.png").unlink()
+    (images / "train" / "class1" / "0.png").rename(images / "train" / "class1" / "x.png")
+    caplog.set_level("INFO", "sasa")
+    resume(run, accept_images=accept)
+    (record,) = (record for record in caplog.records if "images are not those" in record.message)
+    assert record.levelname == level
+    assert "test: expected 7, got 6" in record.message
+    assert "training: 20 as before, but with other names" in record.message
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("name: sgd", "name: adamw"), ("name: test_resnet", "name: resnet18")]
+)
+def test_another_optimizer_or_network_is_an_error(stopped: tuple[Path, Path], old: str, new: str) -> None:
+    file = stopped[0] / "config.yaml"
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(
+        ValueError, match=r"config.yaml: (optimizer|model).name: expected '(sgd|test_resnet)', as in"
+    ):
+        resume(stopped[0])

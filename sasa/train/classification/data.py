@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -117,6 +118,11 @@ class ImageData(RunData):
                 on_broken=data.on_broken,
                 **options,
             )
+
+    def contents(self, images: ImageDataset | ImageStream) -> Iterator[str]:
+        if isinstance(images, ImageDataset):
+            for index, label in enumerate(images.targets):
+                yield f"{images.name(index).removeprefix(images.location)} {label}"
 
     def setup(self, stage: str) -> None:
         """Open streams again if there are several processes, since timm's readers divide the samples then."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN
@@ -57,6 +58,11 @@ class DetectionData(RunData):
         data = self._config.data
         with options_of("data"):
             return create_detection_dataset(data.source, split, on_invalid=data.on_invalid, **data.options)
+
+    def contents(self, images: DetectionDataset) -> Iterator[str]:
+        for position, index in enumerate(images.indices):
+            objects = images.objects(position)
+            yield f"{images.source.file_name(index)} {objects.boxes.tolist()} {objects.labels.tolist()}"
 
     def augment(self, mean: Any = IMAGENET_DEFAULT_MEAN) -> None:
         """Augment the training images from now on.

@@ -350,10 +350,11 @@ def test_top5_from_six_classes_on(tmp_path: Path) -> None:
 
 
 def test_evaluation_checks_its_input(file: Path, folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder / "test" / "class0", tmp_path / "other" / "test" / "dog")
+    for name in ("cat", "dog"):
+        shutil.copytree(folder / "test" / "class0", tmp_path / "other" / "test" / name)
     with pytest.raises(
         ValueError,
-        match=r"other: expected the 3 classes \(class0, class1, class2\) of .*, got 1 classes \(dog\)",
+        match=r"other: expected the 3 classes \(class0, class1, class2\) of .*, got 2 classes \(cat, dog\)",
     ):
         evaluate(file, tmp_path / "other")
     with pytest.raises(ValueError, match="batch_size: expected a positive number, got 0"):

@@ -12,11 +12,25 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; afterwards the file is synced to disk and renamed to path."""
+    """Yield a temporary path to write to; afterwards the file is synced to disk and renamed to path.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: It cannot be written, as on a full disk; the temporary file is removed, and the error names
+            the file.
+    """
     temporary = path.with_name(f"{path.name}.tmp")
-    yield temporary
-    _sync(temporary)
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     _sync(path.parent)
 
 

@@ -15,6 +15,7 @@ import timm
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import sasa
 from sasa.errors import require
@@ -94,7 +95,7 @@ def determinism_restored() -> Iterator[None]:
 def lightning_loop(trainer: Trainer) -> Iterator[None]:
     """Context of Trainer.fit and Trainer.test: hides advice that does not apply, and keeps KeyboardInterrupt.
 
-    Lightning would exit at Ctrl-C.
+    Lightning would exit at Ctrl-C, and with exit code 0 at SIGTERM.
     """
     with warnings.catch_warnings():
         # The number of workers is the user's choice.
@@ -109,6 +110,8 @@ def lightning_loop(trainer: Trainer) -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\)")
         try:
             yield
+        except SIGTERMException:
+            raise SystemExit(128 + signal.SIGTERM) from None
         except SystemExit:
             if not trainer.interrupted:
                 raise

@@ -5,6 +5,8 @@ import functools
 import json
 import logging
 import math
+import os
+import signal
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +24,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 import sasa
-from sasa.train import RuntimeConfig, TrainConfig, evaluate, load_config, load_weights, train
+from sasa.train import RuntimeConfig, TrainConfig, evaluate, load_config, load_weights, resume, train
 from sasa.train.checkpoints import read_checkpoint
 from sasa.train.classification.loss import ClassificationLoss, compute_logits
 from sasa.train.classification.metrics import ClassificationMetrics
@@ -206,6 +208,25 @@ def test_accumulation_equals_the_whole_batch(
     assert scores[0]["steps"] == scores[1]["steps"] == 4
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-5)
     assert scores[0]["loss"] == pytest.approx(scores[1]["loss"], rel=1e-4)
+
+
+def test_a_terminated_run_exits_with_its_signal_and_can_be_resumed(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config()
+    calls = iter(range(100))
+
+    def terminating(logits: Logits, network: nn.Module, images: Tensor) -> Tensor:
+        if network.training and next(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return logits(network, images)
+
+    with monkeypatch.context() as patch:
+        patch_logits(patch, terminating)
+        with pytest.raises(SystemExit) as caught:
+            train(config)
+    assert caught.value.code == 143
+    assert resume(config.folder)["epochs"] == config.optimizer.epochs
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from sasa.data.image_formats import image_formats
 from sasa.data.orientation import turn_upright
 from sasa.data.pixel_depth import is_deep, to_8_bits
 
@@ -46,7 +47,7 @@ def decode_image(data: bytes, name: str) -> Image.Image:
     """Decode the content of an image file.
 
     Args:
-        data: The file's content, in any format that Pillow reads.
+        data: The file's content, in any format that Pillow decodes by itself.
         name: The file's name in messages.
 
     Returns:
@@ -58,7 +59,7 @@ def decode_image(data: bytes, name: str) -> Image.Image:
     if not data:
         raise BrokenImageError(f"{name}: broken image: the file is empty (0 bytes)")
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=image_formats())
         image.load()
     except DECODE_ERRORS as error:
         # Pillow's own text would show the address of the in-memory buffer.

@@ -6,11 +6,15 @@ leading ".") and the "__MACOSX" folders that some archivers add are never part o
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Collection, Iterable
+from pathlib import PurePosixPath
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
+from sasa.data.image_formats import image_suffixes
 from sasa.errors import did_you_mean
+
+_logger = logging.getLogger(__name__)
 
 # "test" falls back to the validation folder because the labels of ImageNet's test images are not public.
 _SPLIT_FOLDERS = {
@@ -28,8 +32,8 @@ def split_spellings(split: str) -> tuple[str, ...]:
 
 
 def is_image(path: str) -> bool:
-    """Whether a path ends like an image file that torchvision reads, in any letter case."""
-    return path.lower().endswith(IMG_EXTENSIONS)
+    """Whether a path ends like an image file that is read, in any letter case."""
+    return path.lower().endswith(image_suffixes())
 
 
 def is_hidden(path: str) -> bool:
@@ -101,7 +105,7 @@ def find_split(folders: Collection[str], split: str | None, location: str) -> st
 def label_files(
     files: Iterable[str], folders: Iterable[str], location: str
 ) -> tuple[list[str], list[tuple[str, int]]]:
-    """Label every image of a split with the index of its class folder.
+    """Label every image of a split with the index of its class folder, and log which files are no images.
 
     Args:
         files: The files, relative to the split's folder.
@@ -116,6 +120,7 @@ def label_files(
         ValueError: There are fewer than two class folders, an image lies outside of them, or a class folder
             has no image.
     """
+    files = list(files)
     images = sorted(path for path in files if is_image(path))
     loose = [path for path in images if "/" not in path]
     if loose:
@@ -129,8 +134,8 @@ def label_files(
     empty = set(classes) - {path.split("/")[0] for path in images}
     if empty:
         raise ValueError(
-            f"{location}: expected images in every class folder, got none in {quoted(empty)} (images end in "
-            f"{', '.join(IMG_EXTENSIONS)}); add images or remove the folders"
+            f"{location}: expected images in every class folder, got none in {quoted(empty)} (images end as "
+            "in .jpg or .png); add images or remove the folders"
         )
     if len(classes) == 1:
         inner = {path.split("/")[1] for path in images if path.count("/") > 1}
@@ -142,5 +147,11 @@ def label_files(
         raise ValueError(
             f"{location}: expected folders of two or more classes, got only {classes[0]!r}{cause}"
         )
+    others = Counter(
+        PurePosixPath(path).suffix.lower() or "without an ending" for path in files if "/" in path
+    ) - Counter(PurePosixPath(path).suffix.lower() for path in images)
+    if others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+        _logger.warning("%s: left out files that are not images by their names: %s", location, kinds)
     index = {name: label for label, name in enumerate(classes)}
     return classes, [(path, index[path.split("/")[0]]) for path in images]

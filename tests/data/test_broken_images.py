@@ -24,6 +24,7 @@ def truncate(path: Path) -> None:
 FAULTS: dict[str, Callable[[Path], object]] = {
     "truncated": truncate,
     "empty": lambda path: path.write_bytes(b""),
+    "PostScript": lambda path: Image.new("RGB", (8, 8)).save(path, "EPS"),
     "text": lambda path: path.write_text("<html>404</html>"),
     "no range": lambda path: Image.fromarray(np.ones((8, 8), np.float32)).save(path, "TIFF"),
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from sasa.data import create_dataset, tars
@@ -120,6 +121,18 @@ def test_no_images_at_all(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     with pytest.raises(ValueError, match="expected one folder of images per class"):
         create_dataset(tmp_path, "train")
+
+
+def test_all_that_pillow_decodes_is_read(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for suffix in ("gif", "jfif", "tga", "jp2"):
+        Image.new("RGB", (12, 8)).save(tree / "train" / "cat" / f"x.{suffix}")
+    for name in ("notes.txt", "more.TXT", "list"):
+        (tree / "train" / "cat" / name).write_text("not an image")
+    dataset = create_dataset(tree)
+    assert len([image for image, _ in dataset]) == 10
+    assert [message.partition("left out ")[2] for message in caplog.messages] == [
+        "files that are not images by their names: 2 .txt, 1 without an ending"
+    ]
 
 
 def test_a_level_too_many(tree: Path) -> None:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from sasa.data.files import Files
 from sasa.data.folders import FolderFiles
+from sasa.data.image_formats import image_formats
 from sasa.data.images import DECODE_ERRORS, BrokenImageError
 from sasa.data.orientation import orientation, upright_size
 
@@ -27,7 +28,7 @@ def read_size(files: Files, file: str) -> tuple[tuple[int, int], int]:
     # The header is enough; only a folder can read it alone.
     content = name if isinstance(files, FolderFiles) else io.BytesIO(files.read(file))
     try:
-        with Image.open(content) as image:
+        with Image.open(content, formats=image_formats()) as image:
             turned = orientation(image, name)
             return upright_size(image.size, turned), turned
     except DECODE_ERRORS as error:

@@ -41,9 +41,9 @@ BlockProblem problem_of(const Tensor& x, const Tensor& qk_weight, const Tensor& 
   check_argument("qk_weight", qk_weight, x, {p.heads, p.channels, p.channels});
   check_argument("rel_weight", rel_weight, x, {p.heads, p.channels, positions, positions});
   check_argument("v_weight", v_weight, x, {positions, p.heads * p.head_dim, p.channels});
-  p.x = map_of(x);
-  p.qk_weight = qk_weight.const_data_ptr(), p.rel_weight = rel_weight.const_data_ptr();
-  p.v_weight = v_weight.const_data_ptr();
+  p.x = map_of("x", x);
+  p.qk_weight = data_of("qk_weight", qk_weight), p.rel_weight = data_of("rel_weight", rel_weight);
+  p.v_weight = data_of("v_weight", v_weight);
   return p;
 }
 
@@ -63,7 +63,7 @@ Tensor block_attention(Tensor x, Tensor qk_weight, Tensor rel_weight, Tensor v_w
   Tensor out = empty({p.batch, p.heads * p.head_dim, max_pool ? p.rows() : p.height,
                       max_pool ? p.columns() : p.width},
                      x.scalar_type(), channels_last);
-  run({p, max_pool, map_of(out), nullptr});
+  run({p, max_pool, map_of("out", out), nullptr});
   return out;
 }
 
@@ -101,7 +101,7 @@ std::tuple<Tensor, Tensor, Tensor> block_attention_statistics(Tensor x, Tensor q
   Tensor out = empty({p.batch, outputs, p.rows(), p.columns()}, x.scalar_type(), channels_last);
   Tensor rows = empty({p.batch * p.rows(), 2, outputs}, dtype);
   Tensor mean = empty({outputs}, dtype), var = empty({outputs}, dtype);
-  run({p, true, map_of(out), rows.mutable_data_ptr()});
+  run({p, true, map_of("out", out), rows.mutable_data_ptr()});
   (dtype == ScalarType::Double ? merge<double> : merge<float>)(p, rows, mean, var);
   return {out, mean, var};
 }
@@ -138,11 +138,13 @@ std::tuple<Tensor, Tensor, Tensor> block_attention_backward(
                       grad.size(2) == (max_pool ? p.rows() : p.height) &&
                       grad.size(3) == (max_pool ? p.columns() : p.width),
                   "grad: expected the output's shape and dtype");
-  for (const auto* vector : {&grad_mean, &grad_var, &mean})
+  for (const auto* vector : {&grad_mean, &grad_var, &mean}) {
     STD_TORCH_CHECK(!*vector || (max_pool && (*vector)->is_cpu() && (*vector)->dim() == 1 &&
                                  (*vector)->size(0) == p.heads * p.head_dim &&
                                  (*vector)->scalar_type() == arithmetic_of(x)),
                     "mean: expected a number of the arithmetic's dtype for each output, and max_pool");
+    data_of("mean", *vector);
+  }
   const ScalarType dtype = arithmetic_of(x);
   const int64_t positions = block_size * block_size, rows = p.batch * p.rows();
   const int64_t bytes = (qk_weight.numel() + rel_weight.numel() + v_weight.numel()) * 8;
@@ -154,7 +156,7 @@ std::tuple<Tensor, Tensor, Tensor> block_attention_backward(
       p, dtype, mean, grad_mean, grad_var);
   const BlockBackward b{p,
                         max_pool,
-                        map_of(grad),
+                        map_of("grad", grad),
                         statistics.const_data_ptr(),
                         chunks,
                         grad_qk_weight.mutable_data_ptr(),

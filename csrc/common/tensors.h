@@ -1,6 +1,7 @@
 // Between torch and the kernels: tensors, dtypes and threads. For the files that register ops.
 #pragma once
 
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
@@ -18,13 +19,26 @@ using torch::headeronly::MemoryFormat;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-inline Map map_of(const Tensor& x) {
-  return {const_cast<void*>(x.const_data_ptr()), x.stride(0), x.stride(1), x.stride(2), x.stride(3)};
+// The address of the first element. Raises if the memory was freed behind the tensor, as FSDP does with parameters: its
+// address is then null, as that of an absent argument.
+inline const void* data_of(const char* name, const Tensor& x) {
+  int64_t bytes = 0;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(x.get(), &bytes));
+  STD_TORCH_CHECK(bytes > 0 || x.numel() == 0, name, ": expected a tensor with memory, got one of ", x.numel(),
+                  " elements whose memory was freed; call the op while parameters are gathered");
+  return x.const_data_ptr();
 }
 
-inline Map map_of(const std::optional<Tensor>& x) { return x ? map_of(*x) : Map{}; }
+// Null if absent.
+inline const void* data_of(const char* name, const std::optional<Tensor>& x) {
+  return x ? data_of(name, *x) : nullptr;
+}
 
-inline const void* data_of(const std::optional<Tensor>& x) { return x ? x->const_data_ptr() : nullptr; }
+inline Map map_of(const char* name, const Tensor& x) {
+  return {const_cast<void*>(data_of(name, x)), x.stride(0), x.stride(1), x.stride(2), x.stride(3)};
+}
+
+inline Map map_of(const char* name, const std::optional<Tensor>& x) { return x ? map_of(name, *x) : Map{}; }
 
 inline Tensor empty(std::vector<int64_t> size, ScalarType dtype, bool channels_last = false) {
   return torch::stable::empty(size, dtype, std::nullopt, std::nullopt, std::nullopt,

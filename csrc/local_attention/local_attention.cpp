@@ -63,7 +63,7 @@ LocalProblem problem_of(const Tensor& map, int64_t head_dim, int64_t value_head_
   p.content = content;
   check_embedding("rel_row", rel_row, p, o.kernel_rows, arithmetic_of(map));
   check_embedding("rel_col", rel_col, p, o.kernel_cols, arithmetic_of(map));
-  p.rel_row = data_of(rel_row), p.rel_col = data_of(rel_col);
+  p.rel_row = data_of("rel_row", rel_row), p.rel_col = data_of("rel_col", rel_col);
   return p;
 }
 
@@ -79,7 +79,7 @@ LocalProblem problem_of(const Tensor& q, const std::optional<Tensor>& k, const T
   }
   STD_TORCH_CHECK(q.size(1) % o.heads == 0 && v.size(1) % o.heads == 0, "num_heads divides all channels");
   LocalProblem p = problem_of(q, q.size(1) / o.heads, v.size(1) / o.heads, k.has_value(), rel_row, rel_col, o);
-  p.q = map_of(q), p.k = map_of(k), p.v = map_of(v);
+  p.q = map_of("q", q), p.k = map_of("k", k), p.v = map_of("v", v);
   return p;
 }
 
@@ -108,7 +108,7 @@ std::tuple<Tensor, Tensor> local_attention(Tensor q, std::optional<Tensor> k, Te
                      q.scalar_type(), channels_last);
   Tensor lse = empty({save_lse ? p.batch : 0, p.heads, p.height, p.width}, arithmetic_of(q));
   const LocalKernels& kernels = chosen_local_kernels();
-  const LocalForward f{p, relu, map_of(out), save_lse ? lse.mutable_data_ptr() : nullptr,
+  const LocalForward f{p, relu, map_of("out", out), save_lse ? lse.mutable_data_ptr() : nullptr,
                        torch::stable::get_num_threads()};
   run(p, f, kernels.forward_tasks, kernels.forward);
   return {out, lse};
@@ -129,8 +129,8 @@ Tensor pack_projection(Tensor weight, std::optional<Tensor> bias, int64_t parts)
   Tensor packed = empty({parts, panels, packed_channels(weight) + 1, kPanel}, arithmetic_of(weight));
   const ProjectionWeights w{storage_of(weight),      parts,
                             outputs,                 weight.size(1),
-                            weight.const_data_ptr(), weight.stride(0),
-                            weight.stride(1),        data_of(bias),
+                            data_of("weight", weight), weight.stride(0),
+                            weight.stride(1),        data_of("bias", bias),
                             packed.mutable_data_ptr()};
   const auto pack = chosen_local_kernels().pack_panels;
   torch::stable::parallel_for(0, parts * panels, 4, [&](int64_t begin, int64_t end) { pack(w, begin, end); });
@@ -156,8 +156,8 @@ Tensor local_self_attention(Tensor x, Tensor packed, std::optional<Tensor> rel_r
   const LocalProblem p = problem_of(x, channels / heads, channels / heads, content, rel_row, rel_col, o);
   Tensor out = empty({p.batch, channels, (p.height + pool - 1) / pool, (p.width + pool - 1) / pool},
                      x.scalar_type(), channels_last);
-  const Projection projection{map_of(x), x.size(1), packed.const_data_ptr()};
-  const LocalForward f{p, relu, map_of(out), nullptr, torch::stable::get_num_threads(), &projection};
+  const Projection projection{map_of("x", x), x.size(1), data_of("packed", packed)};
+  const LocalForward f{p, relu, map_of("out", out), nullptr, torch::stable::get_num_threads(), &projection};
   const LocalKernels& kernels = chosen_local_kernels();
   run(p, f, kernels.forward_tasks, kernels.forward);
   return out;
@@ -187,11 +187,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> local_attention_backward(
   Tensor grad_col = empty({rel_col ? p.batch : 0, heads, kernel_cols, half}, arithmetic);
   const LocalKernels& kernels = chosen_local_kernels();
   const LocalBackward b{p,
-                        lse.const_data_ptr(),
-                        map_of(grad),
-                        map_of(grad_q),
-                        map_of(grad_k),
-                        map_of(grad_v),
+                        data_of("lse", lse),
+                        map_of("grad", grad),
+                        map_of("grad_q", grad_q),
+                        map_of("grad_k", grad_k),
+                        map_of("grad_v", grad_v),
                         rel_row ? grad_row.mutable_data_ptr() : nullptr,
                         rel_col ? grad_col.mutable_data_ptr() : nullptr};
   run(p, b, kernels.backward_tasks, kernels.backward);

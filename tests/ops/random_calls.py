@@ -84,8 +84,8 @@ OPS: dict[str, Callable[[torch.dtype], list[Any]]] = {
 
 
 def other_tensor(x: Tensor, generator: random.Random) -> Tensor | None:
-    """Another tensor in the place of x: of another shape, dtype, layout or device, or none."""
-    change = generator.randrange(7)
+    """Another tensor in the place of x: of another shape, dtype, layout or device, without memory, or none."""
+    change = generator.randrange(8)
     if change == 0:
         return None
     if change == 1:
@@ -100,7 +100,16 @@ def other_tensor(x: Tensor, generator: random.Random) -> Tensor | None:
         return x.transpose(*generator.sample(range(x.dim()), 2)) if x.dim() > 1 else x[::2]
     if change == 5:
         return x[:1].expand(x.shape) if x.shape[0] else x.unsqueeze(0)
+    if change == 6:
+        return without_memory(x)
     return x.to(generator.choice(("meta", "cpu"))) if x.dim() % 2 else x.to_sparse()
+
+
+def without_memory(x: Tensor) -> Tensor:
+    """A tensor of x's shape whose memory was freed, as FSDP leaves parameters."""
+    x = torch.cat((x, x))[len(x) :]  # does not begin where its memory does
+    x.untyped_storage().resize_(0)
+    return x
 
 
 def other(argument: Any, generator: random.Random) -> Any:

@@ -11,6 +11,8 @@ import torch
 
 from sasa.ops import cpu_extension
 
+from .random_calls import OPS, without_memory
+
 pytestmark = pytest.mark.skipif(not cpu_extension.is_available(), reason="needs the CPU kernels")
 
 CALLS = 1500
@@ -48,3 +50,14 @@ def test_no_images() -> None:
 def test_no_parts(parts: int) -> None:
     with pytest.raises(RuntimeError, match="weight: expected"):
         torch.ops.sasa.pack_projection(torch.randn(6, 4, 1, 1), None, parts)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_no_memory(name: str) -> None:
+    """Of any tensor: an address of null stands for an absent embedding or bias inside, which is another result."""
+    places = [i for i, x in enumerate(OPS[name](torch.float32)) if isinstance(x, torch.Tensor)]
+    for place in places:
+        arguments = OPS[name](torch.float32)
+        arguments[place] = without_memory(arguments[place])
+        with pytest.raises(RuntimeError, match=r"\w+: expected a tensor with memory, got one of \d+ elements"):
+            getattr(torch.ops.sasa, name)(*arguments)

@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint types test-oldest sweep sanitize test-poisoned api tables figures bench gpu-check gpu-accuracy clean
+.PHONY: help demo test setup lint types test-oldest sweep sanitize sanitize-threads test-poisoned api tables figures bench gpu-check gpu-accuracy clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -60,6 +60,23 @@ $(SANITIZED)/sasa/_cpu.abi3.so: setup.py $(wildcard csrc/*/*) | .venv/dev.instal
 	CC=gcc CXX=g++ SASA_SANITIZE=address,undefined \
 		$(BIN)/python setup.py -q build_ext --build-lib $(SANITIZED) --build-temp build/sanitize/temp
 	test -e $@
+
+# The kernels without torch, for each instruction set that this machine has.
+THREADS := build/threads
+INSTRUCTIONS_portable :=
+INSTRUCTIONS_avx2 := -mavx2 -mfma
+INSTRUCTIONS_avx512 := $(INSTRUCTIONS_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
+
+sanitize-threads: .venv/dev.installed  ## Run the kernels on threads under ThreadSanitizer (GCC, Linux; two minutes)
+	set -e; sets=$$($(BIN)/python -c 'from sasa.ops import cpu_extension; print(*cpu_extension.capabilities())'); \
+	test -n "$$sets"; \
+	for set in $$sets; do $(MAKE) --no-print-directory $(THREADS)/$$set; $(THREADS)/$$set; done
+
+$(THREADS)/%: tests/ops/threads.cpp $(wildcard csrc/*/*)
+	mkdir -p $(THREADS)
+	g++ -std=c++17 -O1 -g1 -fsanitize=thread -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wno-psabi \
+		$(INSTRUCTIONS_$*) -DSASA_CAPABILITY=$* -Icsrc $< csrc/local_attention/kernels.cpp \
+		csrc/block_attention/kernels.cpp -pthread -o $@
 
 # AddressSanitizer's allocator, which fills memory with NaN of every floating dtype, below code built without it, whose
 # scratch memory is new at every call. Left out: Triton's interpreter, which has NaN in new tensors anyway, and fake

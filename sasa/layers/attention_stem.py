@@ -10,7 +10,7 @@ from sasa.layers.torchscript import called_in_python
 from sasa.layers.unmodified import is_unmodified
 from sasa.ops import block_attention, block_attention_statistics
 from sasa.ops.autocast import autocast_off
-from sasa.ops.block_attn.blocks import as_maps, attend, block_softmax, to_blocks
+from sasa.ops.block_attn.blocks import as_maps, attend, block_softmax, maximum_of_blocks, to_blocks
 from sasa.ops.block_attn.flops import pairs_inside
 from sasa.ops.checks import positive_int
 
@@ -127,7 +127,7 @@ class AttentionStem(nn.Module):
         else:
             out = self._attention_by_steps(x)
         out = self.norm(out)
-        return F.max_pool2d(out, self.block_size, ceil_mode=True) if self.max_pool else out
+        return maximum_of_blocks(out, self.block_size) if self.max_pool else out
 
     @property
     def has_unmodified_projections(self) -> bool:

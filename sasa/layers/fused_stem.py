@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sasa.layers.attention_stem import AttentionStem, convolved_blocks
 from sasa.layers.batch_norm import fold_batch_norm
 from sasa.layers.torchscript import called_in_python
 from sasa.ops import block_attention, block_attention_flops, block_attention_maps
-from sasa.ops.block_attn.blocks import attend, attention_weights
+from sasa.ops.block_attn.blocks import attend, attention_weights, maximum_of_blocks
 
 
 class FusedAttentionStem(nn.Module):
@@ -81,7 +80,7 @@ class FusedAttentionStem(nn.Module):
         values = convolved_blocks(self.value, x, self.block_size)
         weights = attention_weights(x, self.qk_weight, self._relative(), self.block_size)
         out = attend(weights.to(values.dtype), values, self.block_size, *x.shape[2:])
-        return F.max_pool2d(out, self.block_size, ceil_mode=True) if self.max_pool else out
+        return maximum_of_blocks(out, self.block_size) if self.max_pool else out
 
     def _relative(self) -> Tensor:
         """(N, C, P, P)."""

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.export import Dim
 
+import sasa
 from sasa import AttentionStem
 
 from .test_attention_stem import VALUES
@@ -146,3 +148,28 @@ def test_compiles_exports_and_scripts(values: str) -> None:
     with pytest.warns(FutureWarning, match="`torch.jit.script` is deprecated"):
         scripted = torch.jit.script(nn.Sequential(stem, nn.ReLU()))
     assert torch.equal(scripted(x), want.relu())
+
+
+@pytest.mark.parametrize("max_pool", [True, False])
+@pytest.mark.parametrize("values", VALUES)
+def test_exports_for_any_batch_and_size(values: str, max_pool: bool) -> None:
+    """By the sizes' names, from a multiple of the blocks and from another size; fused too."""
+    torch.manual_seed(0)
+    stem = AttentionStem(3, 8, values=values, num_heads=2, max_pool=max_pool).eval()
+    dims = {0: Dim("batch"), 2: Dim("height", min=5), 3: Dim("width", min=5)}
+    for model in (stem, sasa.fuse(nn.Sequential(stem).eval())):
+        program = torch.export.export(model, (torch.randn(2, 3, 12, 9),), dynamic_shapes=(dims,)).module()
+        for size in ((3, 3, 8, 16), (1, 3, 7, 5), (2, 3, 13, 10)):
+            x = torch.randn(size)
+            torch.testing.assert_close(program(x), model(x))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*deprecated", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("values", VALUES)
+def test_a_trace_passes_its_own_check(values: str, training: bool) -> None:
+    """With gradients on; `torch.jit.trace` checks itself without."""
+    torch.manual_seed(0)
+    stem = AttentionStem(3, 8, values=values, num_heads=2).train(training)
+    x = torch.randn(2, 3, 10, 9)
+    assert torch.equal(torch.jit.trace(stem, x)(x), stem(x))

@@ -81,3 +81,12 @@ def test_exports() -> None:
     model = networks.tiny()
     x = networks.images(2, 3, 32, 32)
     torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), model(x))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*deprecated", "ignore::torch.jit.TracerWarning")
+@EACH_VARIANT
+def test_a_trace_passes_its_own_check(name: str) -> None:
+    """With gradients on; `torch.jit.trace` checks itself without."""
+    model = networks.narrow(name, num_classes=5)
+    x = networks.images(1, 3, 64, 64)
+    assert torch.equal(torch.jit.trace(model, x)(x), model(x))

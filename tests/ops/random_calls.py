@@ -84,7 +84,7 @@ OPS: dict[str, Callable[[torch.dtype], list[Any]]] = {
 
 
 def other_tensor(x: Tensor, generator: random.Random) -> Tensor | None:
-    """Another tensor in the place of x: of another shape, dtype, layout or device, without memory, or none."""
+    """Another tensor in the place of x: of another shape, dtype, layout or device, or without memory."""
     change = generator.randrange(8)
     if change == 0:
         return None

@@ -54,10 +54,10 @@ def test_no_parts(parts: int) -> None:
 
 @pytest.mark.parametrize("name", OPS)
 def test_no_memory(name: str) -> None:
-    """Of any tensor: an address of null stands for an absent embedding or bias inside, which is another result."""
+    """Of any tensor: inside, an address of null stands for an absent embedding, which is another result."""
     places = [i for i, x in enumerate(OPS[name](torch.float32)) if isinstance(x, torch.Tensor)]
     for place in places:
         arguments = OPS[name](torch.float32)
         arguments[place] = without_memory(arguments[place])
-        with pytest.raises(RuntimeError, match=r"\w+: expected a tensor with memory, got one of \d+ elements"):
+        with pytest.raises(RuntimeError, match=r"\w: expected a tensor with memory, got one of \d"):
             getattr(torch.ops.sasa, name)(*arguments)

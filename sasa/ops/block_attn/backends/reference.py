@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from sasa.ops.block_attn.blocks import attend, attention_weights, to_blocks
+from sasa.ops.block_attn.blocks import attend, attention_weights, maximum_of_blocks, to_blocks
 from sasa.ops.block_attn.inputs import BlockAttentionInputs
 
 NAME = "reference"
@@ -20,18 +19,14 @@ def why_not(inputs: BlockAttentionInputs) -> list[str]:
 def block_attention(inputs: BlockAttentionInputs) -> Tensor:
     """See `sasa.ops.block_attention`."""
     out = _outputs(inputs)
-    return (_maximum(out, inputs.block_size) if inputs.max_pool else out).to(inputs.x.dtype)
+    return (maximum_of_blocks(out, inputs.block_size) if inputs.max_pool else out).to(inputs.x.dtype)
 
 
 def block_attention_statistics(inputs: BlockAttentionInputs) -> tuple[Tensor, Tensor, Tensor]:
     """See `sasa.ops.block_attention_statistics`."""
     out = _outputs(inputs)
-    maximum = _maximum(out, inputs.block_size).to(inputs.x.dtype)
+    maximum = maximum_of_blocks(out, inputs.block_size).to(inputs.x.dtype)
     return maximum, out.mean((0, 2, 3)), out.var((0, 2, 3), correction=0)
-
-
-def _maximum(out: Tensor, block_size: int) -> Tensor:
-    return F.max_pool2d(out, block_size, ceil_mode=True)
 
 
 def _outputs(inputs: BlockAttentionInputs) -> Tensor:

@@ -33,11 +33,12 @@ def _padded(x: Tensor, block_size: int, value: float) -> Tensor:
 def from_blocks(x: Tensor, block_size: int, height: int, width: int) -> Tensor:
     """(B, L, P, C) to (B, C, height, width), without the padding."""
     rows, columns = blocks_of(height, block_size), blocks_of(width, block_size)
-    x = x.reshape(x.shape[0], rows, columns, block_size, block_size, x.shape[3])
-    x = x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-    if torch.compiler.is_exporting():  # a slice compares sizes, which may have no numbers
+    x = x.unflatten(1, (rows, columns))
+    if torch.compiler.is_exporting():  # flattening and slicing compare sizes, which may have no numbers
+        x = F.pixel_shuffle(x.permute(0, 4, 3, 1, 2).flatten(1, 2), block_size)
         x = x.index_select(2, torch.arange(height, device=x.device))
         return x.index_select(3, torch.arange(width, device=x.device))
+    x = x.unflatten(3, (block_size, block_size)).permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
     return x[..., :height, :width]
 
 

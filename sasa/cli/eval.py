@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="option for timm's readers, such as root=FOLDER; may be repeated",
+        help="option of the data, such as test_fraction=0.2 or root=FOLDER for timm; may be repeated",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the results to this file")
 

@@ -8,7 +8,7 @@ from sasa.data.fashion_mnist import MEAN as FASHION_MNIST_MEAN
 from sasa.data.fashion_mnist import STD as FASHION_MNIST_STD
 from sasa.data.fashion_mnist import load_fashion_mnist
 from sasa.data.images import BrokenImageError, read_image
-from sasa.data.splits import train_val_split
+from sasa.data.splits import train_test_split, train_val_split
 from sasa.data.streams import ImageStream
 from sasa.data.transforms import evaluation_transform, training_transform
 
@@ -26,6 +26,7 @@ __all__ = [
     "is_stream",
     "load_fashion_mnist",
     "read_image",
+    "train_test_split",
     "train_val_split",
     "training_transform",
 ]

@@ -15,6 +15,7 @@ from sasa.data.folders import FolderFiles
 from sasa.data.images import image_mode
 from sasa.data.layout import find_split, is_hidden
 from sasa.data.readers import HuggingFaceImages, TorchvisionImages
+from sasa.data.splits import train_test_split
 from sasa.data.streams import ImageStream
 from sasa.errors import require
 
@@ -45,6 +46,8 @@ def create_dataset(
     *,
     in_chans: int | None = None,
     transform: Transform | None = None,
+    test_fraction: float | None = None,
+    split_seed: int = 0,
     on_broken: Literal["raise", "skip"] = "raise",
     **reader_options: Any,
 ) -> ImageDataset | ImageStream:
@@ -65,6 +68,10 @@ def create_dataset(
         in_chans: Channels of the images, 1 ("L") or 3 ("RGB"), whatever they are stored in; None takes 1 for
             "fashion-mnist" and 3 for all others.
         transform: Applied to each PIL image; None leaves it as it is.
+        test_fraction: For a folder or archive without splits, CLASS/…/IMAGE: the share of each class that is
+            held out as the split "test", in (0, 1); the others are the split "train" (see
+            `train_test_split`). Images added later change the choice.
+        split_seed: The seed of that choice.
         on_broken: "raise": reading a broken image raises BrokenImageError, which names its file. "skip":
             every image is decoded once now, and broken images are left out, logged by name and counted
             (`skipped`).
@@ -79,14 +86,17 @@ def create_dataset(
         FileNotFoundError: There is no such source.
         ModuleNotFoundError: The package of a reader is not installed.
         TypeError: There are reader_options for a source that is not timm's.
-        ValueError: A split is missing, a class folder is empty, there are no images, an archive is damaged,
-            or an argument is out of range.
+        ValueError: A split is missing, test_fraction is given for data with splits, a class folder is empty,
+            there are no images, an archive is damaged, or an argument is out of range.
     """
     require(on_broken in ("raise", "skip"), "on_broken", "'raise' or 'skip'", on_broken)
     source = str(source)
     if in_chans is None:
         in_chans = 1 if source == _FASHION_MNIST else 3
     mode = image_mode(in_chans)
+    if test_fraction is not None:
+        require(is_path(source), "test_fraction", f"None, as {source!r} has splits", test_fraction)
+        require(split in ("train", "test"), "split", "'train' or 'test' beside test_fraction", split)
     scheme = source.partition("/")[0] if "/" in source else ""
     if scheme in _STREAMS:
         return ImageStream(
@@ -98,8 +108,15 @@ def create_dataset(
             f"reader_options: expected none for {source!r}, as they are for timm's readers ({readers}), got "
             f"{', '.join(reader_options)}"
         )
-    images = _MAPS[scheme](source, split, **reader_options) if scheme in _MAPS else _open_path(source, split)
+    if scheme in _MAPS:
+        images = _MAPS[scheme](source, split, **reader_options)
+    else:
+        images = _open_path(source, None if test_fraction is not None else split)
     dataset = ImageDataset(images, mode=mode, transform=transform)
+    if test_fraction is not None:
+        # Before broken images are left out, which are known only if all are decoded.
+        training, test = train_test_split(dataset, test_fraction, split_seed)
+        dataset = training if split == "train" else test
     return skip_broken(dataset) if on_broken == "skip" else dataset
 
 

@@ -92,13 +92,15 @@ def find_split(folders: Collection[str], split: str | None, location: str) -> st
     if split is None:
         if children and all(name in _SPLIT_NAMES for name in children):
             raise ValueError(
-                f"split: expected the name of a split, as {location} contains {quoted(children)}, got None"
+                f"split: expected the name of a split, as {location} contains {quoted(children)}, got None; "
+                "test_fraction is for class folders without splits"
             )
         return base
     raise ValueError(
         f"split: expected a folder of {location} ({quoted(children) or 'it has none'}), got {split!r} "
-        f"(looked for {quoted(split_spellings(split))}){did_you_mean(split, children)}; move class folders "
-        "that lie there directly into train/ and test/, or pass split=None in Python"
+        f"(looked for {quoted(split_spellings(split))}){did_you_mean(split, children)}; "
+        "if these are classes, test_fraction (data.test_fraction in a configuration) holds "
+        "out a part of each for testing, and split=None takes all"
     )
 
 

@@ -65,7 +65,10 @@ def evaluation_data(
         )
     roles = {"train": "train_split", "validation": "val_split", "test": "test_split"}
     own = data[roles[split]] if split in roles else None
-    return EvaluationData(data["source"], own or split, {**data["options"], **options})
+    held_out = data.get("test_fraction") is not None
+    keys = ("test_fraction", "split_seed") if held_out else ()
+    own_options = {**data["options"], **{key: data[key] for key in keys if key in data}}
+    return EvaluationData(data["source"], own or split, {**own_options, **options})
 
 
 def _data_of(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -78,6 +81,8 @@ def _data_of(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
         and all(
             isinstance(data.get(key, 0), str | None) for key in ("train_split", "val_split", "test_split")
         )
+        and isinstance(data.get("test_fraction"), float | None)
+        and isinstance(data.get("split_seed", 0), int)
     )
     require(complete, "recipe", "the section data of a config.yaml", data, "give the data to evaluate on")
     assert isinstance(data, Mapping)

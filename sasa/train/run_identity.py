@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from sasa.train.checkpoints import read_checkpoint
 from sasa.train.config import RunConfig
 from sasa.train.config_files import leaves, plain
 from sasa.train.console import is_first_process
+from sasa.train.fingerprint import fingerprint
 from sasa.train.loaders import RunData
 from sasa.train.run_folder import CONFIG_FILE
 
@@ -42,7 +41,7 @@ class RunIdentity(Callback):
         self._identity: dict[str, Any] = {
             "settings": _settings(config),
             "classes": list(data.training.classes),
-            "images": {part: _fingerprint(data.contents(getattr(data, part))) for part in _PARTS},
+            "images": {part: fingerprint(data.contents(getattr(data, part))) for part in _PARTS},
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -113,14 +112,6 @@ def _settings(config: RunConfig) -> dict[str, Any]:
         "optimizer.name": config.optimizer.name,
         "optimizer.ema_decay": "0" if config.optimizer.ema_decay == 0 else "more than 0",
     }
-
-
-def _fingerprint(contents: Iterable[str]) -> dict[str, Any]:
-    digest, count = hashlib.sha256(), 0
-    for line in contents:
-        digest.update(f"{line}\n".encode(errors="surrogateescape"))
-        count += 1
-    return {"count": count, "digest": digest.hexdigest()}
 
 
 def _changes(stored: dict[str, Any], current: dict[str, Any]) -> list[str]:

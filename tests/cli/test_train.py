@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sasa.cli import main
 from sasa.train import load_config
@@ -87,3 +88,33 @@ def test_faulty_commands(arguments: list[str], message: str, capsys: pytest.Capt
 def test_print_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--optimizer.lr", "0.25", "--print_config"]) == 0
     assert "  lr: 0.25\n" in capsys.readouterr().out
+
+
+def test_class_folders_without_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A share is held out, the run says which, and evaluation refuses other images."""
+    for name, value in (("dark", 30), ("light", 200)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (16, 16), (value + i,) * 3).save(tmp_path / "photos" / name / f"{i}.png")
+    run = tmp_path / "run"
+    arguments = (
+        f"train --model.name test_resnet --data.source {tmp_path}/photos --data.input_size 16 "
+        "--data.val_fraction 0.2 --optimizer.batch_size 4 --optimizer.epochs 1 --optimizer.warmup_epochs 0 "
+        f"--run {run}"
+    ).split()
+    assert main(arguments) == 2
+    assert "data.test_fraction" in capsys.readouterr().err
+    assert main([*arguments, "--data.test_fraction", "0.3"]) == 0
+    assert json.loads((run / "results.json").read_text())["training_images"] == 12
+    assert "test_fraction: 0.3" in (run / "config.yaml").read_text()
+    capsys.readouterr()
+
+    assert main(["eval", "--run", str(run), "--json", str(tmp_path / "eval.json")]) == 0
+    evaluated = json.loads((tmp_path / "eval.json").read_text())
+    assert evaluated["images"] == 6
+    assert evaluated["data_options"] == {"test_fraction": 0.3, "split_seed": 0}
+    (tmp_path / "photos/dark/0.png").rename(tmp_path / "photos/dark/new.png")
+    for i in range(5):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"photos/dark/more{i}.png")
+    assert main(["eval", "--run", str(run)]) == 2
+    assert "expected the 6 images that were held out of the training" in capsys.readouterr().err

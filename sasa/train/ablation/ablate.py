@@ -159,10 +159,14 @@ def _save_attention_maps(trained: Sequence[tuple[Cell, Path]]) -> None:
             print(f"{folder}: no attention maps, since the weights are missing", flush=True)
             continue
         channels = input_size(data)[0]
-        key = f"{channels} {data.test_split} {data.source} {data.on_broken} {data.options}"
+        key = f"{channels} {data.test_split} {data.source} {data.on_broken} {data.dataset_options}"
         if key not in opened:
             dataset = create_dataset(
-                data.source, data.test_split, in_chans=channels, on_broken=data.on_broken, **data.options
+                data.source,
+                data.test_split,
+                in_chans=channels,
+                on_broken=data.on_broken,
+                **data.dataset_options,
             )
             assert isinstance(dataset, ImageDataset)
             opened[key] = dataset

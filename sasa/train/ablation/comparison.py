@@ -123,7 +123,9 @@ def _open(path: Path) -> _Opened:
     channels = input_size(config.data)[0]
     data, model = config.data, config.model
     with options_of("data"):
-        classes = len(create_dataset(data.source, data.test_split, in_chans=channels, **data.options).classes)
+        classes = len(
+            create_dataset(data.source, data.test_split, in_chans=channels, **data.dataset_options).classes
+        )
     with options_of("model"):
         options = network_options(model.options)
         network = create_model(model.name, num_classes=classes, in_chans=channels, **options)

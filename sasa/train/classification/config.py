@@ -40,6 +40,9 @@ class DataConfig:
             set of timm.
         train_split: Split for training.
         test_split: Split for the evaluation at the end.
+        test_fraction: Fraction of each class to hold out for testing, in (0, 1), if a folder or archive
+            contains class folders without splits. Null means that there are splits.
+        split_seed: Seed of that choice. Runs with different seeds thus have the same test images.
         val_split: Split for the validation after every epoch. Null holds out a part of the training split.
         val_fraction: Fraction of the training images held out for validation, class by class, in (0, 1).
         in_chans: 1 (grayscale) or 3 (RGB). Null means 1 for fashion-mnist and 3 otherwise.
@@ -59,6 +62,8 @@ class DataConfig:
     source: str = "fashion-mnist"
     train_split: str = "train"
     test_split: str = "test"
+    test_fraction: float | None = None
+    split_seed: int = 0
     val_split: str | None = None
     val_fraction: float = 0.04
     in_chans: int | None = None
@@ -73,10 +78,20 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         size = self.input_size
+        fraction = self.test_fraction
+        expected = "a number in (0, 1) or null"
+        require(fraction is None or 0 < fraction < 1, "data.test_fraction", expected, fraction)
         require(0 < self.val_fraction < 1, "data.val_fraction", "a number in (0, 1)", self.val_fraction)
         require(self.in_chans in (None, 1, 3), "data.in_chans", "1, 3 or null", self.in_chans)
         require(size is None or size > 0, "data.input_size", "a positive number or null", size)
         require(self.num_workers >= 0, "data.num_workers", "0 or more", self.num_workers)
+
+    @property
+    def dataset_options(self) -> dict[str, Any]:
+        """The options of `sasa.data.create_dataset` that choose the images, beside source and split."""
+        if self.test_fraction is None:
+            return self.options
+        return {**self.options, "test_fraction": self.test_fraction, "split_seed": self.split_seed}
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from sasa.data import (
 )
 from sasa.errors import require
 from sasa.train.classification.config import DataConfig, TrainConfig
+from sasa.train.classification.held_out import held_out_fingerprint
 from sasa.train.config import options_of
 from sasa.train.loaders import RunData
 
@@ -102,7 +103,7 @@ class ImageData(RunData):
 
     def _split(self, split: str, transform: Any, is_training: bool = False) -> ImageDataset | ImageStream:
         data = self._config.data
-        options = dict(data.options)
+        options = dict(data.dataset_options)
         if is_stream(data.source):
             options |= {
                 "is_training": is_training,
@@ -118,6 +119,11 @@ class ImageData(RunData):
                 on_broken=data.on_broken,
                 **options,
             )
+
+    @property
+    def held_out(self) -> dict[str, Any] | None:
+        """The fingerprint of the test images, if data.test_fraction chose them."""
+        return None if self._config.data.test_fraction is None else held_out_fingerprint(self.test)
 
     def contents(self, images: ImageDataset | ImageStream) -> Iterator[str]:
         if isinstance(images, ImageDataset):

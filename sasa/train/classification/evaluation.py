@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from sasa.data import ImageDataset, create_dataset, is_stream
 from sasa.errors import require
+from sasa.train.classification.held_out import check_held_out
 from sasa.train.classification.metrics import ClassificationMetrics
 from sasa.train.classification.weights import load_weights
 from sasa.train.config import RuntimeConfig, options_of
@@ -24,7 +25,7 @@ def evaluate(
     num_workers: int = 0,
     on_broken: Literal["raise", "skip"] = "raise",
     runtime: RuntimeConfig | None = None,
-    **reader_options: Any,
+    **options: Any,
 ) -> dict[str, Any]:
     """Evaluate a trained classifier.
 
@@ -39,7 +40,8 @@ def evaluate(
         num_workers: Loader processes. 0 loads in this process.
         on_broken: "raise" stops at a broken image; "skip" leaves it out.
         runtime: Precision and devices; None means the defaults.
-        reader_options: Options for timm's readers.
+        options: Further options of `sasa.data.create_dataset`, such as test_fraction or those of timm's
+            readers.
 
     Returns:
         top1, top5 if there are more than five classes (both in [0, 1]), loss (None if it is not finite),
@@ -52,7 +54,7 @@ def evaluate(
     runtime = RuntimeConfig() if runtime is None else runtime
     require(batch_size >= 1, "batch_size", "a positive number", batch_size)
     network, metadata = load_weights(run)
-    data = evaluation_data(metadata.recipe, source, split, reader_options, default_source="fashion-mnist")
+    data = evaluation_data(metadata.recipe, source, split, options, default_source="fashion-mnist")
     stream_options = {"is_training": False, "batch_size": 1} if is_stream(data.source) else {}
     with options_of("data"):
         dataset = create_dataset(
@@ -63,6 +65,8 @@ def evaluate(
             on_broken=on_broken,
             **{**stream_options, **data.options},
         )
+    if source is None:
+        check_held_out(metadata, data, dataset)
     require_same_classes(data.source, list(dataset.classes), run, metadata.classes)
     if runtime.compile:
         network.compile()

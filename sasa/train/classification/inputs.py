@@ -16,6 +16,7 @@ from sasa.data import (
     create_dataset,
     read_image,
 )
+from sasa.train.classification.held_out import check_held_out
 from sasa.train.evaluation_data import EvaluationData, evaluation_data
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def test_images_of(metadata: WeightsMetadata) -> tuple[ImageDataset, EvaluationD
         on_broken="skip" if skips else "raise",
         **data.options,
     )
+    check_held_out(metadata, data, dataset)
     assert isinstance(dataset, ImageDataset), "evaluation_data accepts files and folders only"
     return dataset, data
 

@@ -51,6 +51,7 @@ class ClassificationTask:
             crop_pct=config.data.crop_pct,
             interpolation=config.data.interpolation,
             recipe=plain(config),
+            held_out=data.held_out,
         )
         with options_of("model"):
             self.network = self._initial_network() if initial else self.metadata.create_model()

@@ -38,6 +38,7 @@ class WeightsMetadata:
         interpolation: Argument of evaluation_transform.
         accuracy: Top-1 accuracy on the test images, in [0, 1]; None if not evaluated.
         recipe: Configuration of the training run, as in config.yaml; None if it was not trained by sasa.
+        held_out: Fingerprint of the names of the test images, if data.test_fraction held them out.
         sasa_version: Version of sasa that wrote the file.
 
     Raises:
@@ -54,6 +55,7 @@ class WeightsMetadata:
     interpolation: str = "bilinear"
     accuracy: float | None = None
     recipe: dict[str, Any] | None = None
+    held_out: dict[str, Any] | None = None
     sasa_version: str = field(default=sasa.__version__)
 
     def __post_init__(self) -> None:

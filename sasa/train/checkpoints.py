@@ -24,7 +24,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"{path.parent}: the folder was removed while the run wrote to it")
         with replacing(path) as temporary:
             torch.save(checkpoint, temporary)
 

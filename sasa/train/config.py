@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from sasa.errors import require
 
@@ -23,6 +23,14 @@ def options_of(key: str) -> Iterator[None]:
         yield
     except TypeError as error:
         raise ValueError(f"{key}: {error}") from error
+
+
+def check_options(name: str, options: dict[str, Any]) -> None:
+    """Raise ValueError for a key such as "width:0.5", which YAML reads if no space follows the colon."""
+    for key, value in options.items():
+        require(
+            ":" not in str(key) or value is not None, name, "KEY: VALUE with a space after the colon", key
+        )
 
 
 @dataclass(frozen=True)

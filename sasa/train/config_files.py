@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import inspect
 import json
+import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -78,7 +79,10 @@ def parse_config(
         start = None if base is None else parser.parse_object(plain(base))
         return _instantiate(parser, parser.parse_args(list(arguments), start), kind)
     except argparse.ArgumentError as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        text = " ".join(str(error).split())
+        without_space = re.search(r"Got value: \{.*\w:[^ ,}]", text)
+        hint = "; YAML needs a space after the colon, as in {KEY: VALUE}" if without_space else ""
+        raise ValueError(text + hint) from error
 
 
 def config_from(content: Mapping[str, Any], where: str) -> TrainConfig:

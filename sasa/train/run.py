@@ -7,6 +7,7 @@ import logging
 import resource
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from sasa.train.atomic import write_json
-from sasa.train.checkpoints import AtomicCheckpointIO, EpochCheckpoints, newest_readable, read_checkpoint
+from sasa.train.checkpoints import (
+    AtomicCheckpointIO,
+    EpochCheckpoints,
+    epoch_checkpoints,
+    newest_readable,
+    read_checkpoint,
+)
 from sasa.train.classification.config import TrainConfig
 from sasa.train.config_files import config_kind, load_config, save_config
 from sasa.train.console import is_first_process
@@ -25,6 +32,7 @@ from sasa.train.metrics_table import MetricsTable
 from sasa.train.modules import TrainingModule, evaluate_loader
 from sasa.train.run_folder import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, RESULTS_FILE, WEIGHTS_FILE
 from sasa.train.run_identity import RunIdentity
+from sasa.train.run_lock import run_lock
 from sasa.train.task import Task
 from sasa.train.trainer import ProgressBar, determinism_restored, environment, lightning_loop, make_trainer
 from sasa.train.weights import save_weights
@@ -39,7 +47,8 @@ def train(config: TrainConfig | DetectionConfig) -> dict[str, Any]:
     checkpoints/, model.safetensors (the evaluated weights: the moving average, unless it is off) and
     results.json.
 
-    Under torchrun, every process calls this function with the same configuration.
+    Under torchrun, every process calls this function with the same configuration. A run that failed before
+    its first checkpoint leaves a folder in which another one can start.
 
     Args:
         config: The configuration.
@@ -52,13 +61,15 @@ def train(config: TrainConfig | DetectionConfig) -> dict[str, Any]:
         images.
 
     Raises:
+        BlockingIOError: Another process writes to the folder.
         FileExistsError: The folder contains a run.
         FileNotFoundError: The data or the initial weights do not exist.
         FloatingPointError: The loss is not finite.
         ValueError: The data, the model or the configuration are invalid.
     """
     folder = config.folder
-    if is_first_process() and (folder / CONFIG_FILE).exists():
+    started = (folder / RESULTS_FILE).exists() or bool(epoch_checkpoints(folder / CHECKPOINTS))
+    if is_first_process() and started:
         raise FileExistsError(
             f"run: expected a folder without a run, got {folder}; continue it "
             f"({config.command} --resume {folder}), give another folder (--run), or remove it"
@@ -80,6 +91,7 @@ def resume(folder: str | Path, *, accept_images: bool = False) -> dict[str, Any]
         The content of results.json, as from train.
 
     Raises:
+        BlockingIOError: Another process writes to the folder.
         FileExistsError: The run is finished.
         FileNotFoundError: There is no run in the folder.
         ValueError: There are checkpoints, but none can be read; or network, optimizer or classes are not
@@ -125,7 +137,7 @@ def run(task: Task, checkpoint: Path | None, *, accept_images: bool = False) -> 
         The content of results.json.
     """
     started = time.perf_counter()
-    config, channels_last = task.config, task.config.runtime.channels_last
+    config = task.config
     task.open_data()
     identity = RunIdentity(config, task.data)
     if checkpoint is not None:
@@ -140,17 +152,25 @@ def run(task: Task, checkpoint: Path | None, *, accept_images: bool = False) -> 
         task.metrics(task.data.validation),
         config.optimizer,
         task.data.steps_per_epoch,
-        channels_last=channels_last,
+        channels_last=config.runtime.channels_last,
     )
     trainer = _make_trainer(task, identity)
-    training = _fit(trainer, module, task, checkpoint)
+    with run_lock(config.folder) if trainer.is_global_zero else nullcontext():
+        return _train_and_evaluate(trainer, module, task, checkpoint, started)
 
+
+def _train_and_evaluate(
+    trainer: Trainer, module: TrainingModule, task: Task, checkpoint: Path | None, started: float
+) -> dict[str, Any]:
+    """Train, evaluate, and write weights and results; started is a time of perf_counter."""
+    config = task.config
+    training = _fit(trainer, module, task, checkpoint)
     network = task.metadata.create_model()
     network.load_state_dict(training.state)
     metrics = task.metrics(task.data.test)
     score = next(iter(task.scores))
     results = {
-        **evaluate_loader(trainer, network, metrics, task.data, channels_last=channels_last),
+        **evaluate_loader(trainer, network, metrics, task.data, channels_last=config.runtime.channels_last),
         score: training.rows[-1][score],
         **task.describe(),
         "epochs": config.optimizer.epochs,
@@ -218,7 +238,7 @@ def _fit(trainer: Trainer, module: TrainingModule, task: Task, checkpoint: Path 
     folder = task.config.folder
     if trainer.is_global_zero:
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-        if not (folder / CONFIG_FILE).exists():
+        if checkpoint is None:
             save_config(task.config, folder / CONFIG_FILE)
     with lightning_loop(trainer):
         trainer.fit(module, task.data, ckpt_path=checkpoint, weights_only=True)

@@ -153,6 +153,9 @@ def config_hash(config: TrainConfig) -> str:
     del content["seed"], content["run"]
     content["data"]["source"] = _spelled_alike(config.data.source)
     content["data"]["input_size"] = input_size(config.data)[1]
+    if config.data.test_fraction is None:
+        # Without these two keys, as before they existed.
+        del content["data"]["test_fraction"], content["data"]["split_seed"]
     name, options = config.model.name, config.model.options
     if name in list_models():
         content["model"] = {"arguments": network_arguments(name, options), "weights": config.model.weights}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from sasa.errors import require
-from sasa.train.config import OptimizerConfig, RunConfig, RuntimeConfig
+from sasa.train.config import OptimizerConfig, RunConfig, RuntimeConfig, check_options
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class ModelConfig:
     weights: str | None = None
 
     def __post_init__(self) -> None:
+        check_options("model.options", self.options)
         for key in ("num_classes", "in_chans"):
             expected = f"options without {key!r}, which follows from the data"
             require(key not in self.options, "model.options", expected, self.options)
@@ -78,6 +79,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         size = self.input_size
+        check_options("data.options", self.options)
         fraction = self.test_fraction
         expected = "a number in (0, 1) or null"
         require(fraction is None or 0 < fraction < 1, "data.test_fraction", expected, fraction)

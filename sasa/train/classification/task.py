@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 import sasa
@@ -55,12 +56,28 @@ class ClassificationTask:
         )
         with options_of("model"):
             self.network = self._initial_network() if initial else self.metadata.create_model()
+        self._check_batch_size()
         self._costs = costs(self.network, self.metadata)
         if initial and config.model.weights is not None:
             start_from(config.model.weights, self.network, data.classes)
         self.loss = ClassificationLoss(
             config.augmentation, len(data.classes), channels_last=config.runtime.channels_last
         )
+
+    def _check_batch_size(self) -> None:
+        """Raise ValueError if a batch norm would see one value per channel, on meta tensors."""
+        optimizer = self.config.optimizer
+        if optimizer.batch_size > optimizer.grad_accum_steps:
+            return
+        image = torch.empty(1, *self.metadata.input_size, device="meta")
+        try:
+            self.metadata.create_model().to("meta").train()(image)
+        except ValueError as error:
+            raise ValueError(
+                f"optimizer.batch_size: expected 2 or more images per step for {self.config.model.name} at "
+                f"{image.shape[2]} x {image.shape[3]} pixels, since batch norm needs more than one value per "
+                f"channel, got {optimizer.batch_size} in {optimizer.grad_accum_steps} part(s)"
+            ) from error
 
     def _initial_network(self) -> nn.Module:
         """The network with the weights that its options choose, such as pretrained ones of timm."""

@@ -17,6 +17,7 @@ from sasa.train import (
     TrainConfig,
     load_config,
 )
+from sasa.train.config_files import parse_config
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 
@@ -72,3 +73,14 @@ def test_mixing_needs_an_even_number_of_images_per_process(mixed: dict[str, floa
     message = "optimizer.batch_size: expected an even multiple of .* = 2 for mixup and cutmix, got 6"
     with pytest.raises(ValueError, match=message):
         config.check_processes(2)
+
+
+def test_a_colon_without_a_space_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"model.options.* YAML needs a space after the colon, as in {KEY: V"
+    ):
+        parse_config(["--model.options", "{width_mult:0.5}"])
+    (tmp_path / "recipe.yaml").write_text("model: {options: {width_mult:0.5}}\n")
+    expected = r"model.options: expected KEY: VALUE with a space after the colon, got 'width_mult:0.5'"
+    with pytest.raises(ValueError, match=expected):
+        load_config(tmp_path / "recipe.yaml")

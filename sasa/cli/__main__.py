@@ -1,4 +1,4 @@
-"""The entry point of python -m sasa.cli, for example torchrun --nproc-per-node 8 -m sasa.cli train …"""
+"""The entry point of python -m sasa.cli, for example torchrun --nproc-per-node 8 -m -- sasa.cli train …"""
 
 import sys
 

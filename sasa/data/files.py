@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
 from sasa.data.archives import ArchiveFiles
 from sasa.data.folders import FolderFiles
-from sasa.data.images import decode_image
-from sasa.data.layout import label_files
+from sasa.data.images import decode_image, identify_image
+from sasa.data.layout import is_image, label_files
 from sasa.errors import did_you_mean
 
 Files = FolderFiles | ArchiveFiles
+
+
+def image_files(files: Files, names: Iterable[str]) -> list[str]:
+    """The images among some files, sorted.
+
+    These are the files that end like images, and those without an ending that begin like images.
+
+    Args:
+        files: The folder or archive.
+        names: Which of its files.
+
+    Raises:
+        OSError: A file without an ending cannot be read.
+        ValueError: A file without an ending cannot be read from the archive.
+    """
+    names = list(names)
+    unnamed = [name for name in names if not PurePosixPath(name).suffix]
+    found = [name for name, data in files.read_each(unnamed) if identify_image(data)]
+    return sorted([name for name in names if is_image(name)] + found)
 
 
 class FileImages:
@@ -65,7 +84,9 @@ class ClassFolderImages(FileImages):
             return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
         location = files.name(base) if base else files.location
-        self.classes, samples = label_files(below(files.files), below(files.folders), location)
+        inside = [name for name in files.files if name.startswith(prefix)]
+        images = image_files(files, inside)
+        self.classes, samples = label_files(below(images), below(inside), below(files.folders), location)
         self.targets = [label for _, label in samples]
         super().__init__(files, [prefix + name for name, _ in samples], location)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sasa.data.images import BrokenImageError
@@ -54,9 +54,10 @@ class FolderFiles:
         """Forget all other files."""
         self.files, self.folders = list(names), set()
 
-    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
-        """The contents of some files."""
-        return {name: self.read(name) for name in names}
+    def read_each(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Names and contents of some files."""
+        for name in names:
+            yield name, self.read(name)
 
     def name(self, file: str) -> str:
         """The path of one file."""

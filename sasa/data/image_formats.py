@@ -18,6 +18,12 @@ def image_formats() -> tuple[str, ...]:
 
 
 @functools.cache
+def signed_formats() -> tuple[str, ...]:
+    """Those of the formats that Pillow recognizes by a signature, not by trying."""
+    return tuple(name for name in image_formats() if Image.OPEN[name][1] is not None)
+
+
+@functools.cache
 def image_suffixes() -> tuple[str, ...]:
     """The endings of files of these formats, in lower case."""
     formats = image_formats()

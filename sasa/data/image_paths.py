@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sasa.data.files import image_files
 from sasa.data.folders import FolderFiles
-from sasa.data.layout import is_image
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ def find_images(arguments: Sequence[str], *, without: Path | None = None) -> lis
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            names = sorted(name for name in FolderFiles(path).files if is_image(name))
+            files = FolderFiles(path)
+            names = image_files(files, files.files)
             inside = [ImagePath(str(path / name), name) for name in names]
         elif path.exists() or not glob.has_magic(argument):
             if not path.exists():
@@ -51,8 +52,8 @@ def find_images(arguments: Sequence[str], *, without: Path | None = None) -> lis
             found.append(ImagePath(argument, path.name))
             continue
         else:
-            files = sorted(file for file in glob.glob(argument, recursive=True) if Path(file).is_file())
-            inside = [ImagePath(file, Path(file).name) for file in files]
+            matches = sorted(file for file in glob.glob(argument, recursive=True) if Path(file).is_file())
+            inside = [ImagePath(file, Path(file).name) for file in matches]
         inside = [image for image in inside if excluded not in Path(image.path).resolve().parents]
         if not inside:
             kind, error = ("folder", ValueError) if path.is_dir() else ("pattern", FileNotFoundError)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from sasa.data.image_formats import image_formats
+from sasa.data.image_formats import image_formats, signed_formats
 from sasa.data.orientation import turn_upright
 from sasa.data.pixel_depth import is_deep, to_8_bits
 
@@ -67,6 +67,15 @@ def decode_image(data: bytes, name: str) -> Image.Image:
         reason = "not an image that Pillow can identify" if unknown else str(error)
         raise BrokenImageError(f"{name}: broken image: {reason}") from error
     return image
+
+
+def identify_image(data: bytes) -> bool:
+    """Whether a file's content is that of an image, by the signature at its start."""
+    try:
+        Image.open(io.BytesIO(data), formats=signed_formats())
+    except DECODE_ERRORS:
+        return False
+    return True
 
 
 def convert_image(image: Image.Image, mode: str, name: str) -> Image.Image:

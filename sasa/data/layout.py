@@ -105,12 +105,13 @@ def find_split(folders: Collection[str], split: str | None, location: str) -> st
 
 
 def label_files(
-    files: Iterable[str], folders: Iterable[str], location: str
+    images: Iterable[str], files: Iterable[str], folders: Iterable[str], location: str
 ) -> tuple[list[str], list[tuple[str, int]]]:
     """Label every image of a split with the index of its class folder, and log which files are no images.
 
     Args:
-        files: The files, relative to the split's folder.
+        images: The image files, relative to the split's folder.
+        files: All files, relative to the split's folder.
         folders: The folders, relative to the split's folder, so that empty class folders are noticed.
         location: The name of the split in messages.
 
@@ -122,8 +123,7 @@ def label_files(
         ValueError: There are fewer than two class folders, an image lies outside of them, or a class folder
             has no image.
     """
-    files = list(files)
-    images = sorted(path for path in files if is_image(path))
+    images = sorted(images)
     loose = [path for path in images if "/" not in path]
     if loose:
         raise ValueError(
@@ -136,8 +136,8 @@ def label_files(
     empty = set(classes) - {path.split("/")[0] for path in images}
     if empty:
         raise ValueError(
-            f"{location}: expected images in every class folder, got none in {quoted(empty)} (images end as "
-            "in .jpg or .png); add images or remove the folders"
+            f"{location}: expected images in every class folder, got none in {quoted(empty)}; add images or "
+            "remove the folders"
         )
     if len(classes) == 1:
         inner = {path.split("/")[1] for path in images if path.count("/") > 1}
@@ -151,9 +151,9 @@ def label_files(
         )
     others = Counter(
         PurePosixPath(path).suffix.lower() or "without an ending" for path in files if "/" in path
-    ) - Counter(PurePosixPath(path).suffix.lower() for path in images)
+    ) - Counter(PurePosixPath(path).suffix.lower() or "without an ending" for path in images if "/" in path)
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
-        _logger.warning("%s: left out files that are not images by their names: %s", location, kinds)
+        _logger.warning("%s: left out files that are not images: %s", location, kinds)
     index = {name: label for label, name in enumerate(classes)}
     return classes, [(path, index[path.split("/")[0]]) for path in images]

@@ -138,13 +138,13 @@ class TarFiles(PackedFiles):
             torch.frombuffer(memory, dtype=torch.uint8) if total else torch.empty(0, dtype=torch.uint8)
         )
 
-    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
-        """The contents of files in one pass, before `keep_only`.
+    def read_each(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Names and contents of some files in one pass, before `keep_only`.
 
         Raises:
             ValueError: One of them is a link or too large, or the archive was changed.
         """
-        return dict(self._read({name: self._extent(name) for name in names}))
+        yield from self._read({name: self._extent(name) for name in names})
 
     def read(self, file: str) -> bytes:
         """The content of a file that was kept; raises OSError, or ValueError if the archive was changed."""

@@ -8,7 +8,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +110,15 @@ class ZipFiles(PackedFiles):
         self.files, self.folders = list(names), set()
         self._members = {name: self._members[name] for name in names}
 
-    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
-        """The contents of files, before `keep_only`; ValueError as for `keep_only`, or if one is damaged."""
+    def read_each(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Names and contents of some files, before `keep_only`.
+
+        Raises:
+            ValueError: As for `keep_only`, or one of them is damaged.
+        """
         self._require_readable(names)
-        return {name: self._read(name, self._members[name].file_size) for name in names}
+        for name in names:
+            yield name, self._read(name, self._members[name].file_size)
 
     def read(self, file: str) -> bytes:
         """The content of a file that was kept.

@@ -123,15 +123,19 @@ def test_no_images_at_all(tmp_path: Path) -> None:
         create_dataset(tmp_path, "train")
 
 
-def test_all_that_pillow_decodes_is_read(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for suffix in ("gif", "jfif", "tga", "jp2"):
-        Image.new("RGB", (12, 8)).save(tree / "train" / "cat" / f"x.{suffix}")
-    for name in ("notes.txt", "more.TXT", "list"):
-        (tree / "train" / "cat" / name).write_text("not an image")
-    dataset = create_dataset(tree)
-    assert len([image for image, _ in dataset]) == 10
+@pytest.mark.parametrize("kind", [None, "tar", "gztar", "zip"])
+def test_all_that_pillow_decodes_is_read(
+    tree: Path, kind: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("x.gif", "x.jfif", "x.tga", "x.jp2", "x"):
+        image = Image.new("RGB", (12, 8))
+        image.save(tree / "train" / "cat" / name, format=None if "." in name else "JPEG")
+    for name in ("notes.txt", "more.TXT", "list", "empty"):
+        (tree / "train" / "cat" / name).write_text("" if name == "empty" else "not an image")
+    dataset = create_dataset(tree if kind is None else pack(tree, kind))
+    assert len([image for image, _ in dataset]) == 11
     assert [message.partition("left out ")[2] for message in caplog.messages] == [
-        "files that are not images by their names: 2 .txt, 1 without an ending"
+        "files that are not images: 2 .txt, 2 without an ending"
     ]
 
 

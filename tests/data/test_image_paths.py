@@ -17,7 +17,9 @@ def test_files_folders_and_patterns(tree: Path) -> None:
     train = tree / "train"
     (train / "notes.txt").write_text("")
     (train / "a[1].png").write_bytes(b"")
-    assert names(train / "cat") == ["0.png", "1.png", "2.png"]
+    (train / "cat" / "photo").write_bytes((train / "cat" / "0.png").read_bytes())
+    (train / "cat" / "README").write_text("no image")
+    assert names(train / "cat") == ["0.png", "1.png", "2.png", "photo"]
     assert names(tree / "val") == ["bird/0.png", "bird/1.png", "cat/0.png", "cat/1.png"]
     assert names(train / "b*" / "[12].png") == ["1.png", "2.png"]
     assert len(names(tree / "**" / "0.png")) == 4

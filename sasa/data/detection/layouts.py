@@ -98,7 +98,7 @@ def read_layout(
     folder = (
         posixpath.dirname(file) if entry.kind == "roboflow" else _coco_images(files, entry.base, name, file)
     )
-    return read_coco(files.read_all([file])[file], files.name(file), files, folder, on_invalid)
+    return read_coco(dict(files.read_each([file]))[file], files.name(file), files, folder, on_invalid)
 
 
 def read_yolo_split(
@@ -118,7 +118,7 @@ def read_yolo_split(
         ValueError: There is no such split.
     """
     location = files.name(file)
-    content = read_yolo_description(files.read_all([file])[file], location)
+    content = read_yolo_description(dict(files.read_each([file]))[file], location)
     splits = yolo_splits(content)
     entries = splits[choose_split(split, splits, location)]
     return read_yolo(files, base, content, entries, location, on_invalid)
@@ -172,7 +172,7 @@ def _find_yaml(files: Files) -> Iterable[_Found]:
     names = [file for file in files.files if file.lower().endswith((".yaml", ".yml"))]
     return [
         _Found("yolo", posixpath.dirname(file), {"": file})
-        for file, data in files.read_all(names).items()
+        for file, data in files.read_each(names)
         if _YAML.search(data)
     ]
 
@@ -203,7 +203,7 @@ def _read_voc(
         return read_voc(files, xml_folder, images, None, files.name(xml_folder), classes, on_invalid)
     sets = image_sets(files, entry.base)
     file = sets[choose_split(split, sets, files.location)]
-    lines = read_image_set(files.read_all([file])[file], files.name(file))
+    lines = read_image_set(dict(files.read_each([file]))[file], files.name(file))
     return read_voc(files, xml_folder, images, lines, files.name(file), classes, on_invalid)
 
 

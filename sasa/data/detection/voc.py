@@ -74,7 +74,7 @@ def read_voc(
     stems = list(dict.fromkeys(stems))
     needed = sorted(xml_files) if classes is None else [stem for stem in stems if stem in xml_files]
     parsed: dict[str, _Annotation] = {}
-    for file, data in files.read_all([xml_files[stem] for stem in needed]).items():
+    for file, data in files.read_each([xml_files[stem] for stem in needed]):
         annotation = _parse(data, file, faults)
         if annotation is not None:
             parsed[file] = annotation

@@ -94,7 +94,7 @@ def read_yolo(
     if len(present) < len(image_files):
         missing = len(image_files) - len(present)
         _logger.info("%s: %d of %d images have no label file", location, missing, len(image_files))
-    lines = files.read_all(present)
+    lines = dict(files.read_each(present))
     poses = "kpt_shape" in content
     objects: list[AnnotatedObject] = []
     for index, file in enumerate(label_files):
@@ -156,7 +156,7 @@ def _images_of(files: Files, base: str, path: str, entry: str, faults: Faults) -
             return sorted(file for file in files.files if file.startswith(prefix) and is_image(file))
         if place in available and place.lower().endswith(".txt"):
             try:
-                lines = files.read_all([place])[place].decode("utf-8-sig").splitlines()
+                lines = dict(files.read_each([place]))[place].decode("utf-8-sig").splitlines()
             except UnicodeDecodeError as error:
                 faults.add(f"{place}: not a text file: {error}")
                 return []

@@ -222,7 +222,7 @@ def _check_one_process(runtime: RuntimeConfig) -> None:
             f"runtime.{key}",
             "1, since each run of a sweep is one process",
             count,
-            "for concurrent runs, use --jobs N or torchrun -m sasa.cli ablate …, which gives each run a GPU",
+            "for concurrent runs, use --jobs N, or torchrun -m -- sasa.cli ablate, which gives each a GPU",
         )
 
 

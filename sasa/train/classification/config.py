@@ -16,9 +16,9 @@ class ModelConfig:
     Attributes:
         name: Name of a network of sasa (see `sasa models`) or of timm.
         options: Options for sasa.create_model, such as {width_mult: 0.5, stem_stride: 1}.
-        weights: Initial weights, a run folder or safetensors file, or `built-in`, the classifier that comes
-            with sasa. If its classes differ from those of the data, the classifier layer is initialized anew.
-            Null trains from scratch.
+        weights: Initial weights: a run folder; a safetensors, .pt or .pth file, also of another tool; or
+            `built-in`, the classifier that comes with sasa. If its classes differ from those of the data,
+            the classifier layer is initialized anew. Null trains from scratch.
     """
 
     name: str = "sasa_resnet26"

@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint types test-oldest sweep sanitize sanitize-threads test-poisoned api tables figures bench gpu-check gpu-accuracy clean
+.PHONY: help demo test setup lint types test-oldest sweep kills sanitize sanitize-threads test-poisoned api tables figures bench gpu-check gpu-accuracy clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -44,6 +44,9 @@ test-oldest: .venv/dev.installed  ## Run what depends on torch's version with th
 
 sweep: .venv/dev.installed  ## Run the random sweep of the op over 5,000 cases
 	SASA_SWEEP_CASES=5000 $(BIN)/python -m pytest -n auto tests/ops/local_attn/test_sweep.py
+
+kills: .venv/dev.installed  ## Kill training runs at random moments and resume them (ten minutes)
+	$(BIN)/python -m pytest tests/train/random_kills.py
 
 # C++ built into a copy of the package, which comes first on Python's path. The sanitizers' libraries come before
 # Python's; the leaks that they would report are Python's too.

@@ -26,6 +26,7 @@ ALL = {
     "network_bf16": ["benchmarks.network", "--dtype", "bf16"],
     "training_step": ["benchmarks.training_step"],
     "scaling": ["benchmarks.scaling"],
+    "onnx_runtime": ["benchmarks.onnx_runtime"],
 }
 
 

@@ -21,7 +21,8 @@ HOUSE: dict[str, set[str]] = {
     "data": {"errors"},
     "report": {"errors"},
     "train": {"errors", "ops", "layers", "models", "detection", "data"},
-    "cli": {"errors", "ops", "layers", "models", "detection", "data", "report", "train"},
+    "deploy": {"errors", "ops", "layers", "models", "detection", "data", "train"},
+    "cli": {"errors", "ops", "layers", "models", "detection", "data", "report", "train", "deploy"},
 }
 # What these rooms may import beside the standard library when they are imported themselves.
 NEEDS = {
@@ -89,6 +90,7 @@ ORIGIN = {
     "replace_convolutions": "layers",
     "cost": "models",
     "create_model": "models",
+    "export": "deploy",
 }
 
 

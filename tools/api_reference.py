@@ -21,6 +21,7 @@ MODULES = (
     "sasa.data",
     "sasa.data.detection",
     "sasa.train",
+    "sasa.deploy",
     "sasa.report",
 )
 HEADER = """# API reference

@@ -25,6 +25,7 @@ COMMANDS = (
     "compare",
     "eval",
     "predict",
+    "export",
     "attention",
     "detect",
     "tables",

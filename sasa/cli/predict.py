@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run",
         default="built-in",
-        help="run folder or .safetensors file (default: built-in, the classifier that comes with sasa)",
+        help="run folder, .safetensors file, or .onnx file of sasa export (default: built-in, the classifier "
+        "that comes with sasa)",
     )
 
 
@@ -31,9 +32,10 @@ def run(args: argparse.Namespace) -> None:
     from sasa.cli import exit_if_broken
     from sasa.data import BrokenImageError
     from sasa.data.image_paths import find_images
+    from sasa.deploy import load_onnx
     from sasa.train import load_images, load_weights
 
-    network, metadata = load_weights(args.run)
+    network, metadata = (load_onnx if args.run.endswith(".onnx") else load_weights)(args.run)
     paths = [image.path for image in find_images(args.images)]
     broken: list[str] = []
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from sasa.ops import cpu_extension
+from sasa.ops import cpu_extension, standard_operations
 
 InputsT = TypeVar("InputsT", contravariant=True)
 OpT = TypeVar("OpT", bound=Callable[..., Any])
@@ -52,13 +52,21 @@ def dispatched(backends: Sequence[Backend[Any]], inputs: Callable[..., Any]) -> 
     return register
 
 
-def choose(backends: Sequence[BackendT], name: str, inputs: Inputs) -> BackendT:
+def choose(backends: Sequence[BackendT], name: str, inputs: Inputs, *, standard: BackendT) -> BackendT:
     """The backend of a name, or for "auto" the first that can run the inputs.
+
+    Args:
+        backends: In the order in which "auto" tries them.
+        name: "auto" or the name of one of them.
+        inputs: The arguments of the call.
+        standard: The backend that is taken within `standard_operations`, whatever the name.
 
     Raises:
         TypeError: The name is no string.
         ValueError: No backend has the name, or the backend cannot run the inputs.
     """
+    if standard_operations.active():
+        return standard
     check_backend_name([backend.NAME for backend in backends], name)
     refusals = []
     for backend in backends:

@@ -59,14 +59,18 @@ def save_weights(path: str | Path, network: nn.Module, metadata: Metadata) -> No
             written.
         metadata: What is needed to build the network and to use it.
     """
-    about: Any = metadata
     own = unwrap_network(network).state_dict()
     state = {
         name.replace(COMPILED_PREFIX, ""): value.detach().cpu().contiguous() for name, value in own.items()
     }
-    texts = {key: json.dumps(value) for key, value in dataclasses.asdict(about).items()}
     with replacing(Path(path)) as temporary:
-        save_file(state, temporary, metadata=texts)
+        save_file(state, temporary, metadata=metadata_texts(metadata))
+
+
+def metadata_texts(metadata: Metadata) -> dict[str, str]:
+    """Each field's value as JSON, as weights files and exported files contain them."""
+    about: Any = metadata
+    return {key: json.dumps(value) for key, value in dataclasses.asdict(about).items()}
 
 
 def load_network(path: str | Path, kind: type[AnyMetadata]) -> tuple[nn.Module, AnyMetadata]:
@@ -113,12 +117,7 @@ def read_weights(path: str | Path, kind: type[AnyMetadata]) -> tuple[dict[str, T
     if file != SAFETENSORS:
         raise ValueError(f"{path}: expected a safetensors file, got {file}")
     state, texts = _read_safetensors(path)
-    if missing := sorted(_required(kind) - texts.keys()):
-        raise ValueError(
-            f"{path}: expected metadata of {kind.__name__}, got none of {', '.join(missing)}; give a file "
-            "written by sasa.train.save_weights"
-        )
-    return state, _parse(texts, kind, path)
+    return state, parse_metadata(texts, kind, path)
 
 
 def read_initial_weights(
@@ -139,7 +138,7 @@ def read_initial_weights(
     if file_kind(path) != SAFETENSORS:
         return unwrap_state_dict(load_torch_file(path, "weights"), path), None
     state, texts = _read_safetensors(path)
-    return state, _parse(texts, kind, path) if _required(kind) <= texts.keys() else None
+    return state, parse_metadata(texts, kind, path) if _required(kind) <= texts.keys() else None
 
 
 def create_described(metadata: AnyMetadata, path: str | Path) -> Any:
@@ -182,8 +181,17 @@ def _required(kind: type[Metadata]) -> set[str]:
     }
 
 
-def _parse(texts: Mapping[str, str], kind: type[AnyMetadata], path: Path) -> AnyMetadata:
-    """The metadata in the texts of a safetensors file."""
+def parse_metadata(texts: Mapping[str, str], kind: type[AnyMetadata], path: Path) -> AnyMetadata:
+    """The metadata in the texts of a file.
+
+    Raises:
+        ValueError: A required one is missing, or one has another type; the error names the file.
+    """
+    if missing := sorted(_required(kind) - texts.keys()):
+        raise ValueError(
+            f"{path}: expected metadata of {kind.__name__}, got none of {', '.join(missing)}; give a file "
+            "written by sasa"
+        )
     types_of = typing.get_type_hints(kind)
     values = {}
     for name in types_of.keys() & texts.keys():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from sasa.ops.autocast import autocast_off, cast
-from sasa.ops.block_attn.backends import BACKENDS
+from sasa.ops.block_attn.backends import BACKENDS, STANDARD
 from sasa.ops.block_attn.blocks import as_maps, attention_weights
 from sasa.ops.block_attn.inputs import BlockAttentionInputs, check_logits
 from sasa.ops.checks import check_tensors
@@ -57,7 +57,7 @@ def block_attention(
     inputs = BlockAttentionInputs.validated(
         x, qk_weight, rel_weight, v_weight, block_size=block_size, max_pool=max_pool
     )
-    chosen = choose(BACKENDS, backend, inputs)
+    chosen = choose(BACKENDS, backend, inputs, standard=STANDARD)
     with autocast_off(x):
         out = chosen.block_attention(inputs)
     return out.contiguous(memory_format=memory_format(is_channels_last(x)))
@@ -84,7 +84,7 @@ def block_attention_statistics(
     inputs = BlockAttentionInputs.validated(
         x, qk_weight, rel_weight, v_weight, block_size=block_size, max_pool=True
     )
-    chosen = choose(BACKENDS, backend, inputs)
+    chosen = choose(BACKENDS, backend, inputs, standard=STANDARD)
     with autocast_off(x):
         out, mean, var = chosen.block_attention_statistics(inputs)
     return out.contiguous(memory_format=memory_format(is_channels_last(x))), mean, var

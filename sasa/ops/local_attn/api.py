@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sasa.ops.autocast import autocast_off
 from sasa.ops.dispatch import choose, dispatched
-from sasa.ops.local_attn.backends import BACKENDS, reference
+from sasa.ops.local_attn.backends import BACKENDS, STANDARD, reference
 from sasa.ops.local_attn.inputs import LocalAttentionInputs
 from sasa.ops.memory_format import is_channels_last, memory_format
 
@@ -67,7 +67,7 @@ def local_attention(
     inputs = LocalAttentionInputs.validated(
         q, k, v, rel_row, rel_col, num_heads, kernel_size, dilation, scale, pool, relu
     )
-    chosen = choose(BACKENDS, backend, inputs)
+    chosen = choose(BACKENDS, backend, inputs, standard=STANDARD)
     with autocast_off(q):
         out = chosen.local_attention(inputs)
     return out.contiguous(memory_format=memory_format(is_channels_last(q)))

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sasa.ops.autocast import autocast_off
 from sasa.ops.dispatch import choose, dispatched
-from sasa.ops.local_self_attn.backends import BACKENDS
+from sasa.ops.local_self_attn.backends import BACKENDS, STANDARD
 from sasa.ops.local_self_attn.inputs import LocalSelfAttentionInputs
 
 
@@ -61,6 +61,6 @@ def local_self_attention(
     inputs = LocalSelfAttentionInputs.validated(
         x, weight, bias, rel_row, rel_col, content, num_heads, kernel_size, dilation, scale, pool, relu
     )
-    chosen = choose(BACKENDS, backend, inputs)
+    chosen = choose(BACKENDS, backend, inputs, standard=STANDARD)
     with autocast_off(x):
         return chosen.local_self_attention(inputs)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from sasa.ops import block_attention, block_attention_statistics, cpu_extension, support
+from sasa.ops.standard_operations import standard_operations
 
 from ..kernels import needs_kernels
 from . import oracle
@@ -54,6 +55,15 @@ def results(args: list[Tensor], block_size: int, backend: str = "cpu") -> list[T
 def test_sweep(backend: str, seed: int) -> None:
     case = Case.draw(seed)
     wrong = {name: factor for name, factor in judge(case, backend).items() if not factor <= 1}
+    assert not wrong, case
+
+
+@pytest.mark.parametrize("seed", range(CASES))
+def test_sweep_of_exports(seed: int) -> None:
+    """What exports take, whatever backend is asked for."""
+    case = Case.draw(seed)
+    with standard_operations():
+        wrong = {name: factor for name, factor in judge(case, "reference").items() if not factor <= 1}
     assert not wrong, case
 
 

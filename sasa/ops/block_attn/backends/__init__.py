@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from sasa.ops.block_attn.backends import cpu, reference, triton
+from sasa.ops.block_attn.backends import cpu, dense, reference, triton
 from sasa.ops.block_attn.inputs import BlockAttentionInputs
 from sasa.ops.dispatch import Backend
 
@@ -23,3 +23,5 @@ class BlockAttentionBackend(Backend[BlockAttentionInputs], Protocol):
 
 # "auto" takes the first that has no reason against it.
 BACKENDS: tuple[BlockAttentionBackend, ...] = (cpu, triton, reference)
+# What exports in standard operations take.
+STANDARD: BlockAttentionBackend = dense

@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from sasa.ops.dispatch import Backend
-from sasa.ops.local_attn.backends import cpu, reference, triton
+from sasa.ops.local_attn.backends import cpu, reference, tiled, triton
 from sasa.ops.local_attn.inputs import LocalAttentionInputs
 
 
@@ -20,3 +20,5 @@ class LocalAttentionBackend(Backend[LocalAttentionInputs], Protocol):
 
 # "auto" takes the first that has no reason against it.
 BACKENDS: tuple[LocalAttentionBackend, ...] = (cpu, triton, reference)
+# What exports in standard operations take.
+STANDARD: LocalAttentionBackend = tiled

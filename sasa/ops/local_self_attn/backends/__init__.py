@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sasa.ops.dispatch import Backend
 from sasa.ops.local_attn.backends import BACKENDS as ATTENTION_BACKENDS
+from sasa.ops.local_attn.backends import STANDARD as ATTENTION_STANDARD
 from sasa.ops.local_self_attn.backends import fused_cpu
 from sasa.ops.local_self_attn.backends.projected import Projected
 from sasa.ops.local_self_attn.inputs import LocalSelfAttentionInputs
@@ -22,3 +23,5 @@ class LocalSelfAttentionBackend(Backend[LocalSelfAttentionInputs], Protocol):
 
 # "auto" takes the first that has no reason against it.
 BACKENDS: tuple[LocalSelfAttentionBackend, ...] = (fused_cpu, *map(Projected, ATTENTION_BACKENDS))
+# What exports in standard operations take.
+STANDARD: LocalSelfAttentionBackend = Projected(ATTENTION_STANDARD)

@@ -40,5 +40,7 @@ class Projected:
             q, k[0] if k else None, v, attention.rel_row, attention.rel_col, attention.spec
         )
         # Chosen again, as it depends on the projected map itself whether an image is too large for a kernel.
-        out = choose((self._backend,), self.NAME, projected).local_attention(projected)
+        out = choose((self._backend,), self.NAME, projected, standard=self._backend).local_attention(
+            projected
+        )
         return out.contiguous(memory_format=memory_format(is_channels_last(q)))

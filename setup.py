@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 # The oldest torch whose stable ABI the kernels use, 2.11, in the format of TORCH_TARGET_VERSION.
@@ -42,6 +43,10 @@ CAPABILITIES = {"portable": [], **({"avx2": AVX2, "avx512": AVX512} if IS_X86 el
 class BuildKernels(build_ext):
     """Compiles each op's kernels once per capability, with its instructions and in its namespace."""
 
+    def get_ext_filename(self, fullname: str) -> str:
+        """The library's file, without a Python's tag: it is loaded by torch and uses no API of Python."""
+        return str(Path(*fullname.split("."))) + ".so"
+
     def build_extension(self, ext: Extension) -> None:
         """Compile the kernels, then the rest, and link them."""
 
@@ -60,6 +65,14 @@ class BuildKernels(build_ext):
             for names in threads.map(compiled, product(KERNELS, CAPABILITIES)):
                 ext.extra_objects += names
         super().build_extension(ext)
+
+
+class AnyPython(bdist_wheel):
+    """Tags the wheel for every Python and ABI, on the platform of the library."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """Python, ABI and platform."""
+        return ("py3", "none", super().get_tag()[2])
 
 
 def kernels() -> list[Extension]:
@@ -82,7 +95,6 @@ def kernels() -> list[Extension]:
             libraries=["torch_cpu"],
             extra_compile_args=FLAGS,
             extra_link_args=link,
-            py_limited_api=True,
             optional=True,
         )
     ]
@@ -90,6 +102,5 @@ def kernels() -> list[Extension]:
 
 setup(
     ext_modules=kernels(),
-    cmdclass={"build_ext": BuildKernels},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    cmdclass={"bdist_wheel": AnyPython, "build_ext": BuildKernels},
 )

@@ -6,6 +6,10 @@
 #include <string>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace sasa {
 namespace {
 
@@ -14,14 +18,43 @@ struct Available {
   const char* name;
 };
 
+#if defined(__x86_64__)
+// What the processor offers and the operating system saves. __builtin_cpu_supports would do, but needs a runtime
+// library of the compiler that not every compiler has.
+struct Features {
+  bool avx2 = false;
+  bool avx512 = false;
+  bool avx512_bf16 = false;
+
+  Features() {
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return;
+    constexpr unsigned kFma = 1u << 12, kOsSavesRegisters = 1u << 27;
+    if (!(c & kFma) || !(c & kOsSavesRegisters)) return;
+    unsigned saved, unused;
+    asm("xgetbv" : "=a"(saved), "=d"(unused) : "c"(0));
+    constexpr unsigned kYmm = 0x06, kZmm = 0xe6;
+    if ((saved & kYmm) != kYmm || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
+    constexpr unsigned kAvx2 = 1u << 5, kAvx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // F, DQ, BW, VL
+    avx2 = b & kAvx2;
+    avx512 = avx2 && (saved & kZmm) == kZmm && (b & kAvx512) == kAvx512;
+    constexpr unsigned kBf16 = 1u << 5;
+    const unsigned leaves = a;
+    avx512_bf16 = avx512 && leaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kBf16);
+  }
+};
+
+const Features& features() {
+  static const Features found;
+  return found;
+}
+#endif
+
 std::vector<Available> find_capabilities() {
   std::vector<Available> found;
 #if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (avx2 && avx512) found.push_back({Capability::kAvx512, "avx512"});
-  if (avx2) found.push_back({Capability::kAvx2, "avx2"});
+  if (features().avx512) found.push_back({Capability::kAvx512, "avx512"});
+  if (features().avx2) found.push_back({Capability::kAvx2, "avx2"});
 #endif
   found.push_back({Capability::kPortable, "portable"});
   return found;
@@ -47,8 +80,7 @@ Capability chosen_capability() {
 
 extern "C" bool sasa_cpu_has_avx512_bf16() {
 #if defined(__x86_64__)
-  return sasa::capabilities().front().capability == sasa::Capability::kAvx512 &&
-         __builtin_cpu_supports("avx512bf16");
+  return sasa::features().avx512_bf16;
 #else
   return false;
 #endif

@@ -19,11 +19,11 @@ MISSING = (
 
 def _load() -> ctypes.CDLL | None:
     """Load the shared library of the CPU kernels, which adds them to the ops; None if it was not built."""
-    found = sorted(Path(__file__).parents[1].glob("_cpu*.so"))
-    if not found:
+    path = Path(__file__).parents[1] / "_cpu.so"
+    if not path.exists():
         return None
-    torch.ops.load_library(found[0])
-    return ctypes.CDLL(str(found[0]))
+    torch.ops.load_library(path)
+    return ctypes.CDLL(str(path))
 
 
 def _has_bfloat16(library: ctypes.CDLL | None) -> bool:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,8 +23,8 @@ def run(code: str) -> str:
     """What the code prints and warns of in a fresh interpreter that finds no compiled part."""
     setup = """
         import pathlib, sys
-        glob = pathlib.Path.glob
-        pathlib.Path.glob = lambda self, pattern: () if pattern.startswith("_cpu") else glob(self, pattern)
+        exists = pathlib.Path.exists
+        pathlib.Path.exists = lambda self: self.name != "_cpu.so" and exists(self)
         import torch
         import sasa
         from sasa.ops import cpu_extension, local_attention, support
@@ -49,6 +50,18 @@ def test_the_best_comes_first_and_portable_is_always_there() -> None:
     best_first = [name for name in ("avx512", "avx2", "portable") if name in cpu_extension.capabilities()]
     assert list(cpu_extension.capabilities()) == best_first
     assert best_first[-1] == "portable"
+
+
+@needs_kernels
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux lists the processor's features")
+def test_the_processor_is_asked_for_what_it_has() -> None:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    avx2 = {"avx2", "fma"} <= set(flags)
+    avx512 = avx2 and {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= set(flags)
+    assert ("avx2" in cpu_extension.capabilities()) == avx2
+    assert ("avx512" in cpu_extension.capabilities()) == avx512
+    assert cpu_extension.multiplies_bfloat16() == (avx512 and "avx512_bf16" in flags)
 
 
 @needs_kernels

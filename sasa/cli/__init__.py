@@ -26,6 +26,7 @@ COMMANDS = (
     "eval",
     "predict",
     "export",
+    "push",
     "attention",
     "detect",
     "tables",

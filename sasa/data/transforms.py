@@ -140,7 +140,7 @@ def evaluation_transform(
     _check(input_size, mean, std, interpolation)
     require(interpolation != "random", "interpolation", "another than 'random' in evaluation", interpolation)
     if crop_pct is None:
-        crop_pct = 1.0 if is_small(input_size) else 0.875
+        crop_pct = default_crop_pct(input_size)
     require(0 < crop_pct <= 1, "crop_pct", "a number in (0, 1]", crop_pct)
     transform = create_transform(
         input_size, crop_pct=crop_pct, interpolation=interpolation, mean=tuple(mean), std=tuple(std)
@@ -159,6 +159,11 @@ def _center_of_thin_image(image: Image.Image) -> Image.Image:
     # Both sides of the center lose the same number of pixels, as the center crop expects.
     width, height = (side - 2 * max(0, (side - _MAX_RATIO * short) // 2) for side in image.size)
     return cast(Image.Image, functional.center_crop(image, [height, width]))
+
+
+def default_crop_pct(input_size: tuple[int, int, int]) -> float:
+    """The crop_pct of `evaluation_transform` for images of (C, H, W)."""
+    return 1.0 if is_small(input_size) else 0.875
 
 
 def is_small(input_size: tuple[int, int, int]) -> bool:

@@ -35,7 +35,7 @@ class Backbone(nn.Module):
                 f"backbone: expected feature maps of strides {STRIDES}, got {tuple(reductions)} without "
                 f"{', '.join(map(str, missing))}"
             )
-        # Of several maps of one stride, the last is the deepest.
+        # Of several maps of one stride, as at a small output stride, the last is the deepest.
         self.indices = [len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES]
         channels = body.feature_info.channels()  # type: ignore[operator, union-attr]
         self.body = body

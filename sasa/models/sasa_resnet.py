@@ -176,7 +176,7 @@ class SASAResNet(nn.Module):
             expected = "a multiple of 1/8, for an even number of channels per head of the stem"
             require(channels % 8 == 0, "width_mult", expected, width_mult)
         stride = stem_stride
-        has_pool = stem == "conv" and stem_stride == 4
+        has_pool = _pools_after_stem(stem, stem_stride)
         reduction = 2 if has_pool else stem_stride
         if stem == "conv":
             self.stem: nn.Module = _conv_stem(in_chans, channels, 7 if has_pool else 3, reduction, dd)
@@ -186,7 +186,9 @@ class SASAResNet(nn.Module):
                 in_chans, channels, values=stem, block_size=block_size, max_pool=stem_stride > 1, **dd
             )
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if has_pool else nn.Identity()
-        feature_info: list[dict[str, Any]] = [{"num_chs": channels, "reduction": reduction, "module": "stem"}]
+        feature_info: list[dict[str, Any]] = []
+        if has_pool:  # the other stems have maps of the size of the first stage's
+            feature_info.append({"num_chs": channels, "reduction": reduction, "module": "stem"})
 
         rates = iter(torch.linspace(0, drop_path_rate, sum(layers), device="cpu").tolist())
         dilation = 1
@@ -329,7 +331,10 @@ class SASAResNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The maps after the stem (0) and the stages (1 to 4), as for timm's models.
+        """The maps that `feature_info` lists, as for timm's models.
+
+        These are the maps after the four stages, and before them that of a stem of stride 2 with a pooling
+        behind it.
 
         Args:
             x: Images (B, in_chans, H, W).
@@ -344,13 +349,15 @@ class SASAResNet(nn.Module):
         """
         require(output_fmt == "NCHW", "output_fmt", "'NCHW'", output_fmt)
         take, last = feature_take_indices(len(self.feature_info), indices)
+        first = 5 - len(self.feature_info)  # 1 without a map of the stem
+        wanted = {index + first for index in take}
         x = self.stem(x)
-        intermediates = [x] if 0 in take else []
+        intermediates = [x] if 0 in wanted else []
         x = self.maxpool(x)
-        for index in range(1, (last if stop_early else 4) + 1):
+        for index in range(1, (last + first if stop_early else 4) + 1):
             stage = self.get_submodule(f"layer{index}")
             x = checkpoint_seq(stage, x) if self.grad_checkpointing else stage(x)
-            if index in take:
+            if index in wanted:
                 intermediates.append(x)
         return intermediates if intermediates_only else (x, intermediates)
 
@@ -360,13 +367,19 @@ class SASAResNet(nn.Module):
     ) -> list[int]:
         """Remove what `forward_intermediates` does not need for these maps; returns their indices."""
         take, last = feature_take_indices(len(self.feature_info), indices)
-        for index in range(last + 1, 5):
+        stages_left = last + 5 - len(self.feature_info)
+        for index in range(stages_left + 1, 5):
             setattr(self, f"layer{index}", nn.Sequential())
-        if last < 4:
+        if stages_left < 4:
             self.num_features = self.feature_info[last]["num_chs"]
-        if prune_head or last < 4:
+        if prune_head or stages_left < 4:
             self.reset_classifier(0, "")
         return take
+
+
+def _pools_after_stem(stem: str | None, stem_stride: int) -> bool:
+    """Whether a stem of stride 2 is followed by a max pooling, as in ResNet."""
+    return stem == "conv" and stem_stride == 4
 
 
 def _conv_stem(
@@ -434,8 +447,15 @@ default_cfgs = generate_default_cfgs(
 
 def _create(name: str, pretrained: bool, **options: Any) -> SASAResNet:
     """One of the networks."""
+    arguments = _arguments(name, options)
+    maps = 5 if _pools_after_stem(arguments.get("stem"), arguments.get("stem_stride", 4)) else 4
     return build_model_with_cfg(
-        SASAResNet, name, pretrained, pretrained_filter_fn=checkpoint_filter_fn, **_arguments(name, options)
+        SASAResNet,
+        name,
+        pretrained,
+        pretrained_filter_fn=checkpoint_filter_fn,
+        feature_cfg={"out_indices": tuple(range(maps))},
+        **arguments,
     )
 
 

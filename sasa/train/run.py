@@ -183,6 +183,7 @@ def _train_and_evaluate(
     }
     if trainer.is_global_zero:
         save_weights(config.folder / WEIGHTS_FILE, network, task.scored_metadata(results))
+        task.write_descriptions(network)
         write_json(results, config.folder / RESULTS_FILE)
     return results
 

@@ -84,3 +84,6 @@ class Task(Protocol):
 
     def scored_metadata(self, results: Mapping[str, Any]) -> Metadata:
         """The metadata with the scores on the test images."""
+
+    def write_descriptions(self, network: nn.Module) -> None:
+        """Write what other tools need beside the weights into the run folder."""

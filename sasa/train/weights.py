@@ -63,6 +63,11 @@ def save_weights(path: str | Path, network: nn.Module, metadata: Metadata) -> No
     state = {
         name.replace(COMPILED_PREFIX, ""): value.detach().cpu().contiguous() for name, value in own.items()
     }
+    write_weights(path, state, metadata)
+
+
+def write_weights(path: str | Path, state: dict[str, Tensor], metadata: Metadata) -> None:
+    """Write tensors by name, and metadata, to a safetensors file."""
     with replacing(Path(path)) as temporary:
         save_file(state, temporary, metadata=metadata_texts(metadata))
 

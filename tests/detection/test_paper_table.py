@@ -112,8 +112,7 @@ class _Maps(nn.Module):
         self.channels = channels
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        none = x.new_zeros(1, 1, 1, 1)
-        return [none, none] + [
+        return [x.new_zeros(1, 1, 1, 1)] + [
             x.new_zeros(1, c, x.shape[2] // stride, x.shape[3] // stride)
             for c, stride in zip(self.channels, (8, 16, 32), strict=True)
         ]

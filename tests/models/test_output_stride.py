@@ -27,10 +27,8 @@ def test_dilation_and_map_sizes(name: str, output_stride: int) -> None:
         assert [block.spatial.dilation for block in stage] == [(first, first)] + [(others, others)] * (
             len(stage) - 1
         )
-    maps = model.forward_intermediates(
-        torch.empty(1, 3, 160, 96, device="meta"), [1, 2, 3, 4], intermediates_only=True
-    )
-    for x, info in zip(maps, model.feature_info[1:], strict=True):
+    maps = model.forward_intermediates(torch.empty(1, 3, 160, 96, device="meta"), 4, intermediates_only=True)
+    for x, info in zip(maps, model.feature_info[-4:], strict=True):
         assert x.shape[2:] == (160 // info["reduction"], 96 // info["reduction"])
     assert model.feature_info[-1]["reduction"] == output_stride
 

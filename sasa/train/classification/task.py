@@ -16,10 +16,12 @@ from sasa.train.classification.costs import costs
 from sasa.train.classification.data import ImageData
 from sasa.train.classification.loss import ClassificationLoss
 from sasa.train.classification.metrics import ClassificationMetrics
+from sasa.train.classification.timm_config import write_timm_config
 from sasa.train.classification.weights import WeightsMetadata, start_from
 from sasa.train.config import options_of
 from sasa.train.config_files import plain
 from sasa.train.initial_weights import initial_weights_of
+from sasa.train.run_folder import TIMM_CONFIG_FILE
 from sasa.train.weights import check_shapes
 
 
@@ -115,3 +117,6 @@ class ClassificationTask:
 
     def scored_metadata(self, results: Mapping[str, Any]) -> WeightsMetadata:
         return dataclasses.replace(self.metadata, accuracy=results["top1"])
+
+    def write_descriptions(self, network: nn.Module) -> None:
+        write_timm_config(self.config.folder / TIMM_CONFIG_FILE, network, self.metadata)

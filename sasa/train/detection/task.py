@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from torch import nn
+
 from sasa.data.detection import DetectionDataset
 from sasa.detection import RetinaNet, detector_cost
 from sasa.models import list_models
@@ -67,6 +69,9 @@ class DetectionTask:
     def scored_metadata(self, results: Mapping[str, Any]) -> DetectorMetadata:
         metrics = {name: value for name, value in results.items() if name[:2] in ("AP", "AR")}
         return dataclasses.replace(self.metadata, metrics=metrics)
+
+    def write_descriptions(self, network: nn.Module) -> None:
+        """Nothing: no other tool builds these detectors."""
 
 
 def compile_detector(detector: RetinaNet) -> None:

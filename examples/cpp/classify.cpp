@@ -1,4 +1,4 @@
-// Runs an AOTInductor package of `sasa export RUN --to aoti` on a gray image and prints the logits, without Python.
+// Runs an AOTInductor package of `sasa export RUN --to aoti` on a gradient as the image and prints the logits, without Python.
 //
 //   classify MODEL.pt2 LIBRARY CHANNELS HEIGHT WIDTH
 //
@@ -23,7 +23,8 @@ int main(int argc, char** argv) {
   }
   const c10::InferenceMode inference;
   torch::inductor::AOTIModelPackageLoader model(argv[1]);
-  const at::Tensor image = at::full({1, std::atoll(argv[3]), std::atoll(argv[4]), std::atoll(argv[5])}, 0.5);
+  const int64_t channels = std::atoll(argv[3]), height = std::atoll(argv[4]), width = std::atoll(argv[5]);
+  const at::Tensor image = at::linspace(0, 1, channels * height * width).view({1, channels, height, width});
   const at::Tensor logits = model.run({image}).at(0);
   std::cout.precision(9);
   for (int64_t i = 0; i < logits.size(1); ++i) std::cout << logits[0][i].item<float>() << "\n";

@@ -20,10 +20,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folder, .safetensors file, or .onnx file of sasa export (default: built-in, the classifier "
         "that comes with sasa)",
     )
+    parser.add_argument(
+        "--csv", metavar="FILE", help="write the probabilities of all classes to this file, a row per image"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the same as JSON")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print a block per image."""
+    """Print a block per image, and write the files that are asked for."""
+    import csv
+    import json
     from collections.abc import Iterator
     from itertools import islice
 
@@ -48,13 +54,28 @@ def run(args: argparse.Namespace) -> None:
             else:
                 yield path, pixels
 
+    rows: list[tuple[str, list[float]]] = []
     images = intact()
     while batch := list(islice(images, BATCH)):
         with torch.inference_mode():
             probabilities = network(torch.cat([pixels for _, pixels in batch])).softmax(1)
+        if args.csv or args.json:
+            rows += [(path, values) for (path, _), values in zip(batch, probabilities.tolist(), strict=True)]
         top = probabilities.topk(min(5, len(metadata.classes)), dim=1)
         for (path, _), values, indices in zip(batch, top.values.tolist(), top.indices.tolist(), strict=True):
             print(path)
             for value, index in zip(values, indices, strict=True):
                 print(f"  {value:7.2%}  {metadata.classes[index]}")
+    if args.csv:
+        with open(args.csv, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image", *metadata.classes])
+            writer.writerows([path, *values] for path, values in rows)
+    if args.json:
+        content = [
+            {"image": path, "probabilities": dict(zip(metadata.classes, values, strict=True))}
+            for path, values in rows
+        ]
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2)
     exit_if_broken(broken, len(paths))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_LOWEST = 10
 _COCO_LINES = (("AP", "AP50", "AP75"), ("AP_small", "AP_medium", "AP_large"))
 
 
@@ -19,13 +20,21 @@ def format_data(results: Mapping[str, Any]) -> str:
 
 
 def format_classification(results: Mapping[str, Any]) -> str:
-    """Accuracy and loss of a classifier, and cost if known.
+    """Accuracy and loss of a classifier, and its calibration, accuracy by class and cost if known.
 
     Args:
         results: Results of a training or evaluation.
     """
     top5 = f", top-5 {results['top5']:.2%}" if "top5" in results else ""
     lines = [f"top-1 {results['top1']:.2%}{top5}, loss {_loss(results)} on {results['images']} images"]
+    if "by_class" in results:
+        lines.append(f"calibration error {results['calibration_error']:.2%}")
+        by_class = sorted(results["by_class"].items(), key=lambda item: _or_one(item[1]["accuracy"]))
+        shown = by_class[:_LOWEST]
+        complete = len(shown) == len(by_class)
+        lines.append("accuracy by class:" if complete else f"the {_LOWEST} lowest classes:")
+        width = max(len(name) for name, _ in shown)
+        lines += [f"  {name:<{width}}  {_percent(of['accuracy'])} of {of['images']}" for name, of in shown]
     if "baseline_flops" in results:
         lines += [
             f"this network:               {_cost(results['parameters'], results['flops'])}",
@@ -100,6 +109,10 @@ def _cost(parameters: int, flops: int) -> str:
 
 def _loss(results: Mapping[str, Any]) -> str:
     return "not finite" if results["loss"] is None else f"{results['loss']:.4f}"
+
+
+def _or_one(value: float | None) -> float:
+    return 1.0 if value is None else value
 
 
 def _percent(value: float | None) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sasa.train.ablation.comparison import compare
     from sasa.train.ablation.plan import plan_sweeps
     from sasa.train.classification.config import AugmentationConfig, DataConfig, ModelConfig, TrainConfig
-    from sasa.train.classification.evaluation import evaluate
+    from sasa.train.classification.evaluation import EvaluationDetails, Mistake, evaluate, evaluate_details
     from sasa.train.classification.inputs import first_image_per_class, load_images
     from sasa.train.classification.weights import WeightsMetadata, load_weights
     from sasa.train.config import OptimizerConfig, RuntimeConfig
@@ -36,7 +36,7 @@ _MODULES = {
     "ablation.comparison": ["compare"],
     "ablation.plan": ["plan_sweeps"],
     "classification.config": ["AugmentationConfig", "DataConfig", "ModelConfig", "TrainConfig"],
-    "classification.evaluation": ["evaluate"],
+    "classification.evaluation": ["EvaluationDetails", "Mistake", "evaluate", "evaluate_details"],
     "classification.inputs": ["first_image_per_class", "load_images"],
     "classification.weights": ["WeightsMetadata", "load_weights"],
     "config": ["OptimizerConfig", "RuntimeConfig"],

@@ -1,5 +1,7 @@
 """sasa predict."""
 
+import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,24 @@ def test_predict_prints_the_top_five_with_their_probabilities(
         for value, index in zip(top.values.tolist(), top.indices.tolist(), strict=True)
     ]
     assert [line.strip() for line in lines[1:6]] == expected
+
+
+def test_predict_writes_tables(weights: Path, picture: Path, tmp_path: Path) -> None:
+    files = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "json")}
+    command = ["predict", str(picture), str(picture), "--run", str(weights)]
+    assert main([*command, *(text for kind, file in files.items() for text in (f"--{kind}", str(file)))]) == 0
+    network, metadata = load_weights(weights)
+    with torch.inference_mode():
+        expected = network(load_images([picture], metadata)[0]).softmax(1)[0].tolist()
+    with files["csv"].open(newline="") as file:
+        head, *rows = list(csv.reader(file))
+    assert head == ["image", *FASHION_MNIST_CLASSES]
+    assert [row[0] for row in rows] == [str(picture)] * 2
+    assert [float(value) for value in rows[0][1:]] == pytest.approx(expected)
+    content = json.loads(files["json"].read_text())
+    assert [item["image"] for item in content] == [str(picture)] * 2
+    assert list(content[0]["probabilities"]) == list(FASHION_MNIST_CLASSES)
+    assert list(content[0]["probabilities"].values()) == pytest.approx(expected)
 
 
 def test_predict_takes_more_images_than_a_batch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics import MetricCollection, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -35,7 +35,10 @@ class ClassificationMetrics(nn.Module):
 
     def update(self, network: nn.Module, batch: Batch) -> None:
         images, labels = batch
-        logits = compute_logits(network, images, channels_last=self._channels_last)
+        self.update_from(compute_logits(network, images, channels_last=self._channels_last), images, labels)
+
+    def update_from(self, logits: Tensor, images: Tensor, labels: Tensor) -> None:
+        """Take the logits (B, classes), images (B, C, H, W) and labels (B,) of one batch."""
         self.accuracy.update(logits, labels)
         self.loss.update(F.cross_entropy(logits, labels), weight=len(labels))
         self.images.update(len(labels))

@@ -16,7 +16,7 @@ import torch
 import sasa
 from benchmarks.measure import Contender, Report, against, arguments
 from benchmarks.network import OURS, calibrated, create, resnet50, smooth_images
-from sasa.deploy.onnx_files import load
+from sasa.deploy.onnx_classifier import OnnxNetwork
 
 TOLERANCE = 1e-4  # of the largest logit; the errors are about 1e-6
 
@@ -33,7 +33,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         run = {
-            name: load(sasa.export(network, Path(folder, name), input_size=(3, side, side)))
+            name: OnnxNetwork(sasa.export(network, Path(folder, name), input_size=(3, side, side)))
             for name, network in networks.items()
         }
         for batch in batches:

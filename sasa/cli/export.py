@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "export a trained classifier for ONNX Runtime, torch.export or C++"
+HELP = "export a trained classifier or detector for ONNX Runtime, torch.export or C++"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the file (default: beside the weights, with the ending .onnx, .pt2 or .aoti.pt2)",
     )
     parser.add_argument(
-        "--fixed_size", action="store_true", help="fix height and width to those of the training images"
+        "--fixed_size", action="store_true", help="fix height and width to those of evaluation"
     )
     parser.add_argument("--opset", type=int, help="operator set of ONNX (default: torch's)")
     parser.add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from sasa.ops.standard_operations import standard_operations
 
 FORMATS = ("onnx", "pt2", "aoti")
 
-# With two tiles of attention per side in a network of stride 32, torch.export keeps their number free.
-_EXAMPLE = 160
+# With two tiles of attention per side in a network of the given stride, torch.export keeps their number free.
+_TILES = 5
+_STRIDE, _DETECTOR_STRIDE = 32, 128
 # What rounding may change, relative to the largest output; the ONNX file of sasa_resnet50 needs 1e-6.
 _TOLERANCE = 1e-3
 
@@ -39,10 +40,13 @@ def export(
     """Write a network to a file for another runtime, and check the file against the network.
 
     The network is fused first (`sasa.fuse`). The file has one input, "images" of (B, C, H, W), and the batch
-    size, height and width are free.
+    size, height and width are free. A classifier has one output, "output". A detector is exported without its
+    pre- and postprocessing (`sasa.detection.RawOutputs`): its outputs are "cls_logits" and "bbox_regression",
+    of which `sasa.detection.detections_from` makes detections.
 
     Args:
-        model: A classifier, or any network that maps images to one tensor, in evaluation mode.
+        model: A classifier, a detector of `sasa.detection`, or any network that maps images to one tensor, in
+            evaluation mode.
         path: The file, which is replaced if it exists. Folders above it are created.
         to: The format:
             - "onnx": ONNX in standard operations only, for ONNX Runtime and others;
@@ -72,13 +76,23 @@ def export(
     require(not external_data or to == "onnx", "external_data", f"False for {to}", external_data)
     require(to != "aoti" or path.suffix == ".pt2", "path", "a file that ends in .pt2 for aoti", str(path))
     fused = fuse(model)
+    outputs: Sequence[str] = ["output"]
+    stride = _STRIDE
+    if hasattr(model, "postprocess_detections"):  # before torchvision, which a classifier does not need
+        from sasa.detection import RawOutputs, RetinaNet
+
+        if not isinstance(fused, RetinaNet):
+            raise ValueError(f"model: expected a detector of sasa.detection, got {type(model).__name__}")
+        fused, outputs, stride = RawOutputs(fused), ["cls_logits", "bbox_regression"], _DETECTOR_STRIDE
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         file = Path(folder, path.name)
         with standard_operations() if to == "onnx" else nullcontext():
-            program = _traced(fused, input_size, fixed_size)
+            program = _traced(fused, input_size, fixed_size, _TILES * stride)
             if to == "onnx":
-                onnx_files.write(program, file, metadata or {}, opset=opset, external_data=external_data)
+                onnx_files.write(
+                    program, file, outputs, metadata or {}, opset=opset, external_data=external_data
+                )
                 run = onnx_files.load(file)
             elif to == "pt2":
                 program_files.write_program(program, file, metadata or {})
@@ -92,10 +106,12 @@ def export(
     return path
 
 
-def _traced(model: nn.Module, input_size: tuple[int, int, int], fixed_size: bool) -> ExportedProgram:
+def _traced(
+    model: nn.Module, input_size: tuple[int, int, int], fixed_size: bool, smallest: int
+) -> ExportedProgram:
     channels, height, width = input_size
     # Different sizes, so that torch.export does not take them for one.
-    height, width = (height, width) if fixed_size else (max(height, _EXAMPLE), max(width, _EXAMPLE) + 32)
+    height, width = (height, width) if fixed_size else (max(height, smallest), max(width, smallest) + 32)
     parameter = next(model.parameters(), torch.empty(0))
     images = torch.zeros(2, channels, height, width, dtype=parameter.dtype, device=parameter.device)
     sizes: dict[int, object] = {0: Dim.DYNAMIC}
@@ -125,7 +141,7 @@ def _first_line(error: Exception) -> str:
 @torch.inference_mode()
 def _check(
     model: nn.Module,
-    run: Callable[[Tensor], Tensor],
+    run: Callable[[Tensor], Sequence[Tensor]],
     input_size: tuple[int, int, int],
     fixed_size: bool,
     path: Path,
@@ -141,13 +157,22 @@ def _check(
         images = torch.rand(batch, channels, rows, cols, generator=generator)
         images = images.to(parameter.device, parameter.dtype)
         try:
-            want = model(images)
+            output = model(images)
         except Exception as error:  # any error of the network
             raise _refused(error, fixed_size) from error
-        got = run(images)
-        scale = want.abs().max().clamp(min=torch.finfo(want.dtype).tiny)
-        if want.shape != got.shape or not (want - got).abs().max() <= _TOLERANCE * scale:
+        expected = [output] if isinstance(output, Tensor) else list(output)
+        try:
+            outputs = run(images)
+        except Exception as error:  # any error of a runtime
             raise ValueError(
-                f"model: expected a network that computes the same in {path.name}, got another output for "
-                f"images of {tuple(images.shape)}; it may depend on values that are constants there"
-            )
+                f"model: expected a network that runs from {path.name} on images of {tuple(images.shape)}, "
+                f"got {type(error).__name__}: {_first_line(error)}; fixed_size=True makes a file for "
+                f"images of {height} × {width}"
+            ) from error
+        for want, got in zip(expected, outputs, strict=True):
+            scale = want.abs().max().clamp(min=torch.finfo(want.dtype).tiny)
+            if want.shape != got.shape or not (want - got).abs().max() <= _TOLERANCE * scale:
+                raise ValueError(
+                    f"model: expected a network that computes the same in {path.name}, got another output "
+                    f"for images of {tuple(images.shape)}; it may depend on values that are constants there"
+                )

@@ -23,7 +23,8 @@ class OnnxNetwork(nn.Module):
         self._run = onnx_files.load(path)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self._run(images)
+        (output,) = self._run(images)
+        return output
 
 
 def load_onnx(path: str | Path) -> tuple[OnnxNetwork, WeightsMetadata]:

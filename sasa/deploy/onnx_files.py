@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,22 +15,24 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-INPUT, OUTPUT = "images", "output"
+INPUT = "images"
 
 
 def write(
     program: ExportedProgram,
     path: Path,
+    outputs: Sequence[str],
     metadata: Mapping[str, str],
     *,
     opset: int | None,
     external_data: bool,
 ) -> None:
-    """Write a program of one input and one output.
+    """Write a program of one input.
 
     Args:
         program: The program, in operations of torch only.
         path: The file.
+        outputs: The names of its outputs.
         metadata: Texts by name, which become ONNX's metadata_props.
         opset: The operator set; None is torch's default.
         external_data: Whether the weights go to PATH.data.
@@ -50,7 +52,7 @@ def write(
             exported = torch.onnx.export(
                 program,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=list(outputs),
                 dynamic_shapes=(free,),
                 opset_version=opset,
                 dynamo=True,
@@ -72,8 +74,8 @@ def write(
     exported.save(path, external_data=external_data)
 
 
-def load(path: str | Path) -> Callable[[Tensor], Tensor]:
-    """The function of a file, from images (B, C, H, W) to its output; both are on the CPU.
+def load(path: str | Path) -> Callable[[Tensor], list[Tensor]]:
+    """The function of a file, from images (B, C, H, W) to its outputs.
 
     Raises:
         ModuleNotFoundError: onnxruntime is not installed.
@@ -81,9 +83,9 @@ def load(path: str | Path) -> Callable[[Tensor], Tensor]:
     session = open_session(path)
     (images,) = session.get_inputs()
 
-    def run(x: Tensor) -> Tensor:
-        (output,) = session.run(None, {images.name: x.numpy(force=True)})
-        return torch.from_numpy(np.ascontiguousarray(output)).to(x.device)
+    def run(x: Tensor) -> list[Tensor]:
+        outputs = session.run(None, {images.name: x.numpy(force=True)})
+        return [torch.from_numpy(np.ascontiguousarray(output)).to(x.device) for output in outputs]
 
     return run
 

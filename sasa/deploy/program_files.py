@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -20,10 +20,11 @@ def write_program(program: ExportedProgram, path: Path, metadata: Mapping[str, s
         torch.export.save(program, file, extra_files={METADATA: json.dumps(dict(metadata))})
 
 
-def load_program(path: Path) -> Callable[[Tensor], Tensor]:
-    """The module of a program's file."""
+def load_program(path: Path) -> Callable[[Tensor], list[Tensor]]:
+    """The function of a program's file, from images to its outputs."""
     with path.open("rb") as file:
-        return torch.export.load(file).module()
+        module = torch.export.load(file).module()
+    return lambda images: _listed(module(images))
 
 
 def write_package(program: ExportedProgram, path: Path, metadata: Mapping[str, str]) -> None:
@@ -33,6 +34,11 @@ def write_package(program: ExportedProgram, path: Path, metadata: Mapping[str, s
     )
 
 
-def load_package(path: Path) -> Callable[[Tensor], Tensor]:
-    """The compiled function of a package."""
-    return torch._inductor.aoti_load_package(str(path))
+def load_package(path: Path) -> Callable[[Tensor], list[Tensor]]:
+    """The compiled function of a package, from images to its outputs."""
+    package = torch._inductor.aoti_load_package(str(path))
+    return lambda images: _listed(package(images))
+
+
+def _listed(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else list(outputs)

@@ -2,6 +2,15 @@
 
 from sasa.detection.coco_evaluation import CocoEvaluation, CocoMetrics
 from sasa.detection.flops import detector_cost
+from sasa.detection.raw_outputs import RawOutputs, detections_from
 from sasa.detection.retinanet import RetinaNet, create_retinanet
 
-__all__ = ["CocoEvaluation", "CocoMetrics", "RetinaNet", "create_retinanet", "detector_cost"]
+__all__ = [
+    "CocoEvaluation",
+    "CocoMetrics",
+    "RawOutputs",
+    "RetinaNet",
+    "create_retinanet",
+    "detections_from",
+    "detector_cost",
+]

@@ -15,6 +15,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 import sasa
+from sasa.detection.anchors import Anchors
 from sasa.detection.backbone import Backbone
 from sasa.detection.feature_pyramid import LAYER_TYPES
 from sasa.detection.head import Head
@@ -158,15 +159,19 @@ class RetinaNet(TorchvisionRetinaNet):
         anchors: list[Sequence[Tensor]],
         image_shapes: list[tuple[int, int]],
     ) -> list[Detections]:
-        """Detections from the anchors with finite box offsets; the others would make NMS wrong for all."""
-        offsets = head_outputs["bbox_regression"]
-        finite = [x.isfinite().all(dim=-1, keepdim=True) for x in offsets]
-        logits = [
-            x.masked_fill(~usable, -math.inf)
-            for x, usable in zip(head_outputs["cls_logits"], finite, strict=True)
-        ]
-        outputs = {"cls_logits": logits, "bbox_regression": list(offsets)}
-        return super().postprocess_detections(outputs, anchors, image_shapes)
+        """Detections from the anchors with finite box offsets."""
+        return super().postprocess_detections(without_infinite_boxes(head_outputs), anchors, image_shapes)
+
+
+def without_infinite_boxes(head_outputs: Mapping[str, Sequence[Tensor]]) -> dict[str, list[Tensor]]:
+    """The outputs of the levels without the anchors whose boxes would make the NMS wrong for all others."""
+    offsets = head_outputs["bbox_regression"]
+    finite = [x.isfinite().all(dim=-1, keepdim=True) for x in offsets]
+    logits = [
+        x.masked_fill(~usable, -math.inf)
+        for x, usable in zip(head_outputs["cls_logits"], finite, strict=True)
+    ]
+    return {"cls_logits": logits, "bbox_regression": list(offsets)}
 
 
 class _ImageTransform(GeneralizedRCNNTransform):
@@ -270,7 +275,7 @@ def create_retinanet(
         "qkv_bias": qkv_bias,
         "backend": backend,
     }
-    anchors = _Anchors()
+    anchors = Anchors()
     return RetinaNet(
         Backbone(body, frozen_batch_norm=frozen_batch_norm, fpn_channels=fpn_channels, **layer_options),
         Head(fpn_channels, anchors.num_anchors_per_location()[0], num_classes, **layer_options),
@@ -279,20 +284,3 @@ def create_retinanet(
         max_size=max_size,
         **statistics,
     )
-
-
-class _Anchors(AnchorGenerator):
-    """Areas of (32 · 2^(i/3))² pixels, i = 0, 1, 2, at P3, sides doubled per level; ratios 1:2, 1:1, 2:1.
-
-    In fp32 (fp64 for fp64 maps) also under autocast, whose data types are too coarse for coordinates.
-    """
-
-    def __init__(self) -> None:
-        sizes = tuple(tuple(32 * 2 ** (level + third / 3) for third in range(3)) for level in range(5))
-        with torch.device("cpu"):  # they are moved to the device of the images
-            super().__init__(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
-
-    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        dtype = torch.promote_types(feature_maps[0].dtype, torch.float32)
-        maps = [x.new_empty((), dtype=dtype).expand(x.shape) for x in feature_maps]  # only shapes are used
-        return super().forward(image_list, maps)

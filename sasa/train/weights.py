@@ -125,6 +125,14 @@ def read_weights(path: str | Path, kind: type[AnyMetadata]) -> tuple[dict[str, T
     return state, parse_metadata(texts, kind, path)
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of a safetensors file as written, a text in JSON for each field; see load_network."""
+    path = _existing(path)
+    if (kind := file_kind(path)) != SAFETENSORS:
+        raise ValueError(f"{path}: expected a safetensors file, got {kind}")
+    return _read_safetensors(path)[1]
+
+
 def read_initial_weights(
     path: str | Path, kind: type[AnyMetadata]
 ) -> tuple[dict[str, Tensor], AnyMetadata | None]:

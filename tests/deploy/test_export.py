@@ -15,11 +15,14 @@ import torch
 from torch import Tensor, nn
 
 import sasa
-from sasa.deploy import load_onnx
+from sasa.deploy import export_run, load_onnx, onnx_files, program_files
+from sasa.detection import RawOutputs, detections_from
 from sasa.layers import AttentionStem, LocalSelfAttention2d
+from sasa.train import DetectorMetadata, save_weights
 
 from ..models import networks
 
+STAGES = ("conv", "conv", "conv", "attention")
 SHAPES = [(1, 3, 64, 64), (2, 3, 33, 100), (5, 3, 32, 32)]
 
 # A program for each format. ONNX Runtime needs neither torch nor sasa.
@@ -155,6 +158,17 @@ class _Roots(nn.Module):
         return torch.linalg.eigvalsh(x @ x.transpose(2, 3))
 
 
+def test_programs_need_maps_of_two_pixels(tmp_path: Path) -> None:
+    """The last map of 32 x 32 pixels has one; torch.export specializes on it."""
+    model = networks.tiny()
+    with pytest.raises(ValueError, match=r"^model: expected a network that runs from m\.pt2 on .*fixed"):
+        sasa.export(model, tmp_path / "m.pt2", to="pt2", input_size=(3, 32, 32))
+    assert list(tmp_path.iterdir()) == []
+    path = sasa.export(model, tmp_path / "m.pt2", to="pt2", input_size=(3, 32, 32), fixed_size=True)
+    x = networks.images(3, 3, 32, 32)
+    torch.testing.assert_close(torch.export.load(path).module()(x), model(x), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
@@ -197,3 +211,32 @@ def test_files_that_are_no_classifier_of_sasa(tmp_path: Path) -> None:
         ValueError, match=r"m\.onnx: expected metadata of WeightsMetadata, got none of classes"
     ):
         load_onnx(path)
+
+
+@pytest.mark.parametrize("to", ["onnx", "pt2"])
+def test_a_detector(tmp_path: Path, to: str) -> None:
+    """The run of one: its raw outputs, the detections that are made of them, and its metadata."""
+    torch.manual_seed(0)
+    narrow = {"width_mult": 0.125, "num_heads": 2, "kernel_size": 3, "stage_types": STAGES}
+    # In ONNX, attention in pyramid and heads gives a graph of 13,000 nodes.
+    layers = {"fpn_and_heads": "conv" if to == "onnx" else "attention", "fpn_channels": 32, "num_heads": 4}
+    metadata = DetectorMetadata("sasa_resnet26", narrow, layers, ["a", "b", "c"], 192, [0.4] * 3, [0.2] * 3)
+    detector = metadata.create_model().eval()
+    torch.nn.init.normal_(list(detector.head.classification_head.cls_logits.parameters())[-1])
+    save_weights(tmp_path / "model.safetensors", detector, metadata)
+    path = export_run(tmp_path, to=to)
+    if to == "onnx":
+        assert onnx_files.metadata(path)["classes"] == '["a", "b", "c"]'
+    image = torch.rand(3, 160, 192)
+    images = detector.transform([image])[0].tensors
+    with torch.no_grad():
+        raw = RawOutputs(detector)(images)
+        (want,) = detector([image])
+    load = onnx_files.load if to == "onnx" else program_files.load_program
+    for output, expected in zip(load(path)(images), raw, strict=True):
+        torch.testing.assert_close(output.detach(), expected, rtol=0, atol=1e-4)
+    (got,) = detections_from(*raw, tuple(images.shape[2:]))
+    assert len(want["boxes"]) > 10
+    assert want.keys() == got.keys()
+    for name, values in want.items():
+        assert torch.equal(got[name], values)

@@ -159,7 +159,7 @@ def test_the_spelling_of_a_path_does_not_change_the_hash(one: str, other: str, s
         (["--model.options.windows", "3"], "two, k = 3: .*'windows'"),
         (
             ["--runtime.devices", "2"],
-            "runtime.devices: expected 1, .* one process, got 2; .* --jobs N or torchrun",
+            "runtime.devices: expected 1, .* one process, got 2; .* --jobs N, or torchrun",
         ),
         (["--runtime.num_nodes=2"], "runtime.num_nodes: expected 1, .* one process, got 2; .* torchrun"),
         (["--optimizer.batch_size", "99"], "at most 20, the number of training images"),

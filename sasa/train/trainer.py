@@ -96,6 +96,9 @@ def lightning_loop(trainer: Trainer) -> Iterator[None]:
     """Context of Trainer.fit and Trainer.test: hides advice that does not apply, and keeps KeyboardInterrupt.
 
     Lightning would exit at Ctrl-C, and with exit code 0 at SIGTERM.
+
+    Raises:
+        ChildProcessError: A loader process died.
     """
     with warnings.catch_warnings():
         # The number of workers is the user's choice.
@@ -112,6 +115,13 @@ def lightning_loop(trainer: Trainer) -> Iterator[None]:
             yield
         except SIGTERMException:
             raise SystemExit(128 + signal.SIGTERM) from None
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):  # torch has no type for it
+                raise
+            raise ChildProcessError(
+                "data.num_workers: expected loader processes that live as long as the run, got: "
+                f"{str(error).rstrip('.')}; most often the memory was full: use fewer, and --resume the run"
+            ) from error
         except SystemExit:
             if not trainer.interrupted:
                 raise

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 import sasa
+from sasa.data import ImageDataset
 from sasa.train import TrainConfig, evaluate, load_config, load_weights, resume, save_config, train
 from sasa.train.checkpoints import newest_readable, read_checkpoint
 from sasa.train.classification.task import ClassificationTask
@@ -268,3 +271,26 @@ def test_another_optimizer_or_network_is_an_error(stopped: tuple[Path, Path], ol
         ValueError, match=r"config.yaml: (optimizer|model).name: expected '(sgd|test_resnet)', as in"
     ):
         resume(stopped[0])
+
+
+# torch's iterator raises once more when it is deleted.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_killed_loader_process_is_named(
+    make_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its second epoch, as by the kernel when the memory is full; the run goes on from the first."""
+    config = make_config("killed", data={"num_workers": 1})
+    image, calls = ImageDataset.image, multiprocessing.Value("i", 0)
+
+    def fatal(self: ImageDataset, index: int) -> Any:
+        with calls.get_lock():
+            calls.value += 1
+            if calls.value == 25 and torch.utils.data.get_worker_info() is not None:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return image(self, index)
+
+    monkeypatch.setattr(ImageDataset, "image", fatal)
+    with pytest.raises(ChildProcessError, match=r"^data\.num_workers: .*DataLoader worker.* use fewer"):
+        train(config)
+    monkeypatch.undo()
+    assert resume(config.folder)["epochs"] == 2

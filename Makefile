@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint types wheel test-oldest sweep kills sanitize sanitize-threads test-poisoned api tables figures bench gpu-check gpu-accuracy clean
+.PHONY: help demo test setup lint types wheel test-oldest sweep kills sanitize sanitize-threads test-poisoned api site tables figures bench gpu-check gpu-accuracy clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -122,6 +122,10 @@ $(POISONED)/sasa/_cpu.so: setup.py $(wildcard csrc/*/*) | .venv/dev.installed
 
 api: .venv/dev.installed  ## Regenerate docs/api.md from the docstrings
 	$(BIN)/python tools/api_reference.py > docs/api.md
+
+site: .venv/dev.installed  ## Build the documentation as web pages in build/site
+	$(BIN)/sphinx-build --fail-on-warning --keep-going -q -E -b html docs build/site
+	! grep -rlE '<(script|link|img)[^>]*(src|href)="(https?:)?//' build/site --include='*.html'
 
 tables: .venv/train.installed  ## Print the paper's tables, ours beside them
 	$(BIN)/sasa tables

@@ -123,7 +123,7 @@ $(POISONED)/sasa/_cpu.so: setup.py $(wildcard csrc/*/*) | .venv/dev.installed
 api: .venv/dev.installed  ## Regenerate docs/api.md from the docstrings
 	$(BIN)/python tools/api_reference.py > docs/api.md
 
-site: .venv/dev.installed  ## Build the documentation as web pages in build/site
+site: .venv/dev.installed  ## Build the documentation as web pages in build/site, and run its notebooks
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -q -E -b html docs build/site
 	! grep -rlE '<(script|link|img)[^>]*(src|href)="(https?:)?//' build/site --include='*.html'
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from sphinx.application import Sphinx
@@ -12,10 +13,15 @@ project = "sasa"
 author = "the authors of sasa"
 version = release = sasa.__version__
 
-extensions = ["myst_parser"]
+extensions = ["myst_nb"]
 exclude_patterns = ["README.md"]
 root_doc = "index"
 myst_heading_anchors = 4
+# Two threads of a notebook wait for each other where fewer cores are free.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
 # A browser would need a script of another host for mermaid's diagram, which is shown as text.
 suppress_warnings = ["misc.highlighting_failure"]
 html_theme = "furo"

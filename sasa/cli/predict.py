@@ -28,8 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print a block per image, and write the files that are asked for."""
-    import csv
-    import json
     from collections.abc import Iterator
     from itertools import islice
 
@@ -39,6 +37,7 @@ def run(args: argparse.Namespace) -> None:
     from sasa.data import BrokenImageError
     from sasa.data.image_paths import find_images
     from sasa.deploy import load_onnx
+    from sasa.report import write_predictions_csv, write_predictions_json
     from sasa.train import load_images, load_weights
 
     network, metadata = (load_onnx if args.run.endswith(".onnx") else load_weights)(args.run)
@@ -67,15 +66,7 @@ def run(args: argparse.Namespace) -> None:
             for value, index in zip(values, indices, strict=True):
                 print(f"  {value:7.2%}  {metadata.classes[index]}")
     if args.csv:
-        with open(args.csv, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["image", *metadata.classes])
-            writer.writerows([path, *values] for path, values in rows)
+        write_predictions_csv(rows, metadata.classes, args.csv)
     if args.json:
-        content = [
-            {"image": path, "probabilities": dict(zip(metadata.classes, values, strict=True))}
-            for path, values in rows
-        ]
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
+        write_predictions_json(rows, metadata.classes, args.json)
     exit_if_broken(broken, len(paths))

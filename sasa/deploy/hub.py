@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from sasa.data.dataset_factory import is_path
 from sasa.train import WeightsMetadata
 from sasa.train.run_folder import RESULTS_FILE, TIMM_CONFIG_FILE, WEIGHTS_FILE
 from sasa.train.weights import read_weights, write_weights
@@ -21,7 +22,7 @@ CARD_FILE = "README.md"
 def write_repository(run: str | Path, folder: str | Path, name: str) -> None:
     """Write what a repository of a classifier contains: weights, timm's config.json, and a model card.
 
-    The names of the run's folder and of the folders above its data are left out.
+    Folders of this machine are left out: of the paths in the recipe, the last part is kept.
 
     Args:
         run: The folder of a finished run.
@@ -37,7 +38,8 @@ def write_repository(run: str | Path, folder: str | Path, name: str) -> None:
         if not (run / file).is_file():
             raise FileNotFoundError(f"run: expected the folder of a finished run with {file}, got {run}")
     state, metadata = read_weights(run, WeightsMetadata)
-    metadata = dataclasses.replace(metadata, recipe=_public(metadata.recipe or {}))
+    recipe = None if metadata.recipe is None else _public(metadata.recipe)
+    metadata = dataclasses.replace(metadata, recipe=recipe)
     results = json.loads((run / RESULTS_FILE).read_text(encoding="utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(folder / WEIGHTS_FILE, state, metadata)
@@ -80,7 +82,7 @@ def model_card(metadata: WeightsMetadata, results: dict[str, Any], name: str) ->
         name: The name of the repository.
     """
     recipe = metadata.recipe or {}
-    data = Path(str(recipe.get("data", {}).get("source", "unknown"))).name
+    data = recipe.get("data", {}).get("source", "unknown")
     channels, height, width = metadata.input_size
     score = {"type": "accuracy", "name": "Top-1 accuracy", "value": round(100 * results["top1"], 2)}
     head = {
@@ -141,8 +143,20 @@ names = model.pretrained_cfg["label_names"]
 
 
 def _public(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The recipe without the run folder and the folder of the data."""
-    shown = {key: value for key, value in recipe.items() if key != "run"}
-    if "data" in shown:
-        shown["data"] = {**shown["data"], "source": Path(str(shown["data"].get("source"))).name}
+    """The recipe without the run folder, and with the last parts of paths only."""
+    shown: dict[str, Any] = _last_parts({key: value for key, value in recipe.items() if key != "run"})
+    for section, key in (("data", "source"), ("model", "weights")):
+        value = shown.get(section, {}).get(key)
+        if isinstance(value, str) and is_path(value):
+            shown[section][key] = Path(value).name
     return shown
+
+
+def _last_parts(value: Any) -> Any:
+    """A value with the last part of each absolute path in it."""
+    if isinstance(value, dict):
+        return {key: _last_parts(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_last_parts(item) for item in value]
+    absolute = isinstance(value, str) and value.startswith(("/", "~"))
+    return Path(value).name if absolute else value

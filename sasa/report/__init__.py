@@ -5,6 +5,7 @@ from sasa.report.confusion import draw_confusion, write_accuracy_by_class, write
 from sasa.report.detection_picture import DrawnBoxes, draw_box_rows, draw_boxes
 from sasa.report.learning_curves import draw_learning_curves
 from sasa.report.mistakes_picture import draw_mistakes
+from sasa.report.predictions import write_predictions_csv, write_predictions_json
 from sasa.report.sweep_report import write_report
 from sasa.report.sweeps import read_sweeps
 from sasa.report.text import format_classification, format_comparison, format_data, format_detection
@@ -24,5 +25,7 @@ __all__ = [
     "read_sweeps",
     "write_accuracy_by_class",
     "write_confusion",
+    "write_predictions_csv",
+    "write_predictions_json",
     "write_report",
 ]

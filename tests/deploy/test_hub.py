@@ -19,6 +19,7 @@ from safetensors import safe_open
 import sasa
 from sasa.cli import main
 from sasa.deploy import push
+from sasa.deploy.hub import _public
 from sasa.train import (
     DataConfig,
     ModelConfig,
@@ -69,6 +70,7 @@ def test_the_repository(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.strip() == str(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"README.md", "config.json", "model.safetensors"}
     x = torch.rand(2, 3, 8, 8)
+    assert "secret" not in str(load_weights(tmp_path)[1])
     model = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     assert torch.equal(model(x), load_weights(tmp_path)[0](x))
     card = (tmp_path / "README.md").read_text()
@@ -81,6 +83,18 @@ def test_the_repository(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         texts = " ".join(file.metadata().values())
     for text in (card, texts):
         assert "secret place" not in text, "no folder of this machine"
+
+
+def test_paths_in_a_recipe() -> None:
+    recipe = {
+        "model": {"weights": "secret/start.pt", "options": {"file": "/secret/x.bin"}},
+        "data": {"source": "hfds/cifar10", "options": {"root": "~/secret/cache"}},
+        "run": "secret",
+    }
+    assert _public(recipe) == {
+        "model": {"weights": "start.pt", "options": {"file": "x.bin"}},
+        "data": {"source": "hfds/cifar10", "options": {"root": "cache"}},
+    }
 
 
 def test_push_uploads_these_files(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Attention inside blocks as few large matrix products, in operations that every runtime has; for exports.
 
 The pixels of a block are one vector, and logits and values are products of it with matrices that are mostly
-zero: at P = 16 the zeros cost less than many small products.
+zero. For small P the zeros cost less than many small products.
 
 Shapes: B batch, L blocks of P pixels, C channels, N heads, O outputs.
 """
@@ -54,9 +54,8 @@ def block_attention(inputs: BlockAttentionInputs) -> Tensor:
 
     filled = torch.cat([block, missing.expand(block.shape[0], -1, -1)], 2)
     query = (block @ queries).unflatten(2, (num_heads * positions, channels))
-    logits = query @ pixels.transpose(2, 3) + (filled @ relative).unflatten(
-        2, (-1, positions)
-    )  # (B, L, N·P, P)
+    position = (filled @ relative).unflatten(2, (-1, positions))
+    logits = query @ pixels.transpose(2, 3) + position  # (B, L, N·P, P)
     weights = logits.softmax(-1).unflatten(2, (num_heads, positions))
     out = weights @ (block @ values).unflatten(2, (num_heads, positions, -1))  # (B, L, N, P, O/N)
     if inputs.max_pool:

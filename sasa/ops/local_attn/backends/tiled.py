@@ -18,7 +18,7 @@ from sasa.ops.local_attn.inputs import LocalAttentionInputs
 
 NAME = "tiled"
 
-# Even, so that no block of pooling is cut. In ONNX Runtime, 2, 7 and 8 are slower at 56 × 56.
+# Even, so that no block of pooling is cut. The larger, the more positions are outside of a query's window.
 _TILE = 4
 
 
@@ -34,7 +34,7 @@ class _Axis:
         tiles: Their number along the axis.
         queries: The rows of each tile's queries, (tiles, T), those behind the map's end replaced by its last.
         keys: The rows of each tile's keys, (tiles, Y), those outside the map replaced by its first or last.
-        inside: Which of the keys' rows lie inside the map, bool (1, tiles, Y).
+        inside: Which of the keys' rows lie inside the map, bool (tiles, Y).
         window: Which of the keys' rows lie inside each query's window, bool (T, Y).
     """
 
@@ -57,9 +57,8 @@ class _Axis:
 
     def spread(self, by_offset: Tensor, axis: int) -> Tensor:
         """Logits by offset (…, taps) as logits by the keys' rows (…, Y); `axis` is that of the queries."""
-        moved = by_offset.transpose(axis, -3) @ self._offsets.to(
-            by_offset.dtype
-        )  # (…, T, ·, taps) @ (T, taps, Y)
+        offsets = self._offsets.to(by_offset.dtype)
+        moved = by_offset.transpose(axis, -3) @ offsets  # (…, T, ·, taps) @ (T, taps, Y)
         return moved.transpose(axis, -3)
 
     def shares(self, pool: int, dtype: torch.dtype) -> Tensor:
@@ -104,9 +103,8 @@ def local_attention(inputs: LocalAttentionInputs) -> Tensor:
     out = logits.softmax(-1) @ value  # (B·N, h·w, T², Dv)
     out = out.unflatten(2, (_TILE, _TILE)).unflatten(1, (rows.tiles, cols.tiles))
     if spec.pool > 1:
-        out = out.unflatten(4, (-1, spec.pool)).unflatten(
-            3, (-1, spec.pool)
-        )  # (B·N, h, w, …, pool, …, pool, Dv)
+        # (B·N, h, w, T/pool, pool, T/pool, pool, Dv)
+        out = out.unflatten(4, (-1, spec.pool)).unflatten(3, (-1, spec.pool))
         out = (out * rows.shares(spec.pool, dtype)[:, None, :, :, None, None, None]).sum(4)
         out = (out * cols.shares(spec.pool, dtype)[:, None, :, :, None]).sum(5)
     out = _map(out, rows.positions(spec.pool), cols.positions(spec.pool)).reshape(inputs.output_shape)

@@ -75,6 +75,8 @@ def export(
     require(opset is None or to == "onnx", "opset", f"None for {to}", opset)
     require(not external_data or to == "onnx", "external_data", f"False for {to}", external_data)
     require(to != "aoti" or path.suffix == ".pt2", "path", "a file that ends in .pt2 for aoti", str(path))
+    if to == "onnx":
+        onnx_files.require_packages()
     fused = fuse(model)
     outputs: Sequence[str] = ["output"]
     stride = _STRIDE

@@ -38,11 +38,8 @@ def write(
         external_data: Whether the weights go to PATH.data.
 
     Raises:
-        ModuleNotFoundError: onnx or onnxscript is not installed.
         ValueError: An operation has no form in ONNX.
     """
-    _require_package("onnx")
-    _require_package("onnxscript")
     names = {0: "batch", 2: "height", 3: "width"}
     (images,) = program.graph_signature.user_inputs
     shape = next(node for node in program.graph.nodes if node.name == images).meta["val"].shape
@@ -115,6 +112,12 @@ def open_session(path: str | Path) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base class of their own
         raise ValueError(f"{path}: expected an ONNX file, got an error: {error}") from error
+
+
+def require_packages() -> None:
+    """Raise ModuleNotFoundError unless all packages for writing and running files are installed."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        _require_package(name)
 
 
 def _require_package(name: str) -> None:
